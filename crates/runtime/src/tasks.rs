@@ -1,0 +1,88 @@
+//! Named tasks on a current-thread runtime, each with a policy for its end.
+
+use std::future::Future;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, LocalSet};
+
+/// What the end of a task means for the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnEnd {
+    /// The task is expected to finish by itself.
+    Ignore,
+    /// The task lives as long as the process: its end is reported and stops the process.
+    Stop,
+}
+
+/// A task whose policy is `OnEnd::Stop` ended.
+#[derive(Debug)]
+pub struct TaskEnded {
+    pub name: &'static str,
+    pub panicked: bool,
+}
+
+/// Spawns tasks and hears of their ends. Must be used inside a `LocalSet`.
+#[derive(Debug)]
+pub struct Tasks {
+    ended: mpsc::UnboundedSender<TaskEnded>,
+    ends: mpsc::UnboundedReceiver<TaskEnded>,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        let (ended, ends) = mpsc::unbounded_channel();
+        Tasks { ended, ends }
+    }
+}
+
+impl Tasks {
+    pub fn spawn<F>(&self, name: &'static str, on_end: OnEnd, task: F) -> AbortHandle
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let ended = self.ended.clone();
+        let handle = tokio::task::spawn_local(task);
+        let abort = handle.abort_handle();
+        tokio::task::spawn_local(async move {
+            let panicked = match handle.await {
+                Ok(()) => false,
+                Err(e) => e.is_panic(),
+            };
+            if panicked || on_end == OnEnd::Stop {
+                let _ = ended.send(TaskEnded { name, panicked });
+            }
+        });
+        abort
+    }
+
+    /// The next end that stops the process: a panic of any task, or the end of an `OnEnd::Stop` task.
+    pub async fn unexpected_end(&mut self) -> TaskEnded {
+        // `self.ended` is held, so the channel cannot close.
+        self.ends.recv().await.unwrap_or(TaskEnded { name: "tasks", panicked: false })
+    }
+}
+
+/// A runtime for one thread, as every core and the control thread use it.
+pub fn current_thread() -> std::io::Result<(tokio::runtime::Runtime, LocalSet)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok((runtime, LocalSet::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unexpected_end_is_named() {
+        let (runtime, local) = current_thread().expect("runtime");
+        local.block_on(&runtime, async {
+            let mut tasks = Tasks::default();
+            tasks.spawn("short", OnEnd::Ignore, async {});
+            tasks.spawn("probe", OnEnd::Stop, async {});
+            let end = tasks.unexpected_end().await;
+            assert_eq!((end.name, end.panicked), ("probe", false));
+            tasks.spawn("broken", OnEnd::Ignore, async { panic!("on purpose") });
+            let end = tasks.unexpected_end().await;
+            assert_eq!((end.name, end.panicked), ("broken", true));
+        });
+    }
+}

@@ -1,0 +1,124 @@
+//! What the supervisor and the server say to each other over their socket pair.
+//!
+//! One message is a 4-byte little-endian length, then that many bytes of JSON; the descriptors that belong to
+//! it travel with its first byte (`SCM_RIGHTS`), in the order the message's documentation names.
+
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// From the supervisor to the server.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToServer {
+    /// The first message, once. Descriptors: one a listener, in order; then stdout and stderr of each instance.
+    Hello(Box<Hello>),
+    /// Answer to `ToSupervisor::Spawn`. Descriptors: the child's stdout and stderr, read ends.
+    Spawned { ticket: u64, instance: Instance },
+    /// Answer to `ToSupervisor::Spawn`. `error` is a sentence: what, and what to type.
+    SpawnFailed { ticket: u64, error: String },
+    /// The group's first process ended; others of its group may go on (npm ends long before node has drained).
+    LeaderExited { pid: i32, exit: Exit },
+    /// The last process of the group is gone, its leader's `exit` included. Sent once, after `LeaderExited`.
+    GroupEmpty { pid: i32, exit: Exit },
+    /// Answer to `ToSupervisor::Listen`. Descriptor: the listening socket.
+    Listening { ticket: u64, listener: Listener },
+    /// Answer to `ToSupervisor::Listen`.
+    ListenFailed { ticket: u64, error: String },
+    /// SIGHUP.
+    Reload,
+    /// SIGTERM or SIGINT: stop accepting, finish, stop the instances, answer `Drained`.
+    Drain,
+}
+
+/// From the server to the supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToSupervisor {
+    /// Start a process group. Answered by `Spawned` or `SpawnFailed` with the same ticket.
+    Spawn { ticket: u64, spec: Box<Spawn> },
+    /// Send a signal to a whole group.
+    Kill { pid: i32, signal: i32 },
+    /// Bind one more address. Answered by `Listening` or `ListenFailed`.
+    Listen { ticket: u64, listener: Listener },
+    /// Close a listener that the new configuration no longer names.
+    Unlisten { listener: Listener },
+    /// The server accepts connections.
+    Ready,
+    /// This configuration is in force; hand it to the next server.
+    Adopt { inputs: String },
+    /// Everything is finished: end with this exit code.
+    Drained { code: i32 },
+}
+
+/// All that a server needs in order to take over where the last one stopped.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hello {
+    /// Value of `MAINSTAY_BOOT` in every process of this boot: data-folder id, a colon, boot number.
+    pub boot: String,
+    pub data: std::path::PathBuf,
+    /// The last configuration that was in force, opaque here: the binary's own JSON.
+    pub inputs: String,
+    pub listeners: Vec<Listener>,
+    pub instances: Vec<Instance>,
+    /// How many servers of this supervisor died before this one; 0 for the first.
+    pub crashes: u32,
+    /// When the supervisor started, microseconds since the Unix epoch.
+    pub started_unix_us: u64,
+}
+
+/// A listening socket the supervisor holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Listener {
+    /// A TCP address of the edge.
+    Tcp(SocketAddr),
+    /// The control socket, mode 0600.
+    Control(std::path::PathBuf),
+}
+
+/// A running process group.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Instance {
+    /// Process id of the leader, which is the group id.
+    pub pid: i32,
+    pub app: String,
+    /// 1, 2, … within the app.
+    pub number: u32,
+    pub port: Option<u16>,
+    pub started_unix_us: u64,
+    /// The fleet's own words about it (hash of the spec it was started from), kept through a server's death.
+    pub tag: String,
+    /// Set once the leader has ended while others of the group go on.
+    pub exit: Option<Exit>,
+}
+
+/// What to start.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spawn {
+    pub app: String,
+    pub number: u32,
+    pub port: Option<u16>,
+    /// Program and arguments; a shell line is `["/bin/sh", "-c", LINE]`.
+    pub argv: Vec<String>,
+    pub dir: Option<std::path::PathBuf>,
+    pub user: Option<String>,
+    /// The whole environment of the child, but for `MAINSTAY_BOOT`, which the supervisor adds.
+    pub env: Vec<(String, String)>,
+    pub tag: String,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exit status {code}"),
+            Exit::Signal(signal) => match nix::sys::signal::Signal::try_from(*signal) {
+                Ok(name) => write!(f, "killed by {name}"),
+                Err(_) => write!(f, "killed by signal {signal}"),
+            },
+        }
+    }
+}

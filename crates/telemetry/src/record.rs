@@ -1,0 +1,163 @@
+//! The record: what a core writes down about one finished request. Plain memory, at most 512 bytes, no pointers.
+
+use crate::verdict::Verdict;
+use std::net::IpAddr;
+
+/// `r_` and 26 base32 characters (Crockford, lower case) of a UUIDv7.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(pub [u8; 26]);
+
+/// Text cut to a fixed size at a character boundary.
+#[derive(Clone, Copy)]
+pub struct Cut<const N: usize> {
+    len: u16,
+    /// The original was longer.
+    pub cut: bool,
+    bytes: [u8; N],
+}
+
+/// One attempt at an upstream that did not give the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Try {
+    /// Name of the upstream in `Names`.
+    pub upstream: u32,
+    pub outcome: Outcome,
+    pub millis: u16,
+}
+
+/// How one attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Outcome {
+    Refused,
+    ConnectTimeout,
+    /// The connection died before the first byte of a response.
+    Closed,
+    /// A reused idle connection was dead; repeated on a fresh one.
+    Stale,
+    ResponseTimeout,
+    /// Answered 502, 503 or 504, and another instance was asked.
+    Status(u8),
+    Invalid,
+}
+
+/// Everything about one request. Times are microseconds unless the name says otherwise.
+#[derive(Clone, Copy)]
+pub struct Record {
+    pub id: RequestId,
+    pub started_unix_us: u64,
+    pub total_us: u64,
+    /// From the start to the first byte of the upstream's answer; 0 if none came.
+    pub first_byte_us: u32,
+    /// How long it was held for an instance to become ready.
+    pub held_ms: u16,
+    pub status: u16,
+    pub method: MethodCode,
+    /// 10, 11 or 20.
+    pub version: u8,
+    pub tls: bool,
+    pub upgraded: bool,
+    /// The client went away before the response was complete.
+    pub client_gone: bool,
+    /// One of the health paths: kept out of the access log (H9).
+    pub health: bool,
+    pub verdict: Verdict,
+    /// Position of the rule that decided, in `Names`; 0 = built in.
+    pub rule: u32,
+    /// In `Names`; 0 = none.
+    pub app: u32,
+    /// Matched or learnt route pattern, in `Names`.
+    pub route: u32,
+    /// Upstream that answered, in `Names`; 0 = none.
+    pub upstream: u32,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub client: IpAddr,
+    pub peer: IpAddr,
+    pub trace_id: [u8; 16],
+    pub span_id: [u8; 8],
+    /// Zero if the client sent no `traceparent`.
+    pub parent_id: [u8; 8],
+    pub tries: [Option<Try>; 3],
+    /// Without the query, which may carry secrets.
+    pub path: Cut<256>,
+    pub agent: Cut<28>,
+    pub client_request_id: Cut<36>,
+}
+
+const _: () = assert!(size_of::<Record>() <= 512);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum MethodCode {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+    Connect,
+    Trace,
+    Other,
+}
+
+impl MethodCode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MethodCode::Get => "GET",
+            MethodCode::Head => "HEAD",
+            MethodCode::Post => "POST",
+            MethodCode::Put => "PUT",
+            MethodCode::Patch => "PATCH",
+            MethodCode::Delete => "DELETE",
+            MethodCode::Options => "OPTIONS",
+            MethodCode::Connect => "CONNECT",
+            MethodCode::Trace => "TRACE",
+            MethodCode::Other => "OTHER",
+        }
+    }
+}
+
+impl RequestId {
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("")
+    }
+}
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "r_{}", self.as_str())
+    }
+}
+
+impl<const N: usize> Cut<N> {
+    pub const EMPTY: Cut<N> = Cut { len: 0, cut: false, bytes: [0; N] };
+
+    pub fn new(text: &str) -> Cut<N> {
+        let mut end = text.len().min(N);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let mut bytes = [0; N];
+        bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
+        Cut { len: end as u16, cut: end < text.len(), bytes }
+    }
+
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_at_a_character_and_says_so() {
+        assert_eq!(Cut::<4>::new("abcd").as_str(), "abcd");
+        assert!(!Cut::<4>::new("abcd").cut);
+        let cut = Cut::<4>::new("abcé");
+        assert_eq!((cut.as_str(), cut.cut), ("abc", true));
+    }
+}
