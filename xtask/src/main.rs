@@ -1,1 +1,41 @@
-fn main() {}
+//! `cargo xtask`: the project's own commands, one file each. Never part of the product.
+
+mod arguments;
+mod bench;
+mod count;
+mod fixtures;
+mod instance;
+mod keepalive;
+mod process;
+mod test;
+mod tools;
+mod workspace;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+cargo xtask test [--only unit|it|e2e|tidy] [-- FILTER]
+    everything that must hold; as root on Debian it installs what is missing
+cargo xtask bench edge [--quick] [--rounds N] [--json]
+    CPU a request beside nginx with the same duties
+cargo xtask bench idle [--json]
+    memory at rest and for each idle connection, time to serve
+cargo xtask count [--json]
+    instructions and allocations a request, under valgrind";
+
+fn main() -> Result<()> {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = given.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["test", rest @ ..] => test::run(rest),
+        ["bench", "edge", rest @ ..] => bench::edge::run(rest),
+        ["bench", "idle", rest @ ..] => bench::idle::run(rest),
+        ["count", rest @ ..] => count::run(rest),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        [] => bail!("no command given\n{USAGE}"),
+        _ => bail!("unknown command `{}`\n{USAGE}", words.join(" ")),
+    }
+}

@@ -1,0 +1,137 @@
+//! `cargo xtask count`: instructions and heap allocations a request in user space, counted by valgrind. Unlike
+//! time they do not depend on what else the machine does, so a test can hold them.
+
+use crate::arguments::Arguments;
+use crate::instance::{self, Ports, Running, Scratch};
+use crate::keepalive::{self, Client};
+use crate::{tools, workspace};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// DESIGN's bounds for a small request through every gate, with the log on.
+const INSTRUCTIONS_MAX: f64 = 35_000.0;
+const ALLOCATIONS_MAX: f64 = 12.0;
+
+/// Two runs of different length: what start and stop cost is the same in both and falls out of the difference.
+const FEW_REQUESTS: u32 = 400;
+const MANY_REQUESTS: u32 = 2_400;
+/// As many kept connections as a small load generator opens.
+const CONNECTIONS: usize = 8;
+
+/// What is counted, with valgrind's tool and the line that holds its total.
+#[derive(Clone, Copy, Debug)]
+struct Counter {
+    name: &'static str,
+    max: f64,
+    arguments: &'static [&'static str],
+    total: fn(&str) -> Option<u64>,
+}
+
+const COUNTERS: [Counter; 2] = [
+    Counter {
+        name: "instructions",
+        max: INSTRUCTIONS_MAX,
+        arguments: &["--tool=callgrind", "--callgrind-out-file=callgrind.%p"],
+        total: |log| number_after(log, "Collected : "),
+    },
+    Counter {
+        name: "allocations",
+        max: ALLOCATIONS_MAX,
+        arguments: &["--tool=memcheck", "--leak-check=no", "--undef-value-errors=no"],
+        total: |log| number_after(log, "total heap usage: "),
+    },
+];
+
+pub fn run(words: &[&str]) -> Result<()> {
+    let mut arguments = Arguments::new(words);
+    let json = arguments.flag("--json");
+    arguments.finish()?;
+    tools::require(&[&tools::VALGRIND, &tools::OPENSSL])?;
+    // `cargo xtask test` has built it already and says where.
+    let binary = match std::env::var_os("MAINSTAY_DIST_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => workspace::dist_binary()?,
+    };
+    let mut over = Vec::new();
+    let mut report = serde_json::Map::new();
+    for counter in COUNTERS {
+        let few = total(&counter, &binary, FEW_REQUESTS)?;
+        let many = total(&counter, &binary, MANY_REQUESTS)?;
+        let each = (many as f64 - few as f64) / f64::from(MANY_REQUESTS - FEW_REQUESTS);
+        report.insert(counter.name.into(), each.into());
+        if !json {
+            println!("{:<13} {each:>9.1} a request   at most {}", counter.name, counter.max);
+        }
+        if each > counter.max {
+            over.push(format!("{each:.1} {} a request, at most {}", counter.name, counter.max));
+        }
+    }
+    if json {
+        println!("{}", serde_json::Value::Object(report));
+    }
+    if !over.is_empty() {
+        bail!("over the bound: {}", over.join("; "));
+    }
+    Ok(())
+}
+
+/// Everything the server process counted from its start to its end, with that many requests served.
+fn total(counter: &Counter, binary: &Path, requests: u32) -> Result<u64> {
+    let scratch = Scratch::new(counter.name)?;
+    let dir = &scratch.0;
+    let ports = Ports::free()?;
+    let file = instance::configuration(dir, ports, keepalive::upstream()?)?;
+    // The server is a child of the supervisor; each process writes a log of its own.
+    let log = format!("--log-file={}/valgrind.%p", dir.display());
+    let mut wrapper = vec!["valgrind", "--trace-children=yes", &log];
+    wrapper.extend(counter.arguments);
+    let running = Running::start(&mut instance::mainstay(&wrapper, binary, &file), counter.name, dir, ports)?;
+
+    let mut clients = (0..CONNECTIONS).map(|_| Client::connect(ports.plain)).collect::<Result<Vec<_>>>()?;
+    for number in 0..requests as usize {
+        let status = clients[number % CONNECTIONS].get("/s")?;
+        if status != 200 {
+            bail!("request {number} was answered {status}");
+        }
+    }
+    drop(clients);
+    running.stop()?;
+    server_log(dir).and_then(|log| (counter.total)(&log).with_context(|| format!("no total in:\n{log}")))
+}
+
+/// The log of the process that was started as `mainstay server`.
+fn server_log(dir: &Path) -> Result<String> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if !entry.file_name().to_string_lossy().starts_with("valgrind.") {
+            continue;
+        }
+        let log = fs::read_to_string(entry.path())?;
+        if log.lines().any(|line| line.contains("Command:") && line.contains(" server")) {
+            return Ok(log);
+        }
+    }
+    bail!("no log of a server process; is it still started as `mainstay server`?")
+}
+
+/// The number behind a label in one of valgrind's `==PID== label 1,234 …` lines.
+fn number_after(log: &str, label: &str) -> Option<u64> {
+    let (_, rest) = log.rsplit_once(label)?;
+    let digits: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == ',').filter(|c| *c != ',').collect();
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_are_read_from_valgrinds_own_lines() {
+        let callgrind = "==7== Events    : Ir\n==7== Collected : 1234567\n";
+        assert_eq!((COUNTERS[0].total)(callgrind), Some(1_234_567));
+        let memcheck = "==7==   total heap usage: 12,345 allocs, 12,300 frees, 9 bytes allocated\n";
+        assert_eq!((COUNTERS[1].total)(memcheck), Some(12_345));
+        assert_eq!((COUNTERS[1].total)("==7== nothing\n"), None);
+    }
+}

@@ -1,0 +1,156 @@
+//! Servers that are measured: Mainstay itself and its peer, each in a folder of its own, ended when dropped.
+
+use crate::{keepalive, process};
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A folder for temporary files, removed when dropped. Not under the target folder: the path of a Unix socket is
+/// at most 107 bytes.
+#[derive(Debug)]
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Result<Scratch> {
+        let dir = std::env::temp_dir().join(format!("mainstay-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir)?;
+        Ok(Scratch(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Where a proxy listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    pub plain: SocketAddr,
+    pub tls: SocketAddr,
+}
+
+impl Ports {
+    /// Two ports nobody uses now. Somebody else could take one before we do; then the start fails and says so.
+    pub fn free() -> Result<Ports> {
+        let (one, two) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+        Ok(Ports { plain: one.local_addr()?, tls: two.local_addr()? })
+    }
+}
+
+/// A running server and what it said.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    pub ports: Ports,
+}
+
+impl Running {
+    /// Starts a command with its output in `dir/NAME.out`; it is not waited for.
+    pub fn spawn(command: &mut Command, name: &str, dir: &Path, ports: Ports) -> Result<Running> {
+        let output = File::create(dir.join(format!("{name}.out")))?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let child = command.spawn().with_context(|| format!("starting {command:?}"))?;
+        Ok(Running { child, ports })
+    }
+
+    /// Starts a command and waits until it answers; its output is part of the error if it does not.
+    pub fn start(command: &mut Command, name: &str, dir: &Path, ports: Ports) -> Result<Running> {
+        let running = Running::spawn(command, name, dir, ports)?;
+        if let Err(error) = keepalive::wait_until_served(ports.plain) {
+            let said = fs::read_to_string(dir.join(format!("{name}.out"))).unwrap_or_default();
+            bail!("{name} does not serve: {error:#}\n{said}");
+        }
+        Ok(running)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to end and waits until it has.
+    pub fn stop(mut self) -> Result<()> {
+        process::terminate(self.pid())?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = process::terminate(self.pid());
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// A certificate for `localhost` with a P-256 key: `(chain, key)`.
+pub fn certificate(dir: &Path) -> Result<(PathBuf, PathBuf)> {
+    let (chain, key) = (dir.join("localhost.pem"), dir.join("localhost.key"));
+    let output = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&chain)
+        .output()?;
+    if !output.status.success() {
+        bail!("openssl: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok((chain, key))
+}
+
+/// A configuration in which every gate and the log are on, in front of one upstream.
+pub fn configuration(dir: &Path, ports: Ports, upstream: SocketAddr) -> Result<PathBuf> {
+    let (chain, key) = certificate(dir)?;
+    let Ports { plain, tls } = ports;
+    let text = format!(
+        r#"[app.main]
+upstreams = ["{upstream}"]
+
+[edge]
+listen = ["{plain}", {{ at = "{tls}", tls = true }}]
+
+[edge.timeouts]
+header = "10s"
+response = "60s"
+
+[edge.limits]
+body = "10MB"
+
+[tls."localhost"]
+cert = "{}"
+key = "{}"
+
+[[route]]
+match = "/api/v1/admin/*"
+"#,
+        chain.display(),
+        key.display()
+    );
+    let file = dir.join("mainstay.toml");
+    fs::write(&file, text)?;
+    Ok(file)
+}
+
+/// `mainstay run` in production, with nothing of this shell's settings; `wrapper` is what it is run under.
+pub fn mainstay(wrapper: &[&str], binary: &Path, file: &Path) -> Command {
+    let mut words = wrapper.iter().map(|word| std::ffi::OsString::from(*word));
+    let mut command = match words.next() {
+        Some(program) => {
+            let mut command = Command::new(program);
+            command.args(words).arg(binary);
+            command
+        }
+        None => Command::new(binary),
+    };
+    let dir = file.parent().unwrap_or(Path::new("."));
+    command.args(["run", "--production", "--file"]).arg(file).current_dir(dir).env_clear();
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("XDG_RUNTIME_DIR", dir);
+    command
+}

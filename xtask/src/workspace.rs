@@ -1,0 +1,38 @@
+//! Where the workspace and its build lie, and how cargo is called.
+
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The workspace's root folder.
+pub fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// The cargo that started us, so that one toolchain builds everything.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Where cargo builds, whoever set it: `CARGO_TARGET_DIR`, a configuration file, or the default.
+pub fn target() -> Result<PathBuf> {
+    let output = cargo().args(["metadata", "--no-deps", "--format-version", "1"]).output().context("cargo metadata")?;
+    if !output.status.success() {
+        bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let target = metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
+    Ok(PathBuf::from(target))
+}
+
+/// Builds the binary as it ships and is measured (`dist`), and says where it is.
+pub fn dist_binary() -> Result<PathBuf> {
+    println!("build    mainstay with profile dist (thin LTO; some minutes the first time)");
+    let status = cargo().args(["build", "--profile", "dist", "--package", "mainstay"]).status()?;
+    if !status.success() {
+        bail!("the dist build failed");
+    }
+    Ok(target()?.join("dist/mainstay"))
+}
