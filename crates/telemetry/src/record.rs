@@ -42,7 +42,7 @@ pub enum Outcome {
 }
 
 /// Everything about one request. Times are microseconds unless the name says otherwise.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Record {
     pub id: RequestId,
     pub started_unix_us: u64,
@@ -102,7 +102,54 @@ pub enum MethodCode {
     Other,
 }
 
+impl Record {
+    /// A start for `..Record::EMPTY`: nothing known, nothing decided.
+    pub const EMPTY: Record = Record {
+        id: RequestId([b'0'; 26]),
+        started_unix_us: 0,
+        total_us: 0,
+        first_byte_us: 0,
+        held_ms: 0,
+        status: 0,
+        method: MethodCode::Get,
+        version: 11,
+        tls: false,
+        upgraded: false,
+        client_gone: false,
+        health: false,
+        verdict: Verdict::Ok,
+        rule: 0,
+        app: 0,
+        route: 0,
+        upstream: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        client: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        peer: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        trace_id: [0; 16],
+        span_id: [0; 8],
+        parent_id: [0; 8],
+        tries: [None; 3],
+        path: Cut::EMPTY,
+        agent: Cut::EMPTY,
+        client_request_id: Cut::EMPTY,
+    };
+}
+
 impl MethodCode {
+    pub const ALL: [MethodCode; 10] = [
+        MethodCode::Get,
+        MethodCode::Head,
+        MethodCode::Post,
+        MethodCode::Put,
+        MethodCode::Patch,
+        MethodCode::Delete,
+        MethodCode::Options,
+        MethodCode::Connect,
+        MethodCode::Trace,
+        MethodCode::Other,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             MethodCode::Get => "GET",
@@ -146,6 +193,12 @@ impl<const N: usize> Cut<N> {
 
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("")
+    }
+}
+
+impl<const N: usize> std::fmt::Debug for Cut<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}{}", self.as_str(), if self.cut { "…" } else { "" })
     }
 }
 
