@@ -1,1 +1,22 @@
+//! What the end-to-end tests stand on: the real binary, real upstreams, real clients.
+//!
+//! Invariant: nothing here reads Mainstay's code; the binary is judged by its sockets, its output and its exit code.
 
+pub mod curl;
+pub mod fixtures;
+pub mod mainstay;
+pub mod peer;
+pub mod ports;
+pub mod processes;
+pub mod strict;
+pub mod strict_h2;
+pub mod tap;
+pub mod transcript;
+pub mod wait;
+pub mod wire;
+
+pub use curl::{Answer, curl, get};
+pub use mainstay::{Ended, Mainstay, Setup};
+pub use peer::{Ask, Peer};
+pub use wait::{BOUND, wait_for, wait_until};
+pub use wire::{Connection, Fault, Response};

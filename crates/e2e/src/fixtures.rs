@@ -1,0 +1,135 @@
+//! The starter apps and what they need. `cargo xtask test` names the installed packages by `MAINSTAY_E2E_NODE_MODULES`
+//! and `MAINSTAY_E2E_PYTHON`; by hand (`cargo nextest run -p mainstay-e2e`) they are installed once under the target
+//! folder, from the lock files beside the apps.
+
+use nix::fcntl::{Flock, FlockArg};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// `crates/e2e/fixtures`.
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// The build's own folder (`target/ci`), found from the running test.
+pub fn build_folder() -> PathBuf {
+    let test = std::env::current_exe().expect("path of the running test");
+    let deps = test.ancestors().find(|path| path.file_name().is_some_and(|name| name == "deps"));
+    deps.and_then(Path::parent).expect("the test runs from target/PROFILE/deps").to_path_buf()
+}
+
+/// `target/e2e`: installed packages, locks, nothing a test leaves behind.
+pub fn scratch() -> PathBuf {
+    let folder = build_folder().parent().expect("the build folder lies in the target folder").join("e2e");
+    std::fs::create_dir_all(&folder).expect("create the scratch folder");
+    folder
+}
+
+/// The sample app of this crate: a static binary that takes `PORT`.
+pub fn static_app() -> PathBuf {
+    let path = build_folder().join("static_app");
+    assert!(path.exists(), "{} is not built: cargo build --profile ci -p mainstay-e2e --bins", path.display());
+    path
+}
+
+/// `node_modules` with everything of `fixtures/node/package-lock.json`.
+pub fn node_modules() -> PathBuf {
+    match std::env::var_os("MAINSTAY_E2E_NODE_MODULES") {
+        Some(path) => PathBuf::from(path),
+        None => installed("node", &["package.json", "package-lock.json"], |at| {
+            let mut npm = Command::new("npm");
+            npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(at);
+            vec![npm]
+        })
+        .join("node_modules"),
+    }
+}
+
+/// A Python interpreter with everything of `fixtures/python/requirements.txt`.
+pub fn python() -> PathBuf {
+    match std::env::var_os("MAINSTAY_E2E_PYTHON") {
+        Some(path) => PathBuf::from(path),
+        None => installed("python", &["requirements.txt"], |at| {
+            let mut venv = Command::new("python3");
+            venv.args(["-m", "venv", "venv"]).current_dir(at);
+            let mut pip = Command::new(at.join("venv/bin/pip"));
+            pip.args(["install", "-q", "-r", "requirements.txt"]).current_dir(at);
+            vec![venv, pip]
+        })
+        .join("venv/bin/python"),
+    }
+}
+
+/// Installs once, for all tests of all processes; again when a lock file has changed.
+fn installed(kind: &str, inputs: &[&str], commands: impl Fn(&Path) -> Vec<Command>) -> PathBuf {
+    let at = scratch().join(kind);
+    std::fs::create_dir_all(&at).expect("create the folder of packages");
+    let lock = std::fs::File::create(scratch().join(format!("{kind}.lock"))).expect("create a lock file");
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| e).expect("lock the packages");
+    let wanted: String =
+        inputs.iter().map(|name| std::fs::read_to_string(folder().join(kind).join(name)).expect(name)).collect();
+    let stamp = at.join("installed");
+    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        return at;
+    }
+    for name in inputs {
+        std::fs::copy(folder().join(kind).join(name), at.join(name)).expect(name);
+    }
+    for mut command in commands(&at) {
+        let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{command:?} failed: {said}");
+    }
+    std::fs::write(&stamp, wanted).expect("write the stamp");
+    at
+}
+
+/// Copies `fixtures/node/apps/NAME` into `to`, with the packages beside it as `npm ci` would leave them.
+pub fn node_app(name: &str, to: &Path) {
+    copy(&folder().join("node/apps").join(name), to);
+    let link = to.join("node_modules");
+    if !link.exists() {
+        std::os::unix::fs::symlink(node_modules(), &link).expect("link node_modules");
+    }
+}
+
+/// Copies `fixtures/python/apps/NAME` into `to`.
+pub fn python_app(name: &str, to: &Path) {
+    copy(&folder().join("python/apps").join(name), to);
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("create a folder for an app");
+    for entry in std::fs::read_dir(from).unwrap_or_else(|e| panic!("{}: {e}", from.display())).flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).expect("copy a file of an app");
+        }
+    }
+}
+
+/// Runs `fixtures/node/clients/NAME` and gives what it printed; it must end with 0.
+#[track_caller]
+pub fn node_client(name: &str, arguments: &[&str]) -> String {
+    let mut command = Command::new("node");
+    command.arg(folder().join("node/clients").join(name)).args(arguments).env("NODE_PATH", node_modules());
+    finished(command)
+}
+
+/// Runs `fixtures/python/clients/NAME` and gives what it printed; it must end with 0.
+#[track_caller]
+pub fn python_client(name: &str, arguments: &[&str]) -> String {
+    let mut command = Command::new(python());
+    command.arg(folder().join("python/clients").join(name)).args(arguments);
+    finished(command)
+}
+
+#[track_caller]
+fn finished(mut command: Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?} ended with {}\n{out}\n{err}", output.status);
+    out.into_owned()
+}
