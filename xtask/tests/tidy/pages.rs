@@ -28,6 +28,27 @@ fn a_page_shows_its_code_its_status_and_what_to_do() {
 }
 
 #[test]
+fn the_answer_on_a_page_is_the_one_that_is_given() {
+    let source = tree::read("crates/telemetry/src/verdict.rs");
+    let mut faults = Vec::new();
+    for file in tree::below("docs/errors", "md") {
+        let Some(example) = file.text.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()) else {
+            continue;
+        };
+        let answer: serde_json::Value = serde_json::from_str(example).unwrap_or_default();
+        let sentence = answer["detail"].as_str().unwrap_or("?");
+        let holds = answer["code"] == stem(&file.path)
+            && answer["error"] == answer["detail"]
+            && source.contains(&format!("\"{sentence}\""))
+            && file.text.contains(&format!("Status {}. “{sentence}”", answer["status"]));
+        if !holds {
+            faults.push(format!("{}: {answer}", file.path));
+        }
+    }
+    tree::none("code, status and sentence of a page's example are those of verdict.rs", faults);
+}
+
+#[test]
 fn links_between_pages_lead_somewhere() {
     let mut faults = Vec::new();
     let mut pages = tree::below("docs", "md");
