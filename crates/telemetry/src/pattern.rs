@@ -3,7 +3,7 @@
 /// Longer patterns are counted as `other`; a record keeps as many bytes of a path.
 pub const PATTERN_BYTES: usize = 256;
 
-/// The pattern of one path, on the stack.
+/// Room for one pattern, used again and again.
 #[derive(Debug)]
 pub struct Pattern {
     len: usize,
@@ -21,6 +21,8 @@ const JOIN: u8 = 16;
 const SIGN: u8 = 32;
 /// Never in a name somebody chose for a route: escapes, separators of values, anything beyond ASCII.
 const DATA: u8 = 64;
+/// Ends a segment.
+const END: u8 = 128;
 
 const CLASS: [u8; 256] = {
     let mut table = [DATA; 256];
@@ -34,6 +36,7 @@ const CLASS: [u8; 256] = {
             b'G'..=b'Z' => UPPER,
             b'-' | b'_' => JOIN,
             b'.' | b'@' | b'$' | b'!' | b'(' | b')' | b'[' | b']' | b'*' | b'+' | b'~' | b':' | b'\'' => SIGN,
+            b'/' | b'?' | b'#' => END,
             _ => DATA,
         };
         i += 1;
@@ -50,65 +53,84 @@ const HASH_BYTES: usize = 8;
 /// File extensions stay: `/assets/:id.js` says more than `/assets/:id`.
 const EXTENSION_BYTES: usize = 5;
 
+impl Default for Pattern {
+    fn default() -> Self {
+        Pattern { len: 0, bytes: [0; PATTERN_BYTES] }
+    }
+}
+
 impl Pattern {
-    /// None if the pattern does not fit. The path may carry a query, which is ignored.
+    /// The pattern of this path; None if it does not fit. A query is ignored.
     #[inline]
-    pub fn of(path: &str) -> Option<Pattern> {
-        let mut pattern = Pattern { len: 0, bytes: [0; PATTERN_BYTES] };
+    pub fn of(&mut self, path: &str) -> Option<&[u8]> {
+        self.len = 0;
         let mut rest = path.as_bytes();
         rest = rest.strip_prefix(b"/").unwrap_or(rest);
         loop {
-            let mut classes = 0;
-            let mut end = rest.len();
-            for (i, c) in rest.iter().enumerate() {
-                if matches!(c, b'/' | b'?' | b'#') {
-                    end = i;
+            *self.bytes.get_mut(self.len)? = b'/';
+            self.len += 1;
+            // Copied while it is looked at; a segment that turns out to vary is written over.
+            let room = &mut self.bytes[self.len..];
+            let (mut classes, mut end) = (0, 0);
+            for c in rest {
+                let class = CLASS[usize::from(*c)];
+                if class == END {
                     break;
                 }
-                classes |= CLASS[usize::from(*c)];
+                if let Some(slot) = room.get_mut(end) {
+                    *slot = *c;
+                }
+                classes |= class;
+                end += 1;
             }
+            let has_room = end <= room.len();
             let (segment, after) = rest.split_at(end);
-            pattern.push(b"/")?;
-            // Most segments are a short word in small letters: nothing more to look at.
-            if classes & !(LOWER | HEX) == 0 && end < TOKEN_BYTES {
-                pattern.push(segment)?;
+            // Most segments are a short word without a digit: nothing more to look at.
+            let is_word = classes & (DIGIT | SIGN | DATA) == 0 && end < TOKEN_BYTES;
+            if !is_word && is_doubtful_id(classes, segment) {
+                self.push_id(classes, segment)?;
+            } else if has_room {
+                self.len += end;
             } else {
-                pattern.push_doubtful(segment)?;
+                return None;
             }
             match after {
                 [b'/', next @ ..] => rest = next,
-                _ => return Some(pattern),
+                _ => return Some(&self.bytes[..self.len]),
             }
         }
     }
 
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or("")
-    }
-
-    pub fn as_bytes(&self) -> &[u8] {
+    /// What `of` gave last.
+    pub fn last(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 
-    #[inline]
-    fn push(&mut self, bytes: &[u8]) -> Option<()> {
-        let end = self.len + bytes.len();
-        self.bytes.get_mut(self.len..end)?.copy_from_slice(bytes);
+    fn push(&mut self, text: &[u8]) -> Option<()> {
+        let end = self.len + text.len();
+        self.bytes.get_mut(self.len..end)?.copy_from_slice(text);
         self.len = end;
         Some(())
     }
 
-    fn push_doubtful(&mut self, segment: &[u8]) -> Option<()> {
-        if is_address(segment) {
-            return self.push(b":id");
-        }
-        let (stem, extension) = split_extension(segment);
-        if segment.len() <= NAME_BYTES && !stem.split(|c| *c == b'.').any(is_id) {
-            return self.push(segment);
-        }
+    fn push_id(&mut self, classes: u8, segment: &[u8]) -> Option<()> {
         self.push(b":id")?;
-        self.push(extension)
+        if classes & SIGN == 0 {
+            return Some(());
+        }
+        self.push(if is_address(segment) { b"" } else { split_extension(segment).1 })
     }
+}
+
+/// `classes` is what occurs in the segment.
+fn is_doubtful_id(classes: u8, segment: &[u8]) -> bool {
+    if segment.len() > NAME_BYTES || classes & DATA != 0 {
+        return true;
+    }
+    if classes & SIGN == 0 {
+        return is_id(segment);
+    }
+    is_address(segment) || split_extension(segment).0.split(|c| *c == b'.').any(is_id)
 }
 
 /// `main.8f3c.js` → `main.8f3c` and `.js`. The extension is letters alone.
@@ -138,16 +160,14 @@ fn is_id(word: &[u8]) -> bool {
     for byte in word.iter().rev() {
         let class = CLASS[usize::from(*byte)];
         all |= class;
-        digit = digit << 1 | u64::from(class & DIGIT);
-        hex = hex << 1 | u64::from(class & HEX) / u64::from(HEX);
-        lower = lower << 1 | u64::from(class & LOWER) / u64::from(LOWER);
-        upper = upper << 1 | u64::from(class & UPPER) / u64::from(UPPER);
-        join = join << 1 | u64::from(class & JOIN) / u64::from(JOIN);
+        let class = u64::from(class);
+        digit = digit << 1 | (class & 1);
+        hex = hex << 1 | (class >> 1 & 1);
+        lower = lower << 1 | (class >> 2 & 1);
+        upper = upper << 1 | (class >> 3 & 1);
+        join = join << 1 | (class >> 4 & 1);
     }
     let n = word.len();
-    if all & DATA != 0 {
-        return true;
-    }
     if digit == 0 {
         // Random letters change case about every second time, names in camelCase far less often.
         let changes = (upper & lower << 1 | lower & !(lower << 1)).count_ones() as usize;
@@ -170,7 +190,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn pattern(path: &str) -> String {
-        Pattern::of(path).map_or("none".to_owned(), |p| p.as_str().to_owned())
+        let mut pattern = Pattern::default();
+        pattern.of(path).map_or("none".to_owned(), |p| String::from_utf8(p.to_vec()).expect("a cut character"))
     }
 
     #[test]
@@ -211,8 +232,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_has_no_pattern() {
-        assert!(Pattern::of(&"/abc".repeat(64)).is_some());
-        assert!(Pattern::of(&"/abc".repeat(65)).is_none());
+        assert_eq!(pattern(&"/abc".repeat(64)), "/abc".repeat(64));
+        assert_eq!(pattern(&"/abc".repeat(65)), "none");
         assert_eq!(pattern(&format!("/a/{}", "x".repeat(9000))), "/a/:id");
     }
 
@@ -237,7 +258,7 @@ mod tests {
 
         #[test]
         fn no_path_panics(path in "\\PC{0,400}") {
-            let _ = Pattern::of(&path);
+            pattern(&path);
         }
     }
 }

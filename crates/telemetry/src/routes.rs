@@ -43,6 +43,7 @@ pub struct Learner {
     routes: Routes,
     slots: Box<[Option<Known>]>,
     copied: u32,
+    scratch: Pattern,
 }
 
 #[derive(Debug)]
@@ -67,7 +68,12 @@ impl Routes {
     }
 
     pub fn learner(&self) -> Learner {
-        Learner { routes: self.clone(), slots: (0..SLOTS).map(|_| None).collect(), copied: 0 }
+        Learner {
+            routes: self.clone(),
+            slots: (0..SLOTS).map(|_| None).collect(),
+            copied: 0,
+            scratch: Pattern::default(),
+        }
     }
 
     /// Patterns learnt so far, for `status` and the console.
@@ -95,18 +101,20 @@ impl Learner {
     /// The name of this path's pattern; `Names::OTHER` if it is not known and this answer does not teach it.
     #[inline]
     pub fn route(&mut self, path: &str, status: u16) -> u32 {
-        let Some(pattern) = Pattern::of(path) else { return Names::OTHER };
-        let hash = hash(pattern.as_bytes());
-        if let Some(name) = self.known(hash, pattern.as_str()) {
-            return name;
+        let Some(pattern) = self.scratch.of(path) else { return Names::OTHER };
+        let hash = hash(pattern);
+        match known(&self.slots, hash, pattern) {
+            Some(name) => name,
+            None => self.unknown(hash, status),
         }
-        self.unknown(hash, pattern.as_str(), status)
     }
 
+    /// The pattern in `scratch` is new to this core.
     #[cold]
-    fn unknown(&mut self, hash: u64, pattern: &str, status: u16) -> u32 {
+    fn unknown(&mut self, hash: u64, status: u16) -> u32 {
+        let pattern = String::from_utf8_lossy(self.scratch.last()).into_owned();
         if self.catch_up()
-            && let Some(name) = self.known(hash, pattern)
+            && let Some(name) = known(&self.slots, hash, pattern.as_bytes())
         {
             return name;
         }
@@ -114,21 +122,9 @@ impl Learner {
         if evidence == Evidence::None || self.copied as usize >= LEARNT_MAX {
             return Names::OTHER;
         }
-        self.routes.learn(pattern, evidence);
+        self.routes.learn(&pattern, evidence);
         self.catch_up();
-        self.known(hash, pattern).unwrap_or(Names::OTHER)
-    }
-
-    #[inline]
-    fn known(&self, hash: u64, pattern: &str) -> Option<u32> {
-        let mut index = hash as usize & (SLOTS - 1);
-        while let Some(known) = &self.slots[index] {
-            if known.hash == hash && &*known.pattern == pattern {
-                return Some(known.name);
-            }
-            index = (index + 1) & (SLOTS - 1);
-        }
-        None
+        known(&self.slots, hash, pattern.as_bytes()).unwrap_or(Names::OTHER)
     }
 
     /// Copies what other cores have learnt since. Returns whether there was anything.
@@ -150,6 +146,18 @@ impl Learner {
     }
 }
 
+#[inline]
+fn known(slots: &[Option<Known>], hash: u64, pattern: &[u8]) -> Option<u32> {
+    let mut index = hash as usize & (SLOTS - 1);
+    while let Some(known) = &slots[index] {
+        if known.hash == hash && known.pattern.as_bytes() == pattern {
+            return Some(known.name);
+        }
+        index = (index + 1) & (SLOTS - 1);
+    }
+    None
+}
+
 fn evidence(status: u16) -> Evidence {
     match status {
         // Not there; or cut off by the edge before anything could be known.
@@ -163,15 +171,12 @@ fn evidence(status: u16) -> Evidence {
 #[inline]
 fn hash(bytes: &[u8]) -> u64 {
     let mut state = bytes.len() as u64 ^ 0x9e37_79b9_7f4a_7c15;
-    let mut chunks = bytes.chunks_exact(8);
-    for chunk in &mut chunks {
-        let mut word = [0; 8];
-        word.copy_from_slice(chunk);
-        state = mix(state, u64::from_le_bytes(word));
+    let (words, tail) = bytes.as_chunks::<8>();
+    for word in words {
+        state = mix(state, u64::from_le_bytes(*word));
     }
-    let mut word = [0; 8];
-    word[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
-    mix(state, u64::from_le_bytes(word))
+    let tail = tail.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    mix(state, tail)
 }
 
 #[inline]
