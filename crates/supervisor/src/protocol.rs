@@ -1,7 +1,11 @@
 //! What the supervisor and the server say to each other over their socket pair.
 //!
 //! One message is a 4-byte little-endian length, then that many bytes of JSON; the descriptors that belong to
-//! it travel with its first byte (`SCM_RIGHTS`), in the order the message's documentation names.
+//! it travel with its first bytes (`SCM_RIGHTS`, at most 253 a byte), in the order the message's documentation names.
+//!
+//! A server that comes after another learns of every end exactly once: `Hello` lists an instance with `exit` set only
+//! if its `LeaderExited` was sent to an earlier server; what ended while there was none is listed as if it still ran,
+//! and its `LeaderExited` and `GroupEmpty` follow `Hello` at once. A group whose `GroupEmpty` was sent is not listed.
 
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -44,8 +48,15 @@ pub enum ToSupervisor {
     Ready,
     /// This configuration is in force; hand it to the next server.
     Adopt { inputs: String },
-    /// Everything is finished: end with this exit code.
+    /// How long the configuration in force gives a drain; the supervisor waits that long and 10 s for `Drained`.
+    StopLimit { limit_ms: u64 },
+    /// Everything is finished: end with this exit code. Also unasked, as after `mainstay stop`.
     Drained { code: i32 },
+}
+
+/// The text of `MAINSTAY_BOOT`.
+pub fn boot(id: &str, number: u64) -> String {
+    format!("{id}:{number}")
 }
 
 /// All that a server needs in order to take over where the last one stopped.
@@ -98,8 +109,10 @@ pub struct Spawn {
     /// Program and arguments; a shell line is `["/bin/sh", "-c", LINE]`.
     pub argv: Vec<String>,
     pub dir: Option<std::path::PathBuf>,
+    /// A name, a number, or `UID:GID`.
     pub user: Option<String>,
-    /// The whole environment of the child, but for `MAINSTAY_BOOT`, which the supervisor adds.
+    /// The whole environment of the child, but for `MAINSTAY_BOOT`, which the supervisor adds, and for `HOME`, `USER`
+    /// and `LOGNAME`, which become those of `user` where they are still the supervisor's own.
     pub env: Vec<(String, String)>,
     pub tag: String,
 }
