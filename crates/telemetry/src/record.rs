@@ -36,9 +36,48 @@ pub enum Outcome {
     /// A reused idle connection was dead; repeated on a fresh one.
     Stale,
     ResponseTimeout,
-    /// Answered 502, 503 or 504, and another instance was asked.
+    /// Answered 502, 503 or 504, and another instance was asked. Holds the status less 500: see `Outcome::answered`.
     Status(u8),
     Invalid,
+}
+
+impl Outcome {
+    /// An answer of 502, 503 or 504 that was not passed on.
+    pub fn answered(status: u16) -> Outcome {
+        Outcome::Status(u8::try_from(status.saturating_sub(500)).unwrap_or(u8::MAX))
+    }
+
+    /// Stable: the access log carries it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Outcome::Refused => "refused",
+            Outcome::ConnectTimeout => "connect_timeout",
+            Outcome::Closed => "closed",
+            Outcome::Stale => "stale",
+            Outcome::ResponseTimeout => "response_timeout",
+            Outcome::Status(2) => "status_502",
+            Outcome::Status(3) => "status_503",
+            Outcome::Status(4) => "status_504",
+            Outcome::Status(_) => "status_5xx",
+            Outcome::Invalid => "invalid",
+        }
+    }
+
+    /// What `code` means, for people. A code this version does not know is its own explanation.
+    pub fn explain(code: &str) -> &str {
+        match code {
+            "refused" => "refused the connection",
+            "connect_timeout" => "did not accept the connection in time",
+            "closed" => "closed the connection before it answered",
+            "stale" => "had closed the idle connection; repeated on a fresh one",
+            "response_timeout" => "did not answer in time",
+            "status_502" => "answered 502",
+            "status_503" => "answered 503",
+            "status_504" => "answered 504",
+            "invalid" => "answered with what is not HTTP",
+            other => other,
+        }
+    }
 }
 
 /// Everything about one request. Times are microseconds unless the name says otherwise.
@@ -74,6 +113,9 @@ pub struct Record {
     pub bytes_out: u64,
     pub client: IpAddr,
     pub peer: IpAddr,
+    /// Position of the `trusted_proxies` entry that made us believe the peer about the client, in `Names`;
+    /// 0 = the client is the peer.
+    pub trusted_by: u32,
     pub trace_id: [u8; 16],
     pub span_id: [u8; 8],
     /// Zero if the client sent no `traceparent`.
@@ -126,6 +168,7 @@ impl Record {
         bytes_out: 0,
         client: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
         peer: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        trusted_by: 0,
         trace_id: [0; 16],
         span_id: [0; 8],
         parent_id: [0; 8],
