@@ -34,7 +34,7 @@ impl Floor {
         match floor {
             None => &["--workspace", "--all-targets"],
             Some(Floor::Unit) => &["--workspace", "--lib", "--bins"],
-            Some(Floor::It) => &["--workspace", "--test", "it"],
+            Some(Floor::It) => &["--workspace", "--exclude", "mainstay-e2e", "--test", "it"],
             Some(Floor::E2e) if nextest => &["--workspace", "--all-targets", "--filterset", "package(mainstay-e2e)"],
             Some(Floor::E2e) => &["--package", "mainstay-e2e", "--all-targets"],
             Some(Floor::Tidy) => &["--package", "xtask", "--test", "tidy"],

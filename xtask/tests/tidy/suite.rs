@@ -1,6 +1,7 @@
 //! How tests are written, and calls that stand in one place only.
 
 use crate::tree::{self, File};
+use std::collections::BTreeSet;
 
 /// Where a wait of a fixed length is right, with the reason. Everywhere else a test waits on a condition.
 const SLEEPS: &[(&str, &str)] = &[
@@ -22,6 +23,12 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("#![allow(unsafe_code)]", &["crates/supervisor/src/", "crates/edge/src/"], "unsafe stays in few small modules"),
 ];
 
+/// Requirement rows the project serves so far; each is shown by an end-to-end test that carries its id.
+const ROWS: [&str; 31] = [
+    "C1", "C2", "C5", "C7", "C8", "C9", "H1", "H2", "H3", "H4", "H5", "H6", "H8", "H9", "E1", "E2", "E3", "E4", "E6",
+    "E10", "E15", "E17", "E21", "E22", "R1", "R25", "S1", "S4", "S5", "S11", "S17",
+];
+
 #[test]
 fn no_test_sleeps() {
     let mut faults = Vec::new();
@@ -33,6 +40,28 @@ fn no_test_sleeps() {
         }
     }
     tree::none("a test waits on a condition with a bound, never for a time", faults);
+}
+
+#[test]
+fn every_requirement_row_has_an_end_to_end_test() {
+    let tests = tree::below("crates/e2e/tests", "rs");
+    let shown: BTreeSet<String> = tests.iter().flat_map(|file| rows_named(&file.text)).collect();
+    let faults = ROWS.iter().filter(|row| !shown.contains(**row)).map(|row| (*row).to_owned()).collect();
+    tree::none("no test of crates/e2e names the row in its name or in its doc comment", faults);
+}
+
+/// Ids in the names and doc comments of tests: `fn h1_…`, `/// H1: …`.
+fn rows_named(text: &str) -> Vec<String> {
+    let mut rows = Vec::new();
+    for line in text.lines().map(str::trim_start) {
+        let name = line.strip_prefix("fn ").or_else(|| line.strip_prefix("async fn "));
+        let comment = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"));
+        let split =
+            |text: &str| text.split(|c: char| !c.is_ascii_alphanumeric()).map(str::to_owned).collect::<Vec<_>>();
+        rows.extend(name.map(|name| split(&name.to_ascii_uppercase())).unwrap_or_default());
+        rows.extend(comment.map(split).unwrap_or_default());
+    }
+    rows
 }
 
 /// `sleep(…)` by whatever path, but not `asleep(…)`.
