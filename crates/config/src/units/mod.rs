@@ -1,0 +1,7 @@
+//! Units, one parser each. Pure.
+
+mod duration;
+mod size;
+
+pub use duration::{MAX_DURATION, duration, show_duration};
+pub use size::{show_size, size};
