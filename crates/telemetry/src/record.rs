@@ -10,11 +10,12 @@ pub struct RequestId(pub [u8; 26]);
 /// Text cut to a fixed size at a character boundary.
 #[derive(Clone, Copy)]
 pub struct Cut<const N: usize> {
+    /// The highest bit says that the original was longer.
     len: u16,
-    /// The original was longer.
-    pub cut: bool,
     bytes: [u8; N],
 }
+
+const WAS_CUT: u16 = 1 << 15;
 
 /// One attempt at an upstream that did not give the answer.
 #[derive(Clone, Copy, Debug)]
@@ -222,7 +223,7 @@ impl std::fmt::Display for RequestId {
 }
 
 impl<const N: usize> Cut<N> {
-    pub const EMPTY: Cut<N> = Cut { len: 0, cut: false, bytes: [0; N] };
+    pub const EMPTY: Cut<N> = Cut { len: 0, bytes: [0; N] };
 
     pub fn new(text: &str) -> Cut<N> {
         let mut end = text.len().min(N);
@@ -231,17 +232,23 @@ impl<const N: usize> Cut<N> {
         }
         let mut bytes = [0; N];
         bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
-        Cut { len: end as u16, cut: end < text.len(), bytes }
+        let was_cut = if end < text.len() { WAS_CUT } else { 0 };
+        Cut { len: end as u16 | was_cut, bytes }
     }
 
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("")
+        std::str::from_utf8(&self.bytes[..usize::from(self.len & !WAS_CUT)]).unwrap_or("")
+    }
+
+    /// The original was longer.
+    pub fn is_cut(&self) -> bool {
+        self.len & WAS_CUT != 0
     }
 }
 
 impl<const N: usize> std::fmt::Debug for Cut<N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}{}", self.as_str(), if self.cut { "…" } else { "" })
+        write!(f, "{:?}{}", self.as_str(), if self.is_cut() { "…" } else { "" })
     }
 }
 
@@ -252,8 +259,8 @@ mod tests {
     #[test]
     fn text_is_cut_at_a_character_and_says_so() {
         assert_eq!(Cut::<4>::new("abcd").as_str(), "abcd");
-        assert!(!Cut::<4>::new("abcd").cut);
+        assert!(!Cut::<4>::new("abcd").is_cut());
         let cut = Cut::<4>::new("abcé");
-        assert_eq!((cut.as_str(), cut.cut), ("abc", true));
+        assert_eq!((cut.as_str(), cut.is_cut()), ("abc", true));
     }
 }
