@@ -219,7 +219,7 @@ fn tls_server(
         .expect("a server configuration");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("an address").port();
-    let (tell, ended) = std::sync::mpsc::channel();
+    let (tell, ended) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || {
         let (mut client, _) = listener.accept().expect("a client");
         if let Some((expects, answer)) = first {
