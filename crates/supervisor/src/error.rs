@@ -35,7 +35,10 @@ pub enum Error {
     PortTaken { address: SocketAddr, holder: Option<Holder> },
     #[error("cannot listen on {0}: {fix}", fix = privileged(.0))]
     PortPrivileged(SocketAddr),
-    #[error("cannot listen on {0}: no network interface of this machine has that address; fix: --listen :{port}", port = .0.port())]
+    #[error(
+        "cannot listen on {0}: no network interface of this machine has that address; fix: --listen :{port}",
+        port = .0.port()
+    )]
     AddressMissing(SocketAddr),
     #[error("{} is in use by a running mainstay; see it: mainstay status   end it: mainstay stop", .0.display())]
     ControlTaken(PathBuf),
