@@ -81,6 +81,8 @@ pub struct App {
     pub name: String,
     pub ready: u32,
     pub total: u32,
+    /// It takes requests; a worker does not, and keeps nobody's site up.
+    pub traffic: bool,
 }
 
 impl App {
@@ -113,9 +115,10 @@ impl State {
         found.copied().unwrap_or(ServiceState::new(service, Status::Unknown))
     }
 
-    /// At least one instance can take a request.
+    /// At least one instance can take a request; where there are only workers, at least one is alive.
     pub fn is_serving(&self) -> bool {
-        self.apps.iter().any(|app| app.ready > 0)
+        let workers_only = !self.apps.iter().any(|app| app.traffic);
+        self.apps.iter().any(|app| app.ready > 0 && (app.traffic || workers_only))
     }
 
     /// Serving, and no configured database or Redis is known to be away.
@@ -149,7 +152,7 @@ pub(crate) mod tests {
     use super::*;
 
     pub fn app(name: &str, ready: u32, total: u32) -> App {
-        App { name: name.to_owned(), ready, total }
+        App { name: name.to_owned(), ready, total, traffic: true }
     }
 
     pub fn state(apps: Vec<App>, changed: &[(Watched, Status)]) -> State {
@@ -201,6 +204,14 @@ pub(crate) mod tests {
         assert_eq!(overall(0, &[]), "unavailable");
         let one_app_down = state(vec![app("api", 0, 1), app("web", 1, 1)], &[]);
         assert_eq!(one_app_down.overall(&Watched::ALL), Status::Degraded);
+    }
+
+    #[test]
+    fn a_worker_keeps_no_site_up_unless_there_is_none() {
+        let worker = App { traffic: false, ..app("worker", 1, 1) };
+        assert!(!state(vec![worker.clone(), app("web", 0, 1)], &[]).is_serving());
+        assert!(state(vec![worker.clone(), app("web", 1, 1)], &[]).is_serving());
+        assert!(state(vec![worker], &[]).is_serving());
     }
 
     #[test]
