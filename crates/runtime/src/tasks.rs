@@ -20,16 +20,19 @@ pub struct TaskEnded {
     pub panicked: bool,
 }
 
+/// The first end that is heard stops the process; those after it add nothing.
+const ENDS_MAX: usize = 1;
+
 /// Spawns tasks and hears of their ends. Must be used inside a `LocalSet`.
 #[derive(Debug)]
 pub struct Tasks {
-    ended: mpsc::UnboundedSender<TaskEnded>,
-    ends: mpsc::UnboundedReceiver<TaskEnded>,
+    ended: mpsc::Sender<TaskEnded>,
+    ends: mpsc::Receiver<TaskEnded>,
 }
 
 impl Default for Tasks {
     fn default() -> Self {
-        let (ended, ends) = mpsc::unbounded_channel();
+        let (ended, ends) = mpsc::channel(ENDS_MAX);
         Tasks { ended, ends }
     }
 }
@@ -48,7 +51,7 @@ impl Tasks {
                 Err(e) => e.is_panic(),
             };
             if panicked || on_end == OnEnd::Stop {
-                let _ = ended.send(TaskEnded { name, panicked });
+                let _ = ended.try_send(TaskEnded { name, panicked });
             }
         });
         abort
