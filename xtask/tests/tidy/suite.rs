@@ -64,10 +64,10 @@ fn rows_named(text: &str) -> Vec<String> {
     rows
 }
 
-/// `sleep(…)` by whatever path, but not `asleep(…)`.
+/// `sleep(…)` by whatever path, but not `asleep(…)`, and not the `time.sleep(…)` of a script in a string.
 fn calls_sleep(line: &str) -> bool {
     let before = |at: usize| line[..at].chars().next_back();
-    line.match_indices("sleep(").any(|(at, _)| !before(at).is_some_and(|c| c.is_alphanumeric() || c == '_'))
+    line.match_indices("sleep(").any(|(at, _)| !before(at).is_some_and(|c| c.is_alphanumeric() || "_.".contains(c)))
 }
 
 /// Number of lines before the tests of a file; a file of tests alone has none.
