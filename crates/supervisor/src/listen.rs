@@ -20,7 +20,7 @@ const BACKLOG_CONNECTIONS: i32 = 4096;
 /// Operators' commands, one connection each.
 const CONTROL_BACKLOG_CONNECTIONS: i32 = 128;
 /// How far development looks for a port that is free.
-const FREE_PORT_TRIES: u16 = 100;
+const FREE_PORT_TRIES: u16 = 1000;
 const SOCKET_MODE: u32 = 0o600;
 const SOCKET_FOLDER_MODE: u32 = 0o700;
 
@@ -67,12 +67,20 @@ pub fn bind_all(hosts: &[IpAddr], port: u16) -> Result<Vec<Bound>, Error> {
 /// For development: the first port from `from` on that is free on every host this machine has, bound.
 /// A host the machine lacks (`::1` where IPv6 is off) is left out.
 pub fn bind_free(hosts: &[IpAddr], from: u16) -> Result<(u16, Vec<Bound>), Error> {
-    let have = |host: &&IpAddr| !matches!(tcp(SocketAddr::new(**host, 0)), Err(Error::AddressMissing(_)));
+    let lacks = |error: io::Error| matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT));
+    let have = |host: &&IpAddr| !open_tcp(SocketAddr::new(**host, 0)).is_err_and(lacks);
     let hosts: Vec<IpAddr> = hosts.iter().filter(have).copied().collect();
     for port in from..from.saturating_add(FREE_PORT_TRIES) {
-        match bind_all(&hosts, port) {
-            Err(Error::PortTaken { .. }) => {}
-            other => return Ok((port, other?)),
+        // Not `bind_all`: nobody wants to know who holds the ports that are passed over.
+        let sockets: io::Result<Vec<Socket>> =
+            hosts.iter().map(|host| open_tcp(SocketAddr::new(*host, port))).collect();
+        match sockets {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(_) => break,
+            Ok(sockets) => {
+                let bound = sockets.into_iter().zip(&hosts).map(|(socket, host)| held(socket, *host, port));
+                return Ok((port, bound.collect()));
+            }
         }
     }
     bind_all(&hosts, from).map(|bound| (from, bound))
@@ -85,8 +93,13 @@ pub fn free_port(hosts: &[IpAddr], from: u16) -> Option<u16> {
 
 fn tcp(address: SocketAddr) -> Result<Bound, Error> {
     let socket = open_tcp(address).map_err(|source| refusal(address, source))?;
-    let bound = socket.local_addr().ok().and_then(|bound| bound.as_socket()).unwrap_or(address);
-    Ok(Bound { listener: Listener::Tcp(bound), fd: Arc::new(socket.into()), file: None })
+    Ok(held(socket, address.ip(), address.port()))
+}
+
+fn held(socket: Socket, host: IpAddr, port: u16) -> Bound {
+    let asked = SocketAddr::new(host, port);
+    let bound = socket.local_addr().ok().and_then(|bound| bound.as_socket()).unwrap_or(asked);
+    Bound { listener: Listener::Tcp(bound), fd: Arc::new(socket.into()), file: None }
 }
 
 fn open_tcp(address: SocketAddr) -> io::Result<Socket> {

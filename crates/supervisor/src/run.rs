@@ -21,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Members that have ended but that nobody waits for keep a group alive for the kernel; /proc tells, at a price.
 const LOOK_THOROUGHLY_EVERY: Duration = Duration::from_secs(1);
 /// While everything is being ended: one look through /proc at most this often.
-const END_EVERY: Duration = Duration::from_millis(25);
+const END_EVERY: Duration = Duration::from_millis(50);
 /// On top of the configured drain, before a server that does not answer is ended.
 const DRAIN_GRACE: Duration = Duration::from_secs(10);
 /// A day: a drain without limit is a supervisor that cannot be stopped.

@@ -16,6 +16,8 @@ pub const TESTS: &[Test] = &[
     ("crashes::a_server_that_decides_to_end_is_believed", a_server_that_decides),
     ("crashes::a_killed_supervisor_leaves_nothing_behind", a_killed_supervisor),
     ("crashes::both_killed_leave_nothing_to_the_next_start", both_killed),
+    ("crashes::a_start_while_the_last_server_still_cleans_up", start_during_clean_up),
+    ("crashes::a_supervisor_under_a_supervisor_goes_with_it", nested),
 ];
 
 fn kill_9(pid: i32) {
@@ -153,4 +155,36 @@ fn both_killed() {
     let (_, hello, _) = house.hello(0);
     assert!(!pids.iter().any(|pid| runs(*pid)), "gone before anything was bound");
     assert!(hello.boot.ends_with(":2") && hello.instances.is_empty());
+}
+
+fn start_during_clean_up() {
+    let mut house = House::new("good");
+    let (server, _, _) = house.hello(0);
+    let mut pids = stubborn(&house);
+    pids.push(server);
+    kill_9(house.pid());
+    // The old server still has the port, the control socket and five seconds to go.
+    house.again("good");
+    let (next, hello, _) = house.hello(0);
+    assert!(!pids.iter().any(|pid| runs(*pid)));
+    assert!(hello.boot.ends_with(":2"));
+    assert_eq!(house.connect(), next);
+}
+
+fn nested() {
+    let mut house = House::new("good");
+    house.hello(0);
+    let inner = house.dir.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    let exe = std::env::current_exe().unwrap();
+    let line = format!("exec {} supervise {} 127.0.0.1:0 good", exe.display(), inner.display());
+    let supervisor = house.shell(&line).pid;
+    let notes = || std::fs::read_to_string(inner.join("notes")).unwrap_or_default();
+    let server = until("the inner server", || {
+        let note: serde_json::Value = serde_json::from_str(notes().lines().next()?).ok()?;
+        i32::try_from(note["server"].as_i64()?).ok()
+    });
+    kill_9(house.pid());
+    wait_gone(&[supervisor, server]);
+    house.supervisor.wait().unwrap();
 }

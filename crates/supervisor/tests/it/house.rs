@@ -61,6 +61,17 @@ impl House {
         self.supervisor = supervise(self.dir.path(), self.address, mode).spawn().unwrap();
     }
 
+    /// As `again`, started by a shell that has `MAINSTAY_BOOT` in its environment and adds 1 to the exit code.
+    pub fn again_under_shell(&mut self, mode: &str, boot: &str) {
+        self.supervisor.wait().unwrap();
+        self.from = self.all_notes().len();
+        let direct = supervise(self.dir.path(), self.address, mode);
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "\"$@\"; exit $(($? + 1))", "sh"]).arg(direct.get_program()).args(direct.get_args());
+        shell.env(mainstay_supervisor::BOOT_VARIABLE, boot).stdin(Stdio::null()).stderr(Stdio::piped());
+        self.supervisor = shell.spawn().unwrap();
+    }
+
     pub fn pid(&self) -> i32 {
         self.supervisor.id() as i32
     }

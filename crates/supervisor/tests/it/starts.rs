@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     ("starts::listeners_come_and_go", listeners_come_and_go),
     ("starts::no_descriptor_of_ours_reaches_an_instance", descriptors),
     ("starts::an_unchanged_folder_keeps_its_id", same_id),
+    ("starts::an_ancestor_with_an_older_boot_is_spared", ancestor),
 ];
 
 fn refused(dir: &std::path::Path, address: std::net::SocketAddr) -> String {
@@ -99,4 +100,16 @@ fn same_id() {
     house.again("good");
     let second = house.hello(0).1.boot;
     assert_eq!(first.strip_suffix(":1"), second.strip_suffix(":2"));
+}
+
+fn ancestor() {
+    let mut house = House::new("good");
+    let boot = house.hello(0).1.boot;
+    house.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(house.exit_code(), 0);
+    // As from a terminal within the app: the shell carries an older boot of the very folder.
+    house.again_under_shell("good", &boot);
+    assert_ne!(house.hello(0).1.boot, boot);
+    house.say(&ToSupervisor::Drained { code: 3 });
+    assert_eq!(house.exit_code(), 3 + 1, "the shell lived to say so");
 }
