@@ -47,33 +47,13 @@ fn is_possible(name: &str, value: &str) -> bool {
 }
 
 /// For one child. Without a port of its own it gets none: ours would be the edge's.
-pub fn for_child(base: &[(String, String)], port: Option<u16>, login: Option<&Login>) -> Variables {
+pub fn for_child(base: &[(String, String)], port: Option<u16>) -> Variables {
     let mut all = base.to_vec();
     if let Some(port) = port {
         all.push(("PORT".to_owned(), port.to_string()));
         all.push(("HOST".to_owned(), "127.0.0.1".to_owned()));
     }
-    if let Some(login) = login {
-        for (name, value) in [("HOME", &login.home), ("USER", &login.name), ("LOGNAME", &login.name)] {
-            all.retain(|(known, _)| known != name);
-            all.push((name.to_owned(), value.clone()));
-        }
-    }
     all
-}
-
-/// The user a child runs as, when that is not ours: its own home, not root's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Login {
-    pub name: String,
-    pub home: String,
-}
-
-impl Login {
-    pub fn of(user: &str) -> Option<Login> {
-        let found = nix::unistd::User::from_name(user).ok()??;
-        Some(Login { name: found.name, home: found.dir.to_string_lossy().into_owned() })
-    }
 }
 
 /// What `NODE_OPTIONS` asks for that this machine or the edge does not give: a sentence, and what to do.
@@ -150,18 +130,9 @@ mod tests {
             ("PATH", "/app/bin"),
         ]);
         assert_eq!(base, expected);
-        let child = for_child(&base, Some(21_000), None);
+        let child = for_child(&base, Some(21_000));
         assert!(child.ends_with(&vars(&[("PORT", "21000"), ("HOST", "127.0.0.1")])));
-        assert_eq!(for_child(&base, None, None), base, "a worker has no port and never sees the edge's");
-    }
-
-    #[test]
-    fn another_user_gets_its_own_home() {
-        let login = Login { name: "app".to_owned(), home: "/srv/app".to_owned() };
-        let child = for_child(&vars(&[("HOME", "/root"), ("X", "1")]), None, Some(&login));
-        assert_eq!(child, vars(&[("X", "1"), ("HOME", "/srv/app"), ("USER", "app"), ("LOGNAME", "app")]));
-        assert_eq!(Login::of("root").map(|login| login.home), Some("/root".to_owned()));
-        assert_eq!(Login::of("no-such-user-here"), None);
+        assert_eq!(for_child(&base, None), base, "a worker has no port and never sees the edge's");
     }
 
     #[test]
