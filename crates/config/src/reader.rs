@@ -72,6 +72,11 @@ impl Reader {
         &self.core.environment
     }
 
+    /// There is a `mainstay.toml`; without one nothing that works bare may change.
+    pub fn has_file(&self) -> bool {
+        self.core.source.is_some() || self.core.describe
+    }
+
     /// `run -- command`
     pub fn command(&self) -> Option<&[String]> {
         self.core.command.as_deref()
@@ -259,8 +264,22 @@ impl Reader {
         Some(item)
     }
 
+    /// A variable that a deployment lists as required (C8), `at` its place in the list: without it there is a fault in
+    /// production, else a warning.
+    pub fn require(&self, name: &str, at: &Position) -> Option<Item<String>> {
+        self.core.needed(name);
+        let item = self.variable(name);
+        if item.is_none() {
+            let name = mask::cut(name);
+            let fault = Fault::new(at, format!("{name} is required and not set"));
+            let expected = "a variable of the environment, of --env-file or of .env";
+            self.judge(fault.expected(expected).fix(format!("set {name}=…")));
+        }
+        item
+    }
+
     /// A fault in production, a warning in development.
-    fn judge(&self, fault: Fault) {
+    pub(crate) fn judge(&self, fault: Fault) {
         if self.core.environment.production { self.core.fault(fault) } else { self.core.warn(fault) }
     }
 }

@@ -1,2 +1,37 @@
-//! The edge.
+//! The edge: listeners, TLS, routing, the order of gates, balancing, upstream health, proxying.
+//!
+//! Invariant: nothing here waits for the control thread in order to serve, and nothing knows what a user is.
+
+mod acceptor;
+mod address;
+mod affinity;
+mod balance;
+mod body;
+mod core;
+mod headers;
+pub mod local;
+mod members;
+pub mod options;
+mod path;
+mod pool;
+pub mod probe;
+mod proxy;
+mod refusal;
+mod request;
+mod retry;
+mod service;
+mod snapshot;
+mod socket;
+mod tls;
+mod traces;
+mod tunnel;
 pub mod upstream;
+mod watch;
+mod worker;
+
+pub use address::Trusted;
+pub use core::Instruments;
+pub use members::{Group, Members};
+pub use options::Options;
+pub use path::Pattern;
+pub use service::{Error, Handle, Parts, Prepared, Service};

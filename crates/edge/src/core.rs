@@ -1,0 +1,303 @@
+//! One core: a thread with a runtime of its own that accepts nothing, shares almost nothing and serves everything.
+//!
+//! Invariant: a core never waits for another thread but for a message it sent.
+
+use crate::affinity::Affinity;
+use crate::body::Deadline;
+use crate::headers::{Peer, REQUEST_ID, X_REQUEST_ID};
+use crate::local::LocalSender;
+use crate::pool::{Connection, Pool};
+use crate::retry::Budget;
+use crate::snapshot::Snapshot;
+use crate::socket::Wire;
+use crate::upstream::Upstream;
+use crate::watch::{Phase, Sweep};
+use arc_swap::{ArcSwap, Cache};
+use bytes::{BufMut, BytesMut};
+use http::{HeaderMap, HeaderValue};
+use mainstay_runtime::Clock;
+use mainstay_telemetry::id::Ids;
+use mainstay_telemetry::metrics::CoreMetrics;
+use mainstay_telemetry::ring::CoreRing;
+use mainstay_telemetry::routes::Learner;
+use mainstay_telemetry::{Names, Record, RequestId, Verdict};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Ids and the like are written into pieces of one allocation of this size.
+const SCRIBE_BYTES: usize = 4096;
+
+/// Records kept for reuse; more are freed.
+const SPARE_RECORDS_MAX: usize = 256;
+
+/// What all cores share.
+#[derive(Debug)]
+pub struct Shared {
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub affinity: Affinity,
+    pub local: LocalSender,
+    /// Open client connections, over all cores.
+    pub connections: AtomicU32,
+    /// Requests that wait for an instance, over all cores.
+    pub held: AtomicU32,
+}
+
+/// What a core is given by telemetry.
+#[derive(Debug)]
+pub struct Instruments {
+    pub ids: Ids,
+    pub ring: CoreRing,
+    pub metrics: CoreMetrics,
+    pub routes: Learner,
+}
+
+pub struct Core {
+    snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
+    pub shared: Arc<Shared>,
+    pub sweep: Rc<Sweep>,
+    /// Milliseconds on `Clock`, as of the last request or sweep.
+    pub now_ms: Arc<AtomicU64>,
+    pub pool: Pool,
+    pub budget: RefCell<Budget>,
+    pub draining: Cell<bool>,
+    /// Open connections of this core, read by the acceptor.
+    pub connections: Arc<AtomicU32>,
+    /// Buffer of every tunnel on this core, used while one of them is polled.
+    pub scratch: RefCell<Box<[u8]>>,
+    instruments: RefCell<Instruments>,
+    scribe: RefCell<BytesMut>,
+    spare: RefCell<Vec<Box<Record>>>,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    pub fn new(shared: Arc<Shared>, instruments: Instruments, connections: Arc<AtomicU32>) -> Core {
+        Core {
+            snapshot: RefCell::new(Cache::new(shared.snapshot.clone())),
+            shared,
+            sweep: Rc::default(),
+            now_ms: Arc::new(AtomicU64::new(Clock::now().0)),
+            pool: Pool::default(),
+            budget: RefCell::default(),
+            draining: Cell::new(false),
+            connections,
+            scratch: RefCell::new(vec![0; crate::tunnel::SCRATCH_BYTES].into_boxed_slice()),
+            instruments: RefCell::new(instruments),
+            scribe: RefCell::default(),
+            spare: RefCell::default(),
+        }
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow_mut().load().clone()
+    }
+
+    /// Reads the clock and keeps what it said for everybody who needs no better.
+    pub fn tick(&self) -> u64 {
+        let micros = Clock::micros();
+        self.now_ms.store(micros / 1000, Relaxed);
+        micros
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms.load(Relaxed)
+    }
+
+    /// A header value out of the shared allocation: no allocation of its own.
+    pub fn value(&self, text: &[u8]) -> HeaderValue {
+        let mut scribe = self.scribe.borrow_mut();
+        if scribe.capacity() < text.len() {
+            scribe.reserve(SCRIBE_BYTES.max(text.len()));
+        }
+        scribe.put_slice(text);
+        HeaderValue::from_maybe_shared(scribe.split().freeze()).unwrap_or(HeaderValue::from_static(""))
+    }
+
+    pub fn id_value(&self, id: RequestId) -> HeaderValue {
+        let mut text = *b"r_00000000000000000000000000";
+        text[2..].copy_from_slice(&id.0);
+        self.value(&text)
+    }
+
+    pub fn request_id(&self, unix_us: u64) -> RequestId {
+        self.instruments.borrow_mut().ids.request(unix_us)
+    }
+
+    pub fn trace_and_span(&self) -> ([u8; 16], [u8; 8]) {
+        let ids = &mut self.instruments.borrow_mut().ids;
+        (ids.trace(), ids.span())
+    }
+
+    pub fn with_metrics(&self, tell: impl FnOnce(&CoreMetrics)) {
+        tell(&self.instruments.borrow().metrics);
+    }
+
+    pub fn record(&self) -> Box<Record> {
+        match self.spare.borrow_mut().pop() {
+            Some(mut record) => {
+                *record = Record::EMPTY;
+                record
+            }
+            None => Box::new(Record::EMPTY),
+        }
+    }
+
+    /// Counts and logs a finished request.
+    pub fn finished(&self, mut record: Box<Record>) {
+        let instruments = &mut *self.instruments.borrow_mut();
+        if record.route == Names::NONE {
+            record.route = instruments.routes.route(record.path.as_str(), record.status);
+        }
+        instruments.metrics.record(&record);
+        instruments.ring.push(*record);
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_RECORDS_MAX {
+            spare.push(record);
+        }
+    }
+}
+
+/// A client's connection, as its requests see it.
+#[derive(Debug)]
+pub struct Conn {
+    pub peer: Peer,
+    pub wire: Arc<Wire>,
+    pub http1: bool,
+    /// Requests being worked on: at most one on HTTP/1.
+    pub open: Cell<u32>,
+    pub idle: Duration,
+    /// Held, not read: the connection counts for as long as anybody holds this.
+    pub _place: Place,
+}
+
+/// A connection in the counts of its core and of all; given back when dropped, at a tunnel's end if it became one.
+#[derive(Debug)]
+pub struct Place {
+    shared: Arc<Shared>,
+    core: Arc<AtomicU32>,
+}
+
+impl Place {
+    /// The acceptor counted it in.
+    pub fn counted(shared: Arc<Shared>, core: Arc<AtomicU32>) -> Place {
+        Place { shared, core }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.core.fetch_sub(1, Relaxed);
+        self.shared.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Conn {
+    pub fn begin(&self) {
+        self.open.set(self.open.get() + 1);
+        self.wire.watch.enter(Phase::Busy);
+        self.wire.watch.clear();
+    }
+
+    fn end(&self, now_ms: u64) {
+        self.open.set(self.open.get().saturating_sub(1));
+        if self.open.get() == 0 && self.wire.watch.phase() == Phase::Busy {
+            self.wire.watch.enter(Phase::Idle);
+            self.wire.watch.set(now_ms, self.idle);
+        }
+    }
+}
+
+/// The end of a request, told once whatever happens: complete, cut, or left alone by its client.
+#[derive(Debug)]
+pub struct Finish {
+    core: Rc<Core>,
+    conn: Rc<Conn>,
+    deadline: Deadline,
+    /// `None` once told.
+    record: Option<Box<Record>>,
+    started_us: u64,
+    complete: bool,
+}
+
+impl Finish {
+    pub fn new(core: Rc<Core>, conn: Rc<Conn>, deadline: Deadline, record: Box<Record>, started_us: u64) -> Finish {
+        Finish { core, conn, deadline, record: Some(record), started_us, complete: false }
+    }
+
+    pub fn deadline(&self) -> &Deadline {
+        &self.deadline
+    }
+
+    /// What is written down so far. Only empty while it is being dropped.
+    pub fn note(&mut self, note: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut self.record {
+            note(record);
+        }
+    }
+
+    pub fn id(&self) -> RequestId {
+        self.record.as_ref().map_or(Record::EMPTY.id, |r| r.id)
+    }
+
+    pub fn elapsed_us(&self) -> u64 {
+        Clock::micros().saturating_sub(self.started_us)
+    }
+
+    pub fn sent(&mut self, bytes: usize) {
+        self.note(|r| r.bytes_out += bytes as u64);
+    }
+
+    pub fn decide(&mut self, verdict: Verdict) {
+        self.note(|r| r.verdict = verdict);
+    }
+
+    pub fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Puts the id on a response; the app's own `X-Request-Id` stays.
+    pub fn identify(&self, headers: &mut HeaderMap) {
+        let id = self.core.id_value(self.id());
+        if !headers.contains_key(X_REQUEST_ID) {
+            headers.insert(X_REQUEST_ID, id.clone());
+        }
+        headers.insert(REQUEST_ID, id);
+    }
+
+    pub fn learn_sid(&self, data: &[u8], upstream: &Arc<Upstream>) {
+        self.core.shared.affinity.learn(data, upstream.slot, self.core.now_ms());
+    }
+
+    pub fn give_back(&self, upstream: &Arc<Upstream>, connection: Connection, keep: Duration) {
+        self.core.pool.give_back(upstream, connection, keep, self.core.now_ms());
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        let Some(mut record) = self.record.take() else { return };
+        let now_us = self.core.tick();
+        record.total_us = now_us.saturating_sub(self.started_us);
+        if !self.complete && record.verdict == Verdict::Ok {
+            record.verdict = Verdict::ClientGone;
+            record.client_gone = true;
+            if record.status == 0 {
+                record.status = Verdict::ClientGone.status();
+            }
+        }
+        self.conn.end(now_us / 1000);
+        self.core.finished(record);
+    }
+}

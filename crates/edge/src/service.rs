@@ -1,0 +1,246 @@
+//! The edge as the binary holds it: built from its parts, started, changed by transactions, drained.
+
+use crate::acceptor::{self, AcceptorHandle, Listening};
+use crate::core::{Instruments, Shared};
+use crate::local::LocalSender;
+use crate::members::Members;
+use crate::options::{App, Options};
+use crate::probe;
+use crate::snapshot::Snapshot;
+use crate::tls;
+use crate::worker::{self, CoreHandle, Order};
+use arc_swap::ArcSwap;
+use mainstay_runtime::Shutdown;
+use mainstay_telemetry::Names;
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// How often a drain looks whether it is done.
+const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(20);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    #[error("a thread of the edge could not be started")]
+    Thread(#[source] io::Error),
+}
+
+/// What the edge is built from.
+#[derive(Debug)]
+pub struct Parts {
+    pub options: Options,
+    pub names: Names,
+    pub members: Members,
+    /// The supervisor's sockets for `options.listen`.
+    pub listeners: Vec<(SocketAddr, TcpListener)>,
+    /// One for each core, and one more for the acceptor.
+    pub instruments: Vec<Instruments>,
+    pub local: LocalSender,
+}
+
+/// Built, and not yet running.
+#[derive(Debug)]
+pub struct Service {
+    shared: Arc<Shared>,
+    acceptor: acceptor::Acceptor,
+    cores: Vec<(CoreHandle, Instruments, mpsc::UnboundedReceiver<Order>)>,
+}
+
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    acceptor: AcceptorHandle,
+    cores: Vec<CoreHandle>,
+    members: Members,
+    names: Names,
+    options: Mutex<Options>,
+}
+
+/// A new configuration that has been proved and waits to be put in force.
+#[derive(Debug)]
+pub struct Prepared {
+    options: Options,
+    snapshot: Snapshot,
+}
+
+impl Service {
+    /// Opens nothing and starts nothing.
+    pub fn build(mut parts: Parts) -> Result<(Service, Handle), Error> {
+        let snapshot = build_snapshot(&parts.options, &parts.members, &parts.names)?;
+        let shared = Arc::new(Shared {
+            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+            affinity: Default::default(),
+            local: parts.local,
+            connections: Default::default(),
+            held: Default::default(),
+        });
+        set_addresses(&parts.members, &parts.options.apps);
+        let for_acceptor = parts.instruments.pop();
+        let cores: Vec<_> = parts
+            .instruments
+            .into_iter()
+            .map(|instruments| {
+                let (orders, receiver) = mpsc::unbounded_channel();
+                (CoreHandle { orders, connections: Arc::default() }, instruments, receiver)
+            })
+            .collect();
+        let handles: Vec<CoreHandle> = cores.iter().map(|(handle, ..)| handle.clone()).collect();
+        let listening = listening(&parts.options, parts.listeners);
+        let no_instruments = || Error::Thread(io::Error::other("no instruments for the acceptor"));
+        let for_acceptor = for_acceptor.ok_or_else(no_instruments)?;
+        let (acceptor, acceptor_handle) =
+            acceptor::pair(listening, handles.clone(), shared.clone(), for_acceptor).map_err(Error::Thread)?;
+        let handle = Handle(Arc::new(Inner {
+            shared: shared.clone(),
+            acceptor: acceptor_handle,
+            cores: handles,
+            members: parts.members,
+            names: parts.names,
+            options: Mutex::new(parts.options),
+        }));
+        Ok((Service { shared, acceptor, cores }, handle))
+    }
+
+    /// Starts the cores, then the acceptor. The threads end with the process.
+    pub fn start(self) -> Result<(), Error> {
+        for (i, (handle, instruments, orders)) in self.cores.into_iter().enumerate() {
+            let shared = self.shared.clone();
+            spawn(format!("core-{i}"), move || {
+                if let Err(error) = worker::run(shared, instruments, &handle, orders) {
+                    tracing::error!(%error, "a core could not start its runtime");
+                }
+            })?;
+        }
+        spawn("acceptor".to_owned(), move || self.acceptor.run())
+    }
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    std::thread::Builder::new().name(name).spawn(run).map(drop).map_err(Error::Thread)
+}
+
+fn build_snapshot(options: &Options, members: &Members, names: &Names) -> Result<Snapshot, Error> {
+    let tls = tls::load(&options.tls)?;
+    Ok(Snapshot::build(options, members, names, tls))
+}
+
+/// Addresses that need no lookup serve from the first request on.
+fn set_addresses(members: &Members, apps: &[App]) {
+    for app in apps.iter().filter(|a| !a.addresses.is_empty()) {
+        let literal = probe::literal(app);
+        if literal.len() == app.addresses.len() {
+            members.set_addresses(&app.name, &literal);
+        }
+    }
+}
+
+fn listening(options: &Options, listeners: Vec<(SocketAddr, TcpListener)>) -> Vec<Listening> {
+    let is_tls = |at: SocketAddr| options.listen.iter().any(|l| l.tls && l.address == at);
+    listeners.into_iter().map(|(address, socket)| Listening { address, socket, tls: is_tls(address) }).collect()
+}
+
+impl Handle {
+    pub fn members(&self) -> &Members {
+        &self.0.members
+    }
+
+    pub fn options(&self) -> Options {
+        self.0.options.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Proves a configuration without putting it in force: certificates are read, routes built.
+    pub fn prepare(&self, options: Options) -> Result<Prepared, Error> {
+        let snapshot = build_snapshot(&options, &self.0.members, &self.0.names)?;
+        Ok(Prepared { options, snapshot })
+    }
+
+    /// Puts it in force, between two requests of each core. `listeners` are those that were not there before.
+    pub fn commit(&self, prepared: Prepared, listeners: Vec<(SocketAddr, TcpListener)>) {
+        let Prepared { options, snapshot } = prepared;
+        set_addresses(&self.0.members, &options.apps);
+        for old in self.options().apps.iter().filter(|a| !a.addresses.is_empty()) {
+            if !options.apps.iter().any(|a| a.name == old.name && !a.addresses.is_empty()) {
+                self.0.members.set_addresses(&old.name, &[]);
+            }
+        }
+        self.0.shared.snapshot.store(Arc::new(snapshot));
+        let keep: Vec<(SocketAddr, bool)> = options.listen.iter().map(|l| (l.address, l.tls)).collect();
+        self.0.acceptor.change(listening(&options, listeners), &keep);
+        *self.0.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
+    }
+
+    /// Addresses listened on now.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.0.acceptor.addresses()
+    }
+
+    /// Active checks and name lookups, for the control thread; ends at shutdown.
+    pub fn upkeep(&self, shutdown: Shutdown) -> impl Future<Output = ()> + 'static {
+        let inner = self.0.clone();
+        let apps = move || inner.options.lock().unwrap_or_else(PoisonError::into_inner).apps.clone();
+        probe::run(self.0.members.clone(), apps, shutdown)
+    }
+
+    pub fn stop_accepting(&self) {
+        self.0.acceptor.stop();
+    }
+
+    /// Finishes what is being worked on: each answer closes its connection, idle ones stay open until nothing is
+    /// in work or the limit has passed. Returns the number of connections that were cut.
+    pub async fn drain(&self, limit: Duration) -> usize {
+        for core in &self.0.cores {
+            let _ = core.orders.send(Order::Drain);
+        }
+        let deadline = Instant::now() + limit;
+        loop {
+            let in_work = self.in_work();
+            if in_work == 0 || Instant::now() >= deadline {
+                return self.end_idle().await;
+            }
+            tokio::time::sleep(DRAIN_LOOK_EVERY).await;
+        }
+    }
+
+    fn in_work(&self) -> u32 {
+        let held = self.0.shared.held.load(Relaxed);
+        let groups = self.0.members.groups();
+        held + groups.iter().flat_map(|g| g.list().upstreams.clone()).map(|u| u.in_flight()).sum::<u32>()
+    }
+
+    async fn end_idle(&self) -> usize {
+        let mut busy = 0;
+        for core in &self.0.cores {
+            let (answer, counted) = oneshot::channel();
+            if core.orders.send(Order::EndIdle(answer)).is_ok() {
+                busy += counted.await.unwrap_or(0);
+            }
+        }
+        busy
+    }
+
+    /// Client connections open now.
+    pub fn connections(&self) -> u32 {
+        self.0.shared.connections.load(Relaxed)
+    }
+
+    /// Requests that wait for an instance now.
+    pub fn held(&self) -> u32 {
+        self.0.shared.held.load(Relaxed)
+    }
+
+    /// Socket.IO sessions whose instance is known.
+    pub fn sessions(&self) -> usize {
+        self.0.shared.affinity.len()
+    }
+}

@@ -1,0 +1,166 @@
+//! Upgraded connections: bytes both ways until one side ends, whatever the protocol. WebSocket frames are not read.
+
+use crate::core::{Core, Finish};
+use crate::upstream::Tunnel;
+use crate::watch::{Phase, Watch};
+use bytes::{Buf, BytesMut};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// One buffer a core, however many tunnels: a tunnel holds memory of its own only for bytes that its other side
+/// has not taken yet.
+pub const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Joins the two sides once both have been upgraded, and tells the record at the end.
+pub fn open(core: Rc<Core>, client: OnUpgrade, upstream: OnUpgrade, guard: Tunnel, idle: Duration, mut finish: Finish) {
+    tokio::task::spawn_local(async move {
+        let _guard = guard;
+        finish.note(|r| r.upgraded = true);
+        if let (Ok(client), Ok(upstream)) = (client.await, upstream.await) {
+            core.with_metrics(|m| m.tunnel_opened());
+            let (received, sent) = relay(&core, client, upstream, idle).await;
+            core.with_metrics(|m| m.tunnel_closed());
+            finish.note(|r| {
+                r.bytes_in += received;
+                r.bytes_out += sent;
+            });
+        }
+        finish.complete();
+    });
+}
+
+/// Copies until both sides have ended, one failed, or nothing moved for `idle`. Bytes received and sent.
+async fn relay(core: &Rc<Core>, client: Upgraded, upstream: Upgraded, idle: Duration) -> (u64, u64) {
+    let watch = Arc::new(Watch::default());
+    watch.enter(Phase::Tunnel);
+    watch.set(core.now_ms(), idle);
+    let ticket = core.sweep.enlist(watch.clone());
+    let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+    let (mut up, mut down) = (Way::default(), Way::default());
+    std::future::poll_fn(|cx| {
+        ticket.polled_by(cx);
+        if watch.is_expired() {
+            return Poll::Ready(());
+        }
+        let moved = up.bytes + down.bytes;
+        let mut scratch = core.scratch.borrow_mut();
+        let first = up.poll(cx, &mut client, &mut upstream, &mut scratch);
+        let second = down.poll(cx, &mut upstream, &mut client, &mut scratch);
+        if up.bytes + down.bytes != moved {
+            watch.set(core.now_ms(), idle);
+        }
+        match (first, second) {
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(()),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    })
+    .await;
+    (up.bytes, down.bytes)
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Way {
+    /// Read, and not yet taken by the other side.
+    pending: BytesMut,
+    ended: bool,
+    closed: bool,
+    bytes: u64,
+}
+
+/// Reads in one poll before others get their turn.
+const READS_PER_POLL_MAX: usize = 8;
+
+impl Way {
+    /// Ready once `from` has ended and `to` has been told.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<()>> {
+        for _ in 0..READS_PER_POLL_MAX {
+            while !self.pending.is_empty() {
+                let n = std::task::ready!(Pin::new(&mut *to).poll_write(cx, &self.pending))?;
+                if n == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.pending.advance(n);
+            }
+            self.pending = BytesMut::new();
+            if self.ended {
+                if !self.closed {
+                    std::task::ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    self.closed = true;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            let mut buffer = ReadBuf::new(scratch);
+            match Pin::new(&mut *from).poll_read(cx, &mut buffer)? {
+                Poll::Pending => {
+                    std::task::ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                    return Poll::Pending;
+                }
+                Poll::Ready(()) => {
+                    let data = buffer.filled();
+                    self.ended = data.is_empty();
+                    self.bytes += data.len() as u64;
+                    let mut written = 0;
+                    while written < data.len() {
+                        match Pin::new(&mut *to).poll_write(cx, &data[written..])? {
+                            Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                            Poll::Ready(n) => written += n,
+                            Poll::Pending => {
+                                self.pending.extend_from_slice(&data[written..]);
+                                return Poll::Pending;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    #[tokio::test]
+    async fn bytes_pass_unchanged_through_a_slow_reader_and_the_end_is_told() {
+        let (mut source, mut from) = duplex(64 * 1024);
+        let (mut to, mut sink) = duplex(7);
+        let data: Vec<u8> = (0..200_000u32).map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+        let expected = data.clone();
+        let write = async move {
+            source.write_all(&data).await.expect("write");
+            source.shutdown().await.expect("shutdown");
+        };
+        let copy = async move {
+            let mut way = Way::default();
+            let mut scratch = vec![0; 1000];
+            std::future::poll_fn(|cx| way.poll(cx, &mut from, &mut to, &mut scratch)).await.expect("copy");
+            way.bytes
+        };
+        let read = async move {
+            let mut all = Vec::new();
+            sink.read_to_end(&mut all).await.expect("read");
+            all
+        };
+        let ((), bytes, all) = tokio::join!(write, copy, read);
+        assert_eq!(bytes, 200_000);
+        assert!(all == expected);
+    }
+}
