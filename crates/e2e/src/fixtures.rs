@@ -126,6 +126,14 @@ pub fn python_client(name: &str, arguments: &[&str]) -> String {
     finished(command)
 }
 
+/// Runs a line of Python and gives what it printed.
+#[track_caller]
+pub fn python_script(line: &str, arguments: &[&str]) -> String {
+    let mut command = Command::new(python());
+    command.args(["-c", line]).args(arguments);
+    finished(command)
+}
+
 #[track_caller]
 fn finished(mut command: Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));

@@ -5,8 +5,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::time::Duration;
 
-/// The mark every process of one `Mainstay` carries.
-pub const MARK: &str = "MAINSTAY_E2E_MARK";
+/// The mark every process of one `Mainstay` carries; not `MAINSTAY_…`, which is not handed on to children.
+pub const MARK: &str = "E2E_MARK";
 
 /// One line of /proc.
 #[derive(Debug, Clone)]

@@ -59,6 +59,12 @@ fn reply(ask: &Ask, out: &mut TcpStream, journal: Option<&str>) -> Then {
             let _ = out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf");
             std::process::abort();
         }
+        "/grow" => {
+            let megabytes: usize = ask.query("mb").and_then(|text| text.parse().ok()).unwrap_or(0);
+            // Written to, so that it is resident, and never given back.
+            std::mem::forget(vec![1u8; megabytes * 1024 * 1024]);
+            answer(out, 200, &headers, b"grown")
+        }
         "/health" => answer(out, 200, &headers, b"fine"),
         path => match path.strip_prefix("/status/").and_then(|code| code.parse().ok()) {
             Some(status) => answer(out, status, &headers, format!("status {status}").as_bytes()),

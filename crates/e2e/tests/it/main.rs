@@ -1,1 +1,27 @@
-//! One binary.
+//! The real binary, driven as the guides' readers drive it. A test that serves a row of the requirements begins with
+//! the row's id.
+
+mod bad_input;
+mod config;
+mod config_faults;
+mod demo;
+mod forwarding;
+mod framing;
+mod health;
+mod http2;
+mod limits;
+mod lossless;
+mod metrics;
+mod observe;
+mod processes;
+mod protocol;
+mod reload;
+mod retry;
+mod routing;
+mod shutdown;
+mod socketio;
+mod starters;
+mod streaming;
+mod support;
+mod verbs;
+mod websocket;
