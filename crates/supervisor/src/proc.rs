@@ -140,7 +140,8 @@ fn parse(stat: &str) -> Option<Process> {
         parent: fields.get(1)?.parse().ok()?,
         group: fields.get(2)?.parse().ok()?,
         name: name.to_owned(),
-        zombie: matches!(*fields.first()?, "Z" | "X" | "x"),
+        // The first thread may be done while others go on: then the process lives, whatever its letter says.
+        zombie: matches!(*fields.first()?, "Z" | "X" | "x") && number(17)? <= 1,
         cpu_ticks: number(11)? + number(12)?,
         start_ticks: number(19)?,
         resident_bytes: number(21)?.saturating_mul(procfs::page_size()),
@@ -203,6 +204,8 @@ mod tests {
         assert_eq!((process.name.as_str(), process.zombie), ("a) R (b", false));
         assert_eq!((process.cpu_ticks, process.start_ticks), (7, 12345));
         assert_eq!(process.resident_bytes, 25 * procfs::page_size());
+        assert!(parse(&line.replace(") S 7", ") Z 7")).unwrap().zombie);
+        assert!(!parse(&line.replace(") S 7", ") Z 7").replace(" 20 0 1 0 ", " 20 0 2 0 ")).unwrap().zombie);
         assert_eq!(parse("garbage"), None);
         assert_eq!(parse("1 (x) S 1"), None);
     }
