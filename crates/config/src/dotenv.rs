@@ -67,6 +67,10 @@ impl Parser {
         if value.contains('\0') {
             return self.fault(start..end, "a NUL byte", "text", None);
         }
+        if is_key_material(&name, line[equals + 1..].trim()) {
+            let fix = self.missing_equals();
+            return self.fault(start..end, "what looks like a piece of a key", "NAME=value", Some(fix));
+        }
         let at = Position::within(&source, offset..offset + name.len());
         self.assignments.push(Assignment { name, value, at });
     }
@@ -129,6 +133,13 @@ impl Parser {
         fault.syntax = true;
         self.faults.push(fault);
     }
+}
+
+/// The padding of base64 makes a pasted line look like a name: it must not be shown as one.
+fn is_key_material(name: &str, written: &str) -> bool {
+    const NAME_CHARS: usize = 20;
+    let mixed = name.contains(|c: char| c.is_ascii_lowercase()) && name.contains(|c: char| c.is_ascii_uppercase());
+    written == "=" || (written.is_empty() && mixed && name.len() >= NAME_CHARS)
 }
 
 fn line_end(text: &str, from: usize) -> usize {
@@ -207,6 +218,8 @@ mod tests {
             ("A='hunter2", "never closed"),
             ("A=\"x\" hunter2", "after the closing"),
             ("A=hun\0ter2", "NUL"),
+            ("hunter2hunter2==", "piece of a key"),
+            ("MIIEvQIBADANBghunter2=", "piece of a key"),
             ("A=\"x\nhun\0ter2\"", "NUL"),
             ("K=-----BEGIN\nhunter2\n", "without \"=\""),
         ] {

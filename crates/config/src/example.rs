@@ -1,14 +1,27 @@
-//! `.env.example` (C7): every variable in use with what it is for, and no value.
+//! `.env.example` (C7): every variable in use with what it is for, and no value. It is meant to be committed, so it
+//! takes nothing from the env files but names.
 
 use crate::report::Report;
+use crate::setting::Variable;
 
+const HEAD: &str = "\
+# Every variable in use, without its value. Copy to .env, fill in, keep .env out of the repository.
+";
+
+/// The text of the file. In use is what is set in an env file, what the guides name and the environment sets, and what
+/// the configuration needs though nobody set it.
 pub fn example(report: &Report) -> String {
-    let mut text = String::from("# Every variable in use. Copy to .env and fill in.\n");
-    for variable in report.variables.iter() {
-        if variable.at.is_none() {
-            continue;
-        }
-        text.push_str(&format!("\n# {}\n{}=\n", variable.doc, variable.name));
+    let mut text = String::from(HEAD);
+    for variable in report.variables.iter().filter(|variable| variable.in_use()) {
+        let secret = if variable.secret { " (secret)" } else { "" };
+        text.push_str(&format!("\n# {}{secret}\n{}=\n", variable.doc, variable.name));
     }
     text
+}
+
+impl Variable {
+    /// Set somewhere, or needed though it is not.
+    pub fn in_use(&self) -> bool {
+        self.at.is_some() || self.needed
+    }
 }

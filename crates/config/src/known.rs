@@ -24,18 +24,20 @@ pub(crate) fn doc(name: &str) -> Option<&'static str> {
     })
 }
 
-/// Names of ours, for the nearest one to a mistyped `MAINSTAY_…`.
-pub(crate) fn own() -> impl Iterator<Item = &'static str> {
-    NAMES.iter().map(|(name, _)| *name).filter(|name| name.starts_with("MAINSTAY_"))
+/// The name of ours that a mistyped `MAINSTAY_…` probably meant. Others are none of our business: an instance is given
+/// some, and a nested run finds them.
+pub(crate) fn meant(name: &str) -> Option<&'static str> {
+    let rest = name.strip_prefix("MAINSTAY_")?;
+    let own = || NAMES.iter().filter_map(|(known, _)| Some((*known, known.strip_prefix("MAINSTAY_")?)));
+    let near = crate::nearest::nearest(rest, own().map(|(_, rest)| rest))?;
+    own().find(|(_, rest)| *rest == near).map(|(known, _)| known)
 }
 
 const NAMES: &[(&str, &str)] = &[
-    // Our own. The last two are what an instance is given, and so what a nested run finds.
+    // Our own.
     ("MAINSTAY_FILE", "path of mainstay.toml"),
     ("MAINSTAY_DATA", "folder where Mainstay keeps its data"),
     ("MAINSTAY_ENV", "production or development; ranks above ENVIRONMENT and NODE_ENV"),
-    ("MAINSTAY_URL", "given to an instance: where Mainstay listens for it"),
-    ("MAINSTAY_TOKEN", "given to an instance: what it shows to Mainstay"),
     // Server.
     ("NODE_ENV", "production or development"),
     ("ENVIRONMENT", "production or development; ranks above NODE_ENV"),

@@ -90,6 +90,10 @@ fn dotenv_line(shown: &mut String) {
     };
     let name = shown[..equals].trim();
     let name = name.strip_prefix("export ").unwrap_or(name).trim();
+    // What does not look like a name may be a piece of a key, pasted without quotes.
+    if !name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_') {
+        return stars(shown, 0..end);
+    }
     if !known::is_known(name) || secret::is_secret_name(name) {
         stars(shown, equals + 1..end);
     }
@@ -168,7 +172,7 @@ mod tests {
             (r#"jwt_secret = "hunter2""#, r#"jwt_secret = *********"#),
             (r#"jwt_secret = hunter two"#, r#"jwt_secret = **********"#),
             (r#"jwt_secret = "${JWT_SECRET}""#, r#"jwt_secret = "${JWT_SECRET}""#),
-            (r#"jwt_secret = "${JWT_SECRET:-abc}""#, r#"jwt_secret = *********************"#),
+            (r#"jwt_secret = "${JWT_SECRET:-abc}""#, r#"jwt_secret = ********************"#),
             (r#"env = { API_TOKEN = "abc", B = "c" }"#, r#"env = { API_TOKEN = *****, B = "c" }"#),
             (r#""DB_PASSWORD" = "a\"b" # x"#, r#""DB_PASSWORD" = ****** # x"#),
             (r#"run = "JWT_SECRET=abc node x""#, r#"run = "JWT_SECRET=*** node x""#),
@@ -184,6 +188,7 @@ mod tests {
             ("export JWT_SECRET=abc", "export JWT_SECRET=***"),
             ("SOMETHING=else", "SOMETHING=****"),
             ("MIIEvQIBADANBg", "**************"),
+            ("MIIEvQIBADANBg==", "****************"),
             ("REDIS_URL=redis://:pw@h", "REDIS_URL=redis://:**@h"),
         ] {
             assert_eq!(super::line(line, Language::Dotenv), shown);

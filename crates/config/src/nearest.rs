@@ -62,7 +62,7 @@ mod tests {
             ("intreval", Some("interval")),
             ("Timeout", Some("timeout")),
             ("trustedProxies", Some("trusted_proxies")),
-            ("pass", Some("path")),
+            ("pass", Some("passes")),
             ("colour", None),
             ("", None),
         ] {

@@ -1,7 +1,7 @@
 //! What one reading shares: the inputs, and all that was found out on the way. Only `Reader` and `Table` hold it.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::variables::{Place, Variables};
 use crate::{mask, secret, url};
 
 /// Faults kept of each kind: nobody mends more in one go, and a hostile file has a million.
-const MAX_FAULTS: usize = 500;
+pub(crate) const MAX_FAULTS: usize = 500;
 
 /// Secrets kept for redaction: far more than any app has, few enough to search for.
 const MAX_SECRETS: usize = 4096;
@@ -44,6 +44,8 @@ pub(crate) struct State {
     pub(crate) secrets: Vec<(String, String)>,
     /// Variables asked for, with what they are for.
     pub(crate) used: BTreeMap<String, String>,
+    /// Variables the file refers to, or that are required by name.
+    pub(crate) needed: BTreeSet<String>,
 }
 
 impl Core {
@@ -81,6 +83,11 @@ impl Core {
         }
     }
 
+    pub(crate) fn needed(&self, name: &str) {
+        self.used(name, "");
+        self.state.borrow_mut().needed.insert(name.to_owned());
+    }
+
     /// Does the file have the table this path begins with?
     pub(crate) fn configures(&self, path: &str) -> bool {
         let first = path.split(['.', '[']).next().unwrap_or(path);
@@ -100,11 +107,16 @@ impl Core {
                 if secret {
                     self.keep_secret("${}", &filled.text);
                 }
-                filled.names.iter().for_each(|name| self.used(name, "referred to by the file"));
+                filled.names.iter().for_each(|name| self.needed(name));
                 Some(Filled { filled: !filled.names.is_empty(), text: filled.text, secret })
             }
             Err(problems) => {
-                problems.iter().for_each(|problem| self.fault(unfilled(problem, at)));
+                for problem in &problems {
+                    if let Problem::Unset(name) = problem {
+                        self.needed(name);
+                    }
+                    self.fault(unfilled(problem, at));
+                }
                 None
             }
         }

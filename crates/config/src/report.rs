@@ -2,7 +2,7 @@
 
 use crate::fault::Fault;
 use crate::position::Position;
-use crate::read::Core;
+use crate::read::{Core, State};
 use crate::setting::{Setting, Variable};
 use crate::shape::Shape;
 use crate::variables::Place;
@@ -14,7 +14,7 @@ pub struct Report {
     pub warnings: Vec<Fault>,
     /// In the order the blocks read them.
     pub settings: Vec<Setting>,
-    /// Variables in use, by name.
+    /// Variables in use or asked for, by name; `Variable::in_use` tells.
     pub variables: Vec<Variable>,
     pub(crate) shape: Shape,
 }
@@ -88,24 +88,25 @@ fn variables(core: &Core) -> Vec<Variable> {
         let base = name.strip_suffix("_FILE").unwrap_or(name);
         let counts = known::is_known(name) || (base != name && known::is_known(base));
         if in_file || counts || state.used.contains_key(name) {
-            all.push(variable(name, Some(found.at.clone()), state.used.get(name)));
+            all.push(variable(name, Some(found.at.clone()), &state));
         }
     }
-    for (name, doc) in &state.used {
+    for name in state.used.keys() {
         let file_form = format!("{name}_FILE");
         if !all.iter().any(|known| known.name == *name || known.name == file_form) {
-            all.push(variable(name, None, Some(doc)));
+            all.push(variable(name, None, &state));
         }
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
 }
 
-fn variable(name: &str, at: Option<Position>, doc: Option<&String>) -> Variable {
+fn variable(name: &str, at: Option<Position>, state: &State) -> Variable {
     let base = name.strip_suffix("_FILE").unwrap_or(name);
     let known = known::doc(name).map(str::to_owned);
     let known = known.or_else(|| known::doc(base).map(|doc| format!("path of a file that holds {base}: {doc}")));
-    let asked = doc.filter(|doc| !doc.is_empty()).cloned();
+    let asked = state.used.get(name).filter(|doc| !doc.is_empty()).cloned();
     let doc = known.or(asked).unwrap_or_else(|| "read by the app".to_owned());
-    Variable { name: name.to_owned(), at, doc, secret: secret::is_secret_name(name) }
+    let needed = state.needed.contains(name);
+    Variable { name: name.to_owned(), at, needed, doc, secret: secret::is_secret_name(name) }
 }

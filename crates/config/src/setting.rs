@@ -28,6 +28,8 @@ pub struct Variable {
     pub name: String,
     /// `None`: asked for, and set nowhere.
     pub at: Option<Position>,
+    /// The file refers to it or a deployment requires it.
+    pub needed: bool,
     pub doc: String,
     pub secret: bool,
 }

@@ -1,17 +1,15 @@
 //! Keys of the file that no block asked for, each with the nearest name that one would have.
 
 use crate::fault::Fault;
+use crate::known;
 use crate::mask;
 use crate::nearest::nearest;
-use crate::read::Core;
-use crate::shape::{join, typed};
+use crate::read::{Core, MAX_FAULTS};
+use crate::shape::{Shape, typed};
 use crate::tree::{Entry, Kind, Node, Taken};
 
 /// Tables the design names and this version does not read yet. Saying "unknown" of them would send people searching.
-const LATER: [&str; 13] = [
-    "store", "limits", "identity", "jobs", "outbound", "backup", "alerts", "mail", "cache", "cors", "headers",
-    "deploy", "realtime",
-];
+const LATER: [&str; 6] = ["store", "limits", "identity", "jobs", "outbound", "backup"];
 
 pub(crate) fn collect(core: &Core) {
     let Some(root) = &core.root else { return };
@@ -23,6 +21,9 @@ pub(crate) fn collect(core: &Core) {
 
 fn walk(core: &Core, node: &Node, taken: &Taken, faults: &mut Vec<Fault>) {
     for entry in node.entries() {
+        if faults.len() >= MAX_FAULTS {
+            return;
+        }
         if entry.read.get() {
             descend(core, &entry.node, faults);
         } else {
@@ -63,7 +64,7 @@ fn unknown(core: &Core, entry: &Entry, taken: &Taken) -> Fault {
     let names = state.shape.names(&taken.pattern);
     match nearest(&entry.key, names.iter().copied()) {
         Some(near) => fault.fix(format!("nearest: \"{near}\"")),
-        None => match elsewhere(core, &entry.key, &state.shape) {
+        None => match elsewhere(&entry.key, &state.shape) {
             Some(place) => fault.fix(format!("it belongs in {place}")),
             None => fault.expected(listed(&names)),
         },
@@ -71,8 +72,7 @@ fn unknown(core: &Core, entry: &Entry, taken: &Taken) -> Fault {
 }
 
 /// A key in the wrong table is as common as a mistyped one.
-fn elsewhere(core: &Core, key: &str, shape: &crate::shape::Shape) -> Option<String> {
-    let _ = core;
+fn elsewhere(key: &str, shape: &Shape) -> Option<String> {
     let mut places = shape.tables.iter().filter(|table| table.keys.iter().any(|known| known.name == key));
     let place = places.next()?;
     let none_else = places.next().is_none();
@@ -92,19 +92,12 @@ fn listed(names: &[&str]) -> String {
 
 /// A mistyped `MAINSTAY_…` does nothing, silently: say so.
 fn own_variables(core: &Core) {
-    let unknown = core.variables.names().filter(|(name, _)| {
+    for (name, found) in core.variables.names() {
         let base = name.strip_suffix("_FILE").unwrap_or(name);
-        name.starts_with("MAINSTAY_") && !crate::known::is_known(name) && !crate::known::is_known(base)
-    });
-    for (name, found) in unknown {
-        if core.state.borrow().used.contains_key(name) {
-            continue;
+        let known = known::is_known(name) || known::is_known(base) || core.state.borrow().used.contains_key(name);
+        if let Some(meant) = known::meant(name).filter(|_| !known) {
+            let fault = Fault::new(&found.at, format!("{} is no variable of mainstay", mask::cut(name)));
+            core.warn(fault.fix(format!("nearest: {meant}")));
         }
-        let fault = Fault::new(&found.at, format!("{} is no variable of mainstay", join("", &mask::cut(name))));
-        let near = nearest(name, crate::known::own()).map(|near| format!("nearest: {near}"));
-        core.warn(match near {
-            Some(near) => fault.fix(near),
-            None => fault,
-        });
     }
 }

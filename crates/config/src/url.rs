@@ -56,6 +56,10 @@ pub fn parse(text: &str) -> Result<Url, Problem> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(problem::no_scheme(text));
     };
+    let again = format!(",{scheme}://");
+    if rest.contains(&again) {
+        return list(scheme, rest, &again);
+    }
     let lower = scheme.to_ascii_lowercase();
     let default_port = match lower.as_str() {
         "postgres" | "postgresql" => 5432,
@@ -92,6 +96,19 @@ pub fn parse(text: &str) -> Result<Url, Problem> {
     })
 }
 
+/// `redis://a:1,redis://b:2`: a list of whole ones; the first counts, with the hosts of all.
+fn list(scheme: &str, rest: &str, separator: &str) -> Result<Url, Problem> {
+    let mut first: Option<Url> = None;
+    for part in rest.split(separator).take(MAX_HOSTS) {
+        let url = parse(&format!("{scheme}://{part}"))?;
+        match &mut first {
+            Some(first) => first.hosts.extend(url.hosts),
+            None => first = Some(url),
+        }
+    }
+    first.ok_or_else(|| problem::no_scheme(rest))
+}
+
 fn hosts_of(
     hosts: &str,
     scheme: &str,
@@ -109,8 +126,6 @@ fn hosts_of(
         };
     }
     for part in hosts.split(',').take(MAX_HOSTS) {
-        // `redis://a:1,redis://b:2`: the scheme again before each host.
-        let part = part.rsplit_once("://").map_or(part, |(_, part)| part);
         all.push(host_port(part, default_port)?);
     }
     Ok(all)

@@ -86,7 +86,7 @@ pub(super) fn check_password(authority: &str, tail: &str) -> Result<(), Problem>
     let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
     let before = authority.len() - hosts.len();
     let extra = authority[..before.saturating_sub(1)].contains('@');
-    if extra && !authority.contains("://") {
+    if extra {
         let password = password_of(&authority[..before - 1]);
         return Err(unescaped(password));
     }
