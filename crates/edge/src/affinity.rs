@@ -10,13 +10,21 @@ const SESSION_IDLE_MS: u64 = 90_000;
 /// Sessions remembered a shard. Past it the stale ones go, then no new one is learnt until some are.
 const SESSIONS_PER_SHARD_MAX: usize = 16_384;
 const SHARDS: usize = 16;
+/// A full shard looks for stale sessions at most this often: a flood of handshakes must not make each one slow.
+const SWEEP_EVERY_MS: u64 = 1000;
 /// A handshake's `sid` stands at the very beginning of its body.
 const HANDSHAKE_BYTES_MAX: usize = 512;
 
 /// Shared among cores; each look takes one shard for the time of one table access.
 #[derive(Debug, Default)]
 pub struct Affinity {
-    shards: [Mutex<HashMap<u64, Session>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    sessions: HashMap<u64, Session>,
+    swept_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -62,11 +70,13 @@ impl Affinity {
         if let Some(sid) = sid(&body[..body.len().min(HANDSHAKE_BYTES_MAX)]) {
             let key = hash_bytes(sid);
             let mut shard = self.shard(key);
-            if shard.len() >= SESSIONS_PER_SHARD_MAX {
-                shard.retain(|_, s| now_ms.saturating_sub(s.seen_ms) <= SESSION_IDLE_MS);
+            let full = shard.sessions.len() >= SESSIONS_PER_SHARD_MAX;
+            if full && now_ms.saturating_sub(shard.swept_ms) >= SWEEP_EVERY_MS {
+                shard.swept_ms = now_ms;
+                shard.sessions.retain(|_, s| now_ms.saturating_sub(s.seen_ms) <= SESSION_IDLE_MS);
             }
-            if shard.len() < SESSIONS_PER_SHARD_MAX {
-                shard.insert(key, Session { slot, seen_ms: now_ms });
+            if shard.sessions.len() < SESSIONS_PER_SHARD_MAX {
+                shard.sessions.insert(key, Session { slot, seen_ms: now_ms });
             }
         }
     }
@@ -75,16 +85,16 @@ impl Affinity {
     pub fn find(&self, sid: &str, now_ms: u64) -> Option<u32> {
         let key = hash_bytes(sid.as_bytes());
         let mut shard = self.shard(key);
-        let session = shard.get_mut(&key)?;
+        let session = shard.sessions.get_mut(&key)?;
         session.seen_ms = now_ms;
         Some(session.slot)
     }
 
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        self.shards.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).sessions.len()).sum()
     }
 
-    fn shard(&self, key: u64) -> std::sync::MutexGuard<'_, HashMap<u64, Session>> {
+    fn shard(&self, key: u64) -> std::sync::MutexGuard<'_, Shard> {
         self.shards[(key % SHARDS as u64) as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

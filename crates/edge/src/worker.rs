@@ -29,7 +29,9 @@ use tokio::sync::{mpsc, oneshot};
 
 /// hyper's read buffer; bodies want it large, heads are limited apart.
 const READ_BUFFER_BYTES_MAX: usize = 256 * 1024;
-/// Heads beyond the configured limit are still read up to this factor, so that the refusal can name the request.
+/// Heads beyond the configured limit are still read up to this, so that the refusal can name the request.
+const HEAD_READ_BYTES_MIN: usize = 128 * 1024;
+/// The same, where the configured limit is itself large.
 const HEAD_READ_FACTOR: usize = 4;
 /// What begins an HTTP/2 connection without TLS (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -209,10 +211,7 @@ where
         }
     });
     let mut builder = http1::Builder::new();
-    builder
-        .auto_date_header(false)
-        .max_buf_size(READ_BUFFER_BYTES_MAX)
-        .max_header_size((snapshot.limits.header * HEAD_READ_FACTOR).min(READ_BUFFER_BYTES_MAX));
+    builder.auto_date_header(false).max_buf_size(READ_BUFFER_BYTES_MAX).max_header_size(head_read_max(snapshot));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service).with_upgrades());
     let ticket = core.sweep.enlist(wire.watch.clone());
     let ended = poll_fn(|cx| {
@@ -252,7 +251,7 @@ where
     builder
         .auto_date_header(false)
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(snapshot.limits.header * HEAD_READ_FACTOR).unwrap_or(u32::MAX));
+        .max_header_list_size(u32::try_from(head_read_max(snapshot)).unwrap_or(u32::MAX));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
     let watch = conn.wire.watch.clone();
     let ticket = core.sweep.enlist(watch.clone());
@@ -271,6 +270,10 @@ where
     })
     .await
     .map_err(io::Error::other)
+}
+
+fn head_read_max(snapshot: &Snapshot) -> usize {
+    (snapshot.limits.header * HEAD_READ_FACTOR).clamp(HEAD_READ_BYTES_MIN, READ_BUFFER_BYTES_MAX)
 }
 
 /// Writes down what hyper would not read.
