@@ -1,6 +1,5 @@
 //! Everybody who sets one key, highest first: flag, variables, file. Decides nothing but the order.
 
-use crate::fault::Fault;
 use crate::key::Key;
 use crate::mask;
 use crate::position::Position;
@@ -38,15 +37,15 @@ impl Candidate {
 impl Key {
     pub(crate) fn candidates(&self) -> Vec<Candidate> {
         let mut all = Vec::new();
-        all.extend(self.from_flags());
-        let mut variables = self.from_variables();
+        all.extend(self.by_flags());
+        let mut variables = self.by_variables();
         variables.sort_by_key(|candidate| candidate.place);
         all.extend(variables);
-        all.extend(self.from_file());
+        all.extend(self.by_file());
         all
     }
 
-    fn from_flags(&self) -> Option<Candidate> {
+    fn by_flags(&self) -> Option<Candidate> {
         let path = self.path();
         let (_, value) = self.table.core.flags.iter().rfind(|(key, _)| *key == path)?;
         let at = Position::flag(&path);
@@ -62,7 +61,7 @@ impl Key {
         })
     }
 
-    fn from_variables(&self) -> Vec<Candidate> {
+    fn by_variables(&self) -> Vec<Candidate> {
         let mut all = Vec::new();
         for (name, unit) in &self.variables {
             self.table.core.used(name, &self.doc);
@@ -82,7 +81,7 @@ impl Key {
         all
     }
 
-    fn from_file(&self) -> Option<Candidate> {
+    fn by_file(&self) -> Option<Candidate> {
         let entry = self.table.entry(&self.name)?;
         let at = self.table.core.position(entry.node.span.clone());
         let pattern = join(&self.table.pattern, &typed(&self.name));
@@ -92,11 +91,10 @@ impl Key {
             tree::hide(source, &entry.node);
         }
         let taking = self.table.take(&entry.node, &self.name, &self.path(), &pattern)?;
-        if self.secret && !taking.filled && self.table.core.environment.production {
-            let what = format!("{} is a secret written in the file", self.table.subject(&self.name));
-            let fault = Fault::new(&at, what).expected("a variable, so that the file can be shown to others");
-            let name = self.path().replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_uppercase();
-            self.table.core.fault(fault.fix(format!("{} = \"${{{name}}}\"", typed(&self.name))));
+        if let (Value::Text(text), false) = (&taking.value, taking.filled) {
+            let own = self.path().replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_uppercase();
+            let name = self.variables.first().map_or(own, |(name, _)| name.clone());
+            self.table.refuse_literal(&self.name, text, self.is_secret(), &name, &at);
         }
         Some(Candidate {
             value: taking.value,

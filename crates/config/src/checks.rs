@@ -1,6 +1,8 @@
 //! What is wrong with variables whatever block reads them: weak secrets and broken connection strings.
 
+use crate::fault::Fault;
 use crate::reader::Reader;
+use crate::{mask, secret};
 
 /// Secrets whose strength decides who can sign in.
 pub const SECRETS: [&str; 4] = ["JWT_SECRET", "JWT_SECRET_PREVIOUS", "JWT_REFRESH_SECRET", "SESSION_SECRET"];
@@ -16,5 +18,22 @@ pub fn variables(reader: &Reader, least_chars: Option<usize>) {
     }
     for name in URLS {
         let _ = reader.url(name);
+    }
+    samples(reader);
+}
+
+/// Any other secret that holds a guide's sample or a placeholder: worth a word in production, and no more, since it is
+/// the app that uses it. In development `POSTGRES_PASSWORD=postgres` is nobody's fault.
+fn samples(reader: &Reader) {
+    if !reader.environment().production {
+        return;
+    }
+    for (name, value, at) in reader.set_secrets() {
+        if SECRETS.contains(&name.as_str()) {
+            continue;
+        }
+        if let Some(weakness) = secret::weakness_below(&name, &value, 0) {
+            reader.warn_with(Fault::new(&at, weakness).fix(format!("mainstay secret {}", mask::cut(&name))));
+        }
     }
 }

@@ -64,12 +64,23 @@ impl Environment {
 
 fn named(name: &str, why: String, at: Position) -> Environment {
     let name = name.trim();
-    let production = !DEVELOPMENT.iter().any(|known| known.eq_ignore_ascii_case(name));
-    Environment { production, name: crate::mask::cut(name), why, at }
+    Environment { production: is_production(name), name: crate::mask::cut(name), why, at }
+}
+
+/// Everything that is not plainly development.
+pub(crate) fn is_production(name: &str) -> bool {
+    !DEVELOPMENT.iter().any(|known| known.eq_ignore_ascii_case(name.trim()))
 }
 
 fn is_no(value: &str) -> bool {
     matches!(value.trim().to_ascii_lowercase().as_str(), "false" | "no" | "0" | "off")
+}
+
+impl Environment {
+    /// Nobody named it outside the file: no flag, no variable.
+    pub(crate) fn file_decides(&self) -> bool {
+        !self.at.is_flag() && !NAMES.iter().any(|name| self.why.starts_with(&format!("{name}=")))
+    }
 }
 
 impl fmt::Display for Environment {

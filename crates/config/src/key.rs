@@ -33,6 +33,9 @@ pub(crate) struct Refused {
     pub(crate) fix: Option<String>,
 }
 
+/// The value, and how it is shown.
+pub(crate) type Read<T> = Result<(T, String), Refused>;
+
 impl Key {
     pub(crate) fn new(table: Table, name: &str) -> Key {
         let (doc, example, variables) = (String::new(), None, Vec::new());
@@ -96,7 +99,7 @@ impl Key {
         &self,
         kind: Kind,
         default: Option<String>,
-        parse: &dyn Fn(&Candidate) -> Result<(T, String), Refused>,
+        parse: &dyn Fn(&Candidate) -> Read<T>,
     ) -> Option<Item<T>> {
         self.describe(kind.clone(), default.clone());
         let mut read: Vec<(T, String, Candidate)> = Vec::new();

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::environment::{Environment, Evidence, NAMES};
+use crate::environment::{self, Environment, Evidence, NAMES};
 use crate::fault::Fault;
 use crate::inputs::Inputs;
 use crate::key::Key;
@@ -174,6 +174,7 @@ impl Reader {
         );
         for name in NAMES {
             self.core.used(name, "");
+            self.warn_of_undecided(name);
         }
         self.core.setting(Setting {
             key: "environment".to_owned(),
@@ -184,6 +185,20 @@ impl Reader {
             doc: doc.to_owned(),
             secret: false,
         });
+    }
+}
+
+impl Reader {
+    /// `./.env` does not decide, and who wrote `NODE_ENV` there may think it does.
+    fn warn_of_undecided(&self, name: &str) {
+        let decided = &self.core.environment;
+        let Some(found) = self.core.variables.plain(name).find(|found| found.place == Place::DotEnv) else { return };
+        if decided.file_decides() && environment::is_production(&found.value) != decided.production {
+            let what = format!("{name} in ./.env does not decide the environment, which is {decided}");
+            let fix =
+                if decided.production { format!("{name}=… in the environment") } else { "--production".to_owned() };
+            self.core.warn(Fault::new(&found.at, what).expected("the environment or --env-file").fix(fix));
+        }
     }
 }
 
@@ -203,7 +218,7 @@ fn evidence(inputs: &Inputs, variables: &Variables, source: Option<&Arc<Source>>
         source.map_or_else(Position::unset, |source| Position::within(source, span.clone()))
     };
     let file = root.and_then(|root| root.entry("environment")).and_then(|entry| match &entry.node.kind {
-        Written::Text(text) => Some((text.clone(), at(&entry.node.span))),
+        Written::Text(text) if !text.trim().is_empty() => Some((text.clone(), at(&entry.node.span))),
         _ => None,
     });
     // `./.env` may not decide: `environment = "${X}"` looks where a variable's own name would be looked for.
@@ -261,6 +276,13 @@ impl Reader {
             let fault = Fault::new(&item.at, weakness);
             self.judge(fault.fix(format!("mainstay secret {}", mask::cut(name))));
         }
+        let all = self.core.variables.all(name);
+        let development = all.iter().find(|found| found.place == Place::DotEnv && found.value == item.value);
+        if let (true, Some(found), true) = (self.core.environment.production, development, all.len() > 1) {
+            let what = format!("{name} is the value that development uses ({})", found.at);
+            let fix = format!("mainstay secret {}", mask::cut(name));
+            self.core.warn(Fault::new(&item.at, what).expected("a value of its own in production").fix(fix));
+        }
         Some(item)
     }
 
@@ -278,8 +300,18 @@ impl Reader {
         item
     }
 
+    /// Secrets by their name that are set, as they count.
+    pub(crate) fn set_secrets(&self) -> Vec<(String, String, Position)> {
+        let names = self.core.variables.names().filter(|(name, _)| secret::is_secret_name(name));
+        names.map(|(name, found)| (name.to_owned(), found.value.clone(), found.at.clone())).collect()
+    }
+
+    pub(crate) fn warn_with(&self, fault: Fault) {
+        self.core.warn(fault);
+    }
+
     /// A fault in production, a warning in development.
-    pub(crate) fn judge(&self, fault: Fault) {
+    fn judge(&self, fault: Fault) {
         if self.core.environment.production { self.core.fault(fault) } else { self.core.warn(fault) }
     }
 }

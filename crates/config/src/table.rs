@@ -86,12 +86,16 @@ impl Table {
         Key::new(self.clone(), name)
     }
 
-    /// A table within, by its dotted path, there or not.
+    /// A table within, by its dotted path, there or not. A name with a dot in it is quoted, as `path` gives it.
     pub fn table(&self, path: &str) -> Table {
         let mut table = self.clone();
-        for name in path.split('.') {
-            let node = table.entry(name).and_then(|entry| table.as_table(entry));
-            let naming = table.naming(name, &join(&table.pattern, name));
+        for name in segments(path) {
+            let node = table.entry(&name).and_then(|entry| table.as_table(entry));
+            // `table("app.main")` is one of `named("app")`.
+            let any = join(&table.pattern, "*");
+            let named = table.core.state.borrow().shape.get(&any).is_some();
+            let pattern = if named { any } else { join(&table.pattern, &name) };
+            let naming = table.naming(&name, &pattern);
             table = Table::new(&table.core, node, naming);
         }
         table
@@ -167,6 +171,9 @@ impl Table {
             Kind::Text(text) => {
                 let filled = self.core.fill(text, &at)?;
                 masked |= filled.secret;
+                if !filled.filled {
+                    self.refuse_literal(&entry.key, text, masked, &entry.key, &at);
+                }
                 filled.text
             }
             Kind::Integer(number) => number.to_string(),
@@ -194,6 +201,21 @@ impl Table {
         });
         let name = Item::new(entry.key.clone(), self.core.position(entry.span.clone()));
         Some((name, Item::new(value, at)))
+    }
+
+    /// A secret does not belong in a file that others see: refused in production (`name` is what to call it instead).
+    pub(crate) fn refuse_literal(&self, key: &str, text: &str, secret: bool, name: &str, at: &Position) {
+        if !self.core.environment.production || text.is_empty() {
+            return;
+        }
+        let what = match (secret, crate::url::passwords(text).is_empty()) {
+            (true, _) => "is a secret written in the file",
+            (false, false) => "has a password written in the file",
+            (false, true) => return,
+        };
+        let fault = Fault::new(at, format!("{} {what}", self.subject(key)));
+        let expected = "a variable, so that the file can be shown to others";
+        self.core.fault(fault.expected(expected).fix(format!("{} = \"${{{name}}}\"", typed(key))));
     }
 
     pub fn fault(&self, at: &Position, what: impl Into<String>, expected: impl Into<String>, fix: Option<&str>) {
@@ -305,6 +327,20 @@ impl Table {
             }
         }
     }
+}
+
+/// `a."b.c"` is `a` and `b.c`.
+fn segments(path: &str) -> Vec<String> {
+    let (mut all, mut part, mut quoted) = (Vec::new(), String::new(), false);
+    for c in path.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            '.' if !quoted => all.push(std::mem::take(&mut part)),
+            c => part.push(c),
+        }
+    }
+    all.push(part);
+    all
 }
 
 pub(crate) struct Taking {

@@ -4,15 +4,13 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::candidate::Candidate;
-use crate::key::{Key, Refused, assign};
+use crate::key::{Key, Read, Refused, assign};
 use crate::kind::{Kind, quote};
 use crate::nearest::nearest;
 use crate::position::Position;
 use crate::shape::Unit;
 use crate::units;
 use crate::value::{Item, Value};
-
-type Read<T> = Result<(T, String), Refused>;
 
 impl Key {
     pub fn duration(self, default: &str) -> Item<Duration> {

@@ -114,7 +114,7 @@ impl Variables {
             .by_name
             .iter()
             .flat_map(|(name, all)| all.iter().map(move |found| (name.as_str(), found.value.as_str())));
-        let files = self.by_name.iter().filter_map(|(name, _)| name.strip_suffix("_FILE")).flat_map(move |name| {
+        let files = self.by_name.keys().filter_map(|name| name.strip_suffix("_FILE")).flat_map(move |name| {
             let set = self.by_name.get(&format!("{name}_FILE")).into_iter().flatten();
             set.filter_map(move |found| self.files.get(&found.value).map(|value| (name, value.as_str())))
         });

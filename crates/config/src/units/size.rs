@@ -70,7 +70,7 @@ fn scaled(number: &str, scale: u64) -> Result<u128, String> {
     let digits: u128 = fraction.parse().map_err(|_| malformed())?;
     let parts = 10_u128.pow(u32::try_from(fraction.len()).map_err(|_| malformed())?);
     let part = digits * u128::from(scale);
-    if part % parts != 0 {
+    if !part.is_multiple_of(parts) {
         return Err("is not a whole number of bytes".to_owned());
     }
     Ok(whole.saturating_mul(u128::from(scale)).saturating_add(part / parts))

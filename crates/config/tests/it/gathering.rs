@@ -51,11 +51,11 @@ fn says_which_file_cannot_be_read_and_what_to_type() {
         (Some("large"), None, "found more than 1MiB; expected at most 1MiB"),
         (Some("folder"), None, "found a folder; expected a file that can be read; --file folder/mainstay.toml"),
     ] {
-        let error = gather(dir.path(), file, env_file).err().expect(expected);
+        let error = gather(dir.path(), file, env_file).expect_err(expected);
         assert!(error.contains(expected), "{error}");
     }
     let both = Inputs::gather(dir.path(), Some(Path::new("a")), Some(Path::new("b")), Vec::new(), None);
-    let faults = both.err().expect("two faults");
+    let faults = both.expect_err("two faults");
     assert_eq!(faults.0.len(), 2);
     assert!(faults.render(false).ends_with("2 faults, 0 warnings"), "{}", faults.render(false));
 }
@@ -79,7 +79,7 @@ fn secret_files_are_read_where_variables_name_them() {
     let secret = Reader::new(&inputs).variable("JWT_SECRET").expect("a secret");
     assert_eq!((secret.value.as_str(), secret.at.to_string()), ("from-a-file", ".env:1".to_owned()));
     write(dir.path(), ".env", "\nSESSION_SECRET_FILE=gone\n");
-    let error = gather(dir.path(), None, None).err().expect("a fault");
+    let error = gather(dir.path(), None, None).expect_err("a fault");
     assert!(error.starts_with(".env:2: the file that SESSION_SECRET_FILE names cannot be read"), "{error}");
 }
 

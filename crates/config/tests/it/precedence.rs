@@ -122,6 +122,20 @@ fn a_mistyped_variable_of_ours_is_said() {
 }
 
 #[test]
+fn who_thinks_that_env_decides_is_told() {
+    let warnings = |environment: &[(&str, &str)], dot_env: &str| {
+        lines(&Reader::new(&inputs("", environment, dot_env)).finish().warnings)
+    };
+    assert_eq!(
+        warnings(&[], "NODE_ENV=production\n"),
+        [".env:1: NODE_ENV in ./.env does not decide the environment, which is development (no domain); \
+          expected the environment or --env-file; --production"]
+    );
+    assert_eq!(warnings(&[], "NODE_ENV=development\n"), Vec::<String>::new());
+    assert_eq!(warnings(&[("NODE_ENV", "development")], "NODE_ENV=production\n"), Vec::<String>::new());
+}
+
+#[test]
 fn production_or_development_and_why() {
     let check = |file: &str, environment: &[(&str, &str)], dot_env: &str, expected: &str| {
         let reader = Reader::new(&inputs(file, environment, dot_env));

@@ -138,6 +138,48 @@ fn a_secret_in_the_file_is_refused_in_production() {
 }
 
 #[test]
+fn secrets_in_an_apps_table_are_refused_in_production_too() {
+    let file = "[app.a.env]\nJWT_SECRET = \"k3J9xQ7vZtB2mW8rLpYc5NdHs6Gf4TqA\"\nDATABASE_URL = \"postgres://u:pass@h/db\"\n\
+        OTHER_SECRET = \"${OTHER}\"\nPLAIN = \"x\"\n";
+    let reader = Reader::new(&inputs(file, &[("NODE_ENV", "production"), ("OTHER", "abcdefgh")], ""));
+    let _ = read(&reader);
+    let expected = "expected a variable, so that the file can be shown to others";
+    assert_eq!(
+        lines(&reader.finish().faults),
+        [
+            format!(
+                "mainstay.toml:2: \"JWT_SECRET\" in [app.a.env] is a secret written in the file; {expected}; \
+                 JWT_SECRET = \"${{JWT_SECRET}}\""
+            ),
+            format!(
+                "mainstay.toml:3: \"DATABASE_URL\" in [app.a.env] has a password written in the file; {expected}; \
+                 DATABASE_URL = \"${{DATABASE_URL}}\""
+            ),
+        ]
+    );
+}
+
+/// C4
+#[test]
+fn production_on_the_development_value_is_said() {
+    let good = "k3J9xQ7vZtB2mW8rLpYc5NdHs6Gf4TqA";
+    let environment = [("NODE_ENV", "production"), ("JWT_SECRET", good), ("POSTGRES_PASSWORD", "changeme")];
+    let reader = Reader::new(&inputs("", &environment, &format!("JWT_SECRET={good}\n")));
+    checks::variables(&reader, None);
+    let report = reader.finish();
+    assert!(report.faults.is_empty());
+    assert_eq!(
+        lines(&report.warnings),
+        [
+            "environment JWT_SECRET: JWT_SECRET is the value that development uses (.env:1); \
+             expected a value of its own in production; mainstay secret JWT_SECRET",
+            "environment POSTGRES_PASSWORD: POSTGRES_PASSWORD is a sample value that everybody knows; \
+             mainstay secret POSTGRES_PASSWORD",
+        ]
+    );
+}
+
+#[test]
 fn secrets_come_from_files_and_credentials_too() {
     let mut inputs = inputs("", &[("JWT_SECRET_FILE", "/run/jwt")], "SESSION_SECRET=one\n");
     inputs.secret_files = vec![Text::new("/run/jwt", "from-file\r\n")];

@@ -68,6 +68,18 @@ fn a_value_of_its_own_shape_is_read_by_its_block() {
 }
 
 #[test]
+fn a_named_table_is_the_same_by_its_path() {
+    let reader = Reader::new(&Inputs::of_file("[app.main]\nrum = 1\n[app.\"my.app\"]\nrun = \"x\"\n"));
+    let apps = reader.named("app");
+    apps.iter().for_each(|app| drop(app.key("run").opt_text()));
+    assert!(reader.table("app.main").exists());
+    assert_eq!(apps[1].path(), "app.\"my.app\"");
+    assert_eq!(reader.table(apps[1].path()).key("run").text("").as_str(), "x");
+    let fault = "mainstay.toml:2: unknown key \"rum\" in [app.main]; nearest: \"run\"";
+    assert_eq!(lines(&reader.finish().faults), [fault]);
+}
+
+#[test]
 fn parsed_values_say_what_is_wrong_in_the_words_of_their_block() {
     let even = |text: &str| match text.parse::<u32>() {
         Ok(number) if number % 2 == 0 => Ok(number),
