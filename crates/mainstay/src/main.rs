@@ -1,1 +1,28 @@
-fn main() {}
+//! The `mainstay` binary: verbs, wiring, reload, shutdown.
+//!
+//! Invariant: nothing here is worth a test without a process; what is lives in the block it belongs to.
+
+mod changes;
+mod cli;
+mod control;
+mod demo;
+mod exit;
+mod hearers;
+mod link;
+mod local;
+mod operate;
+mod output;
+mod place;
+mod reload;
+mod scrape;
+mod screen;
+mod secret;
+mod server;
+mod settings;
+mod told;
+mod voice;
+mod wiring;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,91 @@
+//! The verbs. One file each; stdout carries data alone, what is said to a person goes to stderr.
+
+mod check;
+mod config;
+mod demo;
+mod health;
+mod log_line;
+mod logs;
+mod reload;
+mod restart;
+mod run;
+mod secret;
+mod server;
+mod status;
+mod stop;
+mod why;
+
+use crate::exit::{self, Failure};
+use crate::place::PlaceArgs;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Your production checklist, as one binary: put `mainstay run --` before the command that starts your backend.
+#[derive(Debug, Parser)]
+#[command(name = "mainstay", version, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(after_help = "First: mainstay run -- npm start   or, to look around: mainstay demo")]
+struct Cli {
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Start the apps and the edge in front of them, and stay
+    Run(run::Args),
+    /// Run a small sample backend behind the edge, to look around
+    Demo(demo::Args),
+    /// Read the configuration as `run` would, report every fault, start nothing
+    Check(check::Args),
+    /// Show every setting, its value and where it came from
+    Config(config::Args),
+    /// Print a new strong secret
+    Secret(secret::Args),
+    /// Show apps, instances and listeners
+    Status(status::Args),
+    /// Check health: a line a service, exit 0 or 1
+    Health(health::Args),
+    /// Read the logs, also while nothing runs
+    Logs(logs::Args),
+    /// Explain what happened to a request, by its id
+    Why(why::Args),
+    /// Restart instances one after another, losing nothing
+    Restart(restart::Args),
+    /// Put a changed configuration in force, or say why not
+    Reload(reload::Args),
+    /// Drain, stop the apps and end
+    Stop(stop::Args),
+    /// The server process; started by `run` alone
+    #[command(hide = true)]
+    Server,
+    /// The sample backend of `demo`
+    #[command(hide = true)]
+    DemoBackend,
+}
+
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    exit::code(verb(cli))
+}
+
+fn verb(cli: Cli) -> Result<u8, Failure> {
+    let place = &cli.place;
+    match cli.verb {
+        Verb::Run(args) => run::run(place, args),
+        Verb::Demo(args) => demo::run(place, args),
+        Verb::Check(args) => check::run(place, args),
+        Verb::Config(args) => config::run(place, args),
+        Verb::Secret(args) => secret::run(&args),
+        Verb::Status(args) => status::run(place, &args),
+        Verb::Health(args) => health::run(place, &args),
+        Verb::Logs(args) => logs::run(place, &args),
+        Verb::Why(args) => why::run(place, args),
+        Verb::Restart(args) => restart::run(place, args),
+        Verb::Reload(args) => reload::run(place, &args),
+        Verb::Stop(args) => stop::run(place, &args),
+        Verb::Server => server::run(),
+        Verb::DemoBackend => Ok(u8::try_from(crate::demo::backend()?).unwrap_or(70)),
+    }
+}

@@ -1,0 +1,65 @@
+//! What `status` and `health` answer: the same document for the terminal and for programs.
+
+use mainstay_fleet::AppStatus;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatusAnswer {
+    pub version: String,
+    /// `production` or `development`.
+    pub environment: String,
+    pub environment_why: String,
+    pub data: String,
+    pub file: Option<String>,
+    /// Process id of the supervisor.
+    pub pid: u32,
+    pub uptime_s: u64,
+    /// Servers of this supervisor that died and were replaced.
+    pub server_crashes: u32,
+    pub listening: Vec<String>,
+    pub connections: u32,
+    pub apps: Vec<AppStatus>,
+    /// Apps that run elsewhere.
+    pub elsewhere: Vec<UpstreamAnswer>,
+}
+
+/// An address this edge sends requests to and does not run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UpstreamAnswer {
+    pub app: String,
+    pub address: String,
+    pub available: bool,
+    pub in_flight: u32,
+    pub tunnels: u32,
+    pub requests: u64,
+    pub failures: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HealthAnswer {
+    /// 0 if nothing is away, else 1.
+    pub exit: u8,
+    /// A line a service.
+    pub lines: Vec<String>,
+    /// The detailed health document.
+    pub document: serde_json::Value,
+}
+
+/// `3d 4h`, `12m 5s`: the two largest units.
+pub fn ago(seconds: u64) -> String {
+    let parts = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let first = parts.iter().position(|(n, _)| *n > 0).unwrap_or(3);
+    parts[first..].iter().take(2).map(|(n, unit)| format!("{n}{unit}")).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_at_a_glance() {
+        assert_eq!(ago(0), "0s");
+        assert_eq!(ago(725), "12m 5s");
+        assert_eq!(ago(86_400 * 3 + 3600 * 4 + 59), "3d 4h");
+    }
+}

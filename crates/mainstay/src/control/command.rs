@@ -1,0 +1,156 @@
+//! What can be asked of a running server, one struct a verb, and the lines it answers with.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::time::Duration;
+
+/// Longest wait for an answer that is only a look at what is known.
+const LOOK_LIMIT: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    Status(Status),
+    Health(Health),
+    Why(Why),
+    Restart(Restart),
+    Reload(Reload),
+    Stop(Stop),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Status {}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Health {
+    pub verbose: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Why {
+    /// A request id or a unique end of one.
+    pub id: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Restart {
+    pub app: Option<String>,
+    pub instance: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reload {}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stop {}
+
+/// One line of an answer; the last one is `Done` or `Refused`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Line {
+    /// Progress, for a person.
+    Say(String),
+    Done(Value),
+    Refused(Refused),
+}
+
+/// Why it was not done. Nothing changed, unless the lines before say so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Exit code of the verb that asked.
+    pub exit: u8,
+    pub message: String,
+}
+
+impl Refused {
+    pub fn new(message: impl Into<String>) -> Refused {
+        Refused { exit: crate::exit::NO, message: message.into() }
+    }
+
+    pub fn configuration(message: impl Into<String>) -> Refused {
+        Refused { exit: 78, message: message.into() }
+    }
+}
+
+impl Command {
+    pub fn path(&self) -> &'static str {
+        match self {
+            Command::Status(_) => "/status",
+            Command::Health(_) => "/health",
+            Command::Why(_) => "/why",
+            Command::Restart(_) => "/restart",
+            Command::Reload(_) => "/reload",
+            Command::Stop(_) => "/stop",
+        }
+    }
+
+    pub fn body(&self) -> serde_json::Result<Vec<u8>> {
+        match self {
+            Command::Status(c) => serde_json::to_vec(c),
+            Command::Health(c) => serde_json::to_vec(c),
+            Command::Why(c) => serde_json::to_vec(c),
+            Command::Restart(c) => serde_json::to_vec(c),
+            Command::Reload(c) => serde_json::to_vec(c),
+            Command::Stop(c) => serde_json::to_vec(c),
+        }
+    }
+
+    /// `None`: there is no such command.
+    pub fn parse(path: &str, body: &[u8]) -> Option<serde_json::Result<Command>> {
+        let body = if body.is_empty() { b"{}" } else { body };
+        Some(match path {
+            "/status" => serde_json::from_slice(body).map(Command::Status),
+            "/health" => serde_json::from_slice(body).map(Command::Health),
+            "/why" => serde_json::from_slice(body).map(Command::Why),
+            "/restart" => serde_json::from_slice(body).map(Command::Restart),
+            "/reload" => serde_json::from_slice(body).map(Command::Reload),
+            "/stop" => serde_json::from_slice(body).map(Command::Stop),
+            _ => return None,
+        })
+    }
+
+    /// Commands that change nothing may be asked with GET.
+    pub fn only_looks(&self) -> bool {
+        matches!(self, Command::Status(_) | Command::Health(_) | Command::Why(_))
+    }
+
+    pub fn limit(&self) -> Option<Duration> {
+        self.only_looks().then_some(LOOK_LIMIT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_comes_back_as_it_was_sent() {
+        let commands = [
+            Command::Status(Status {}),
+            Command::Health(Health { verbose: true }),
+            Command::Why(Why { id: "7f3a".to_owned() }),
+            Command::Restart(Restart { app: Some("api".to_owned()), instance: Some(2) }),
+            Command::Reload(Reload {}),
+            Command::Stop(Stop {}),
+        ];
+        for command in commands {
+            let body = command.body().expect("json");
+            let back = Command::parse(command.path(), &body).expect("known").expect("valid");
+            assert_eq!(back, command);
+        }
+        assert!(Command::parse("/restart", br#"{"aap":"api"}"#).expect("known").is_err());
+        assert!(Command::parse("/nothing", b"").is_none());
+    }
+
+    #[test]
+    fn lines_are_flat_json() {
+        let line = Line::Refused(Refused::configuration("2 faults"));
+        let text = serde_json::to_string(&line).expect("json");
+        assert_eq!(text, r#"{"refused":{"exit":78,"message":"2 faults"}}"#);
+    }
+}

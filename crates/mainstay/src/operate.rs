@@ -1,0 +1,121 @@
+//! The commands of the control API, each one line into the blocks.
+
+use crate::control::answer::{HealthAnswer, StatusAnswer, UpstreamAnswer};
+use crate::control::{Command, Handler, Health, Refused, Restart, Say};
+use crate::reload;
+use crate::server::Server;
+use mainstay_runtime::Clock;
+use mainstay_telemetry::trail::Found;
+use mainstay_watch::{Document, documents};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The telemetry thread makes its rounds every 25 ms.
+const SYNC_LIMIT: Duration = Duration::from_millis(250);
+
+pub fn handler(server: Rc<Server>) -> Handler {
+    Rc::new(move |command, say| {
+        let server = server.clone();
+        Box::pin(async move { run(&server, command, say).await })
+    })
+}
+
+async fn run(server: &Server, command: Command, say: Say) -> Result<Value, Refused> {
+    match command {
+        Command::Status(_) => value(&status(server)),
+        Command::Health(asked) => value(&health(server, &asked).await),
+        Command::Why(asked) => why(server, &asked.id),
+        Command::Restart(asked) => restart(server, &asked, &say).await,
+        Command::Reload(_) => reload::run(server, &say).await,
+        Command::Stop(_) => stop(server, &say).await,
+    }
+}
+
+fn value(answer: &impl Serialize) -> Result<Value, Refused> {
+    serde_json::to_value(answer).map_err(|e| Refused::new(format!("the answer is not JSON: {e}")))
+}
+
+fn status(server: &Server) -> StatusAnswer {
+    let state = server.state();
+    let current = server.current.borrow();
+    let apps = server.fleet.status();
+    StatusAnswer {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        environment: current.environment.clone(),
+        environment_why: current.environment_why.clone(),
+        data: server.facts.data.display().to_string(),
+        file: current.inputs.file.as_ref().map(|file| file.path.display().to_string()),
+        pid: std::os::unix::process::parent_id(),
+        uptime_s: state.uptime_us() / 1_000_000,
+        server_crashes: server.facts.crashes,
+        listening: server.edge.addresses().iter().map(ToString::to_string).collect(),
+        connections: server.edge.connections(),
+        elsewhere: elsewhere(server, |app| apps.iter().any(|known| known.name == app)),
+        apps,
+    }
+}
+
+fn elsewhere(server: &Server, supervised: impl Fn(&str) -> bool) -> Vec<UpstreamAnswer> {
+    let now = Clock::now().0;
+    let mut answers = Vec::new();
+    for group in server.edge.members().groups().iter().filter(|group| !supervised(&group.name)) {
+        for upstream in &group.list().upstreams {
+            let (requests, failures) = upstream.totals();
+            answers.push(UpstreamAnswer {
+                app: group.name.clone(),
+                address: upstream.address.to_string(),
+                available: !upstream.is_probe_failed() && !upstream.is_ejected(now),
+                in_flight: upstream.in_flight(),
+                tunnels: upstream.tunnels(),
+                requests,
+                failures,
+            });
+        }
+    }
+    answers
+}
+
+/// Asks every service now, so that the last step of a deploy sees this moment and not ten seconds ago.
+async fn health(server: &Server, asked: &Health) -> HealthAnswer {
+    server.watch.check().await;
+    let state = server.state();
+    let (lines, exit) = mainstay_watch::cli::lines(&state, asked.verbose);
+    let document = documents::answer(Document::Detailed, &state).map_or(Value::Null, |answer| answer.body);
+    HealthAnswer { exit: u8::from(exit != 0), lines, document }
+}
+
+async fn stop(server: &Server, say: &Say) -> Result<Value, Refused> {
+    say.line("draining: no new connections; requests finish, then the apps are stopped").await;
+    server.stop.notify_one();
+    Ok(json!({ "pid": std::os::unix::process::parent_id() }))
+}
+
+/// One instance after another; what the fleet says meanwhile goes to whoever asked.
+async fn restart(server: &Server, asked: &Restart, say: &Say) -> Result<Value, Refused> {
+    let _hearing = server.hearers.add(say);
+    let replaced = server
+        .fleet
+        .restart(asked.app.as_deref(), asked.instance)
+        .await
+        .map_err(|error| Refused::new(error.to_string()))?;
+    let instances = if replaced == 1 { "instance" } else { "instances" };
+    say.line(format!("restarted {replaced} {instances}")).await;
+    Ok(json!({ "replaced": replaced }))
+}
+
+/// From memory; what is older lies in the files, which the verb reads itself.
+fn why(server: &Server, id: &str) -> Result<Value, Refused> {
+    // The record of a request that ended this instant is still on its way.
+    server.telemetry.sync(SYNC_LIMIT);
+    match server.telemetry.find(id) {
+        Found::One(entry) => Ok(json!({ "text": entry.render(), "trail": entry.to_json() })),
+        Found::Several(ids) => Err(Refused::new(ambiguous(&ids))),
+        Found::None => Ok(Value::Null),
+    }
+}
+
+pub fn ambiguous(ids: &[String]) -> String {
+    format!("several requests end like this; give more of the id:\n  {}", ids.join("\n  "))
+}

@@ -1,0 +1,132 @@
+//! Reload: a changed configuration comes into force as one transaction, or nothing changes and it is said why.
+//!
+//! Order: read everything, check everything, bind what is new, let the fleet start and prove what is new; at its sign
+//! swap the edge's tables, then the old is drained; only then is the configuration adopted for the next server.
+
+use crate::changes;
+use crate::control::{Refused, Say};
+use crate::server::{Current, Server};
+use crate::settings::{self, Settings};
+use mainstay_config::{Inputs, Report};
+use mainstay_edge::Prepared;
+use mainstay_fleet::{Changes, Swap};
+use mainstay_supervisor::protocol::{Listener, ToSupervisor};
+use serde_json::{Value, json};
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+
+/// What the files and the environment say now.
+struct Wanted {
+    inputs: Inputs,
+    settings: Settings,
+    report: Report,
+}
+
+pub async fn run(server: &Server, say: &Say) -> Result<Value, Refused> {
+    let _one = server.reloading.lock().await;
+    let wanted = read(server)?;
+    for warning in &wanted.report.warnings {
+        say.line(format!("warn     {warning}")).await;
+    }
+    if server.current.borrow().inputs == wanted.inputs {
+        say.line("nothing changed").await;
+        return Ok(json!({ "changed": [], "instances": null }));
+    }
+    let _hearing = server.hearers.add(say);
+    let Wanted { inputs, settings, report } = wanted;
+    let settings = Rc::new(settings);
+    let instances = apply(server, &settings).await?;
+    server.link.send(&ToSupervisor::Adopt { inputs: inputs.to_json() });
+    let now = Current::new(inputs, &settings, report.settings);
+    let changed = changes::settings(&server.current.borrow().settings, &now.settings);
+    *server.current.borrow_mut() = now;
+    for line in &changed {
+        say.line(line.clone()).await;
+    }
+    if changed.is_empty() {
+        say.line("no setting has another value").await;
+    }
+    say.line(format!("instances: {instances}")).await;
+    Ok(json!({ "changed": changed, "instances": instances }))
+}
+
+fn read(server: &Server) -> Result<Wanted, Refused> {
+    let old = server.current.borrow().inputs.clone();
+    let inputs = gather(server, &old).map_err(Refused::configuration)?;
+    let (settings, report) = settings::read(&inputs);
+    if !report.faults.is_empty() {
+        return Err(Refused::configuration(format!("nothing was changed\n{}", report.render(false))));
+    }
+    Ok(Wanted { inputs, settings, report })
+}
+
+/// The same files, flags and command as at the start, as they are now.
+fn gather(server: &Server, old: &Inputs) -> Result<Inputs, String> {
+    // The demonstration has no files, and must not find any.
+    if old.command.as_ref().is_some_and(|command| command.get(1).is_some_and(|word| word == "demo-backend")) {
+        return Ok(old.clone());
+    }
+    let file = old.file.as_ref().map(|file| file.path.as_path());
+    let env_file = old.env_file.as_ref().map(|file| file.path.as_path());
+    let mut inputs = Inputs::gather(&server.facts.dir, file, env_file, old.flags.clone(), old.command.clone())
+        .map_err(|faults| format!("nothing was changed\n{}", faults.render(false)))?;
+    // This process's environment is the one of the start, and it was the supervisor's pid that told systemd's hand.
+    inputs.environment.clone_from(&old.environment);
+    inputs.pid = old.pid;
+    Ok(inputs)
+}
+
+/// Proves the edge's part and binds what is new, then hands over to the fleet, which calls back for the swap when
+/// everything new is ready.
+async fn apply(server: &Server, settings: &Rc<Settings>) -> Result<Changes, Refused> {
+    let have = server.edge.addresses();
+    let edge = settings.edge_on(&have);
+    let want: Vec<SocketAddr> = edge.listen.iter().map(|listen| listen.address).collect();
+    let unchanged = |why: String| Refused::configuration(format!("nothing was changed: {why}"));
+    let prepared = server.edge.prepare(edge).map_err(|error| unchanged(settings::chain(&error)))?;
+    let mut new = Vec::new();
+    for address in want.iter().filter(|address| !have.contains(address)) {
+        match listen(server, *address).await {
+            Ok(listener) => new.push((*address, listener)),
+            Err(why) => {
+                unlisten(server, new.iter().map(|(address, _)| *address));
+                return Err(unchanged(why));
+            }
+        }
+    }
+    let opened: Vec<SocketAddr> = new.iter().map(|(address, _)| *address).collect();
+    match server.fleet.reload(settings.fleet.clone(), swap(server, settings.clone(), prepared, new)).await {
+        Ok(changes) => {
+            unlisten(server, have.into_iter().filter(|address| !want.contains(address)));
+            Ok(changes)
+        }
+        Err(error) => {
+            unlisten(server, opened.into_iter());
+            Err(unchanged(error.to_string()))
+        }
+    }
+}
+
+/// Everything here is proved already: it cannot fail.
+fn swap(server: &Server, settings: Rc<Settings>, edge: Prepared, new: Vec<(SocketAddr, TcpListener)>) -> Swap {
+    let (handle, watch, telemetry) = (server.edge.clone(), server.watch.clone(), server.telemetry.clone());
+    let secrets = settings.redactor();
+    Box::new(move || {
+        handle.commit(edge, new);
+        watch.reload(settings.watch.clone());
+        telemetry.set_options(settings.logs.clone());
+        telemetry.set_secrets(secrets);
+        Ok(())
+    })
+}
+
+fn unlisten(server: &Server, addresses: impl Iterator<Item = SocketAddr>) {
+    for address in addresses {
+        server.link.send(&ToSupervisor::Unlisten { listener: Listener::Tcp(address) });
+    }
+}
+
+async fn listen(server: &Server, address: SocketAddr) -> Result<TcpListener, String> {
+    let fd = server.link.listen(Listener::Tcp(address)).await?;
+    Ok(TcpListener::from(fd))
+}

@@ -1,0 +1,143 @@
+//! Every block's options from one set of inputs: read and checked, nothing touched outside.
+//!
+//! Used alike by `run`, `check`, `config`, the server and every reload, so that they cannot disagree.
+
+use ipnet::IpNet;
+use mainstay_config::{Environment, Inputs, Reader, Report, checks};
+use mainstay_edge::options::Listen;
+use mainstay_telemetry::Redactor;
+use std::net::{IpAddr, SocketAddr};
+
+/// 32 characters are 128 bits even in hexadecimal.
+const SECRET_CHARACTERS: i64 = 32;
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub environment: Environment,
+    pub edge: mainstay_edge::Options,
+    pub fleet: mainstay_fleet::Options,
+    pub logs: mainstay_telemetry::Options,
+    pub watch: mainstay_watch::Options,
+    pub ops: Ops,
+    /// `APP_VERSION`.
+    pub app_version: Option<String>,
+    /// Names and values that must not appear anywhere.
+    pub secrets: Vec<(String, String)>,
+}
+
+impl Settings {
+    pub fn redactor(&self) -> Redactor {
+        Redactor::new(self.secrets.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+    }
+
+    /// The edge's options for the sockets there are: where nobody chose an address, those in use are the ones.
+    pub fn edge_on(&self, have: &[SocketAddr]) -> mainstay_edge::Options {
+        let mut edge = self.edge.clone();
+        if edge.listen_is_default && !have.is_empty() {
+            let listen = |address: &SocketAddr| Listen { address: *address, tls: false, at: "default".to_owned() };
+            edge.listen = have.iter().map(listen).collect();
+        }
+        edge
+    }
+}
+
+/// `[ops]`: who may see the inside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ops {
+    pub allow: Vec<IpNet>,
+}
+
+impl Ops {
+    fn read(reader: &Reader) -> Ops {
+        let table = reader.table("ops");
+        let ranges = table
+            .key("allow")
+            .doc("Addresses or ranges that may read /health/detailed, /metrics and /api/v1/metrics")
+            .texts(&[]);
+        let mut allow = Vec::new();
+        for range in &ranges.value {
+            match parse_range(&range.value) {
+                Some(net) => allow.push(net),
+                None => table.fault(
+                    &range.at,
+                    &format!("`{}` is not an address or a range", range.value),
+                    "an address or a range, as \"10.0.0.0/8\"",
+                    None,
+                ),
+            }
+        }
+        Ops { allow }
+    }
+
+    pub fn allows(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.allow.iter().any(|net| net.contains(&peer))
+    }
+}
+
+fn parse_range(text: &str) -> Option<IpNet> {
+    text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// Reads all blocks. The settings are usable only if the report has no faults.
+pub fn read(inputs: &Inputs) -> (Settings, Report) {
+    let reader = Reader::new(inputs);
+    let settings = from(&reader, inputs);
+    (settings, reader.finish())
+}
+
+/// A report that knows every key there is, for the reference and the schema.
+pub fn describe() -> Report {
+    let reader = Reader::describe();
+    from(&reader, &Inputs::default());
+    reader.finish()
+}
+
+fn from(reader: &Reader, inputs: &Inputs) -> Settings {
+    let edge = mainstay_edge::Options::read(reader);
+    let health = |name: &str| edge.apps.iter().find(|app| app.name == name)?.probe.path.clone();
+    let fleet = mainstay_fleet::Options::read(reader, inputs).under_edge(edge.timeouts.drain, health);
+    let logs = mainstay_telemetry::Options::read(reader);
+    let watch = mainstay_watch::Options::read(reader);
+    let ops = Ops::read(reader);
+    check_variables(reader);
+    Settings {
+        environment: reader.environment().clone(),
+        edge,
+        fleet,
+        logs,
+        watch,
+        ops,
+        app_version: reader.variable("APP_VERSION").map(|version| version.value),
+        secrets: reader.secrets(),
+    }
+}
+
+/// A weak or sample secret is refused in production and told of in development (C3); so is a broken URL (C2).
+fn check_variables(reader: &Reader) {
+    let least = reader
+        .table("secrets")
+        .key("characters")
+        .doc("Fewest characters of JWT_SECRET, JWT_REFRESH_SECRET and SESSION_SECRET")
+        .integer(SECRET_CHARACTERS, SECRET_CHARACTERS..=1024);
+    checks::variables(reader, usize::try_from(least.value).ok());
+}
+
+/// An error and its causes in one line, for people.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    mainstay_supervisor::explain(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allowed_network_is_matched_by_its_plain_address() {
+        let ops = Ops { allow: vec![parse_range("10.0.0.0/8").expect("net"), parse_range("::1").expect("net")] };
+        for (peer, allowed) in [("10.1.2.3", true), ("::ffff:10.1.2.3", true), ("::1", true), ("11.0.0.1", false)] {
+            assert_eq!(ops.allows(peer.parse().expect("address")), allowed, "{peer}");
+        }
+        assert!(parse_range("cloudflare").is_none());
+    }
+}

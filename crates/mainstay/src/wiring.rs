@@ -1,0 +1,227 @@
+//! The server, put together. Read this first: every part is made here, and is handed what it needs.
+//!
+//! Order of the end: stop accepting, drain requests, stop the instances, write out what there is to tell.
+
+use crate::control;
+use crate::link::{self, Incoming, Link};
+use crate::local;
+use crate::operate;
+use crate::output::{self, Tails};
+use crate::reload;
+use crate::server::{Current, Facts, Server};
+use crate::settings::{self, Settings};
+use crate::told::Told;
+use crate::voice::Voice;
+use anyhow::{Context, bail};
+use mainstay_config::{Inputs, Report};
+use mainstay_edge as edge;
+use mainstay_fleet as fleet;
+use mainstay_runtime::{OnEnd, Shutdown, Tasks};
+use mainstay_supervisor::Channel;
+use mainstay_supervisor::protocol::{Hello, Instance, Listener, ToServer, ToSupervisor};
+use mainstay_telemetry as telemetry;
+use mainstay_watch as watch;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::rc::Rc;
+use tokio::sync::mpsc;
+
+/// What the fleet has not looked at yet; past it the link waits.
+const FLEET_EVENTS_MAX: usize = 256;
+
+/// What the supervisor handed over, by what it is.
+struct Handed {
+    edge: Vec<(SocketAddr, TcpListener)>,
+    control: Vec<UnixListener>,
+    instances: Vec<(Instance, Option<(OwnedFd, OwnedFd)>)>,
+}
+
+/// Runs until drained; gives the exit code.
+pub fn run(hello: Hello, descriptors: Vec<OwnedFd>, channel: Channel) -> anyhow::Result<i32> {
+    let inputs = Inputs::from_json(&hello.inputs).context("the supervisor's configuration cannot be read")?;
+    let (settings, report) = settings::read(&inputs);
+    if !report.faults.is_empty() {
+        eprint!("{}", report.render(false));
+        return Ok(78);
+    }
+    let handed = sort(&hello, descriptors)?;
+    let (link, incoming) = link::start(channel, &hello)?;
+    let (runtime, local) = mainstay_runtime::current_thread()?;
+    local.block_on(&runtime, serve(hello, inputs, settings, report, handed, link, incoming))
+}
+
+/// Descriptors come in the order of the greeting: one a listener, then stdout and stderr of each instance.
+fn sort(hello: &Hello, descriptors: Vec<OwnedFd>) -> anyhow::Result<Handed> {
+    let mut descriptors = descriptors.into_iter();
+    let mut handed = Handed { edge: Vec::new(), control: Vec::new(), instances: Vec::new() };
+    for listener in &hello.listeners {
+        let Some(fd) = descriptors.next() else { bail!("the supervisor named more listeners than it handed over") };
+        match listener {
+            Listener::Tcp(address) => handed.edge.push((*address, TcpListener::from(fd))),
+            Listener::Control(_) => handed.control.push(UnixListener::from(fd)),
+        }
+    }
+    for instance in &hello.instances {
+        let pipes = descriptors.next().zip(descriptors.next());
+        handed.instances.push((instance.clone(), pipes));
+    }
+    Ok(handed)
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn serve(
+    hello: Hello,
+    inputs: Inputs,
+    settings: Settings,
+    report: Report,
+    handed: Handed,
+    link: Link,
+    incoming: mpsc::Receiver<Incoming>,
+) -> anyhow::Result<i32> {
+    let mut tasks = Tasks::default();
+    let (stop_watching, watching) = Shutdown::new();
+    let listening: Vec<SocketAddr> = handed.edge.iter().map(|(address, _)| *address).collect();
+
+    let told = Told::start(&settings, &hello.data)?;
+    let voice = Voice::new(told.handle.clone(), settings.logs.level, told.text);
+    let members = edge::Members::new(told.names.clone());
+    let (asks, asked) = edge::local::channel();
+    let (edge_service, edge) = edge::Service::build(edge::Parts {
+        options: settings.edge_on(&listening),
+        names: told.names.clone(),
+        members: members.clone(),
+        listeners: handed.edge,
+        instruments: told.instruments(cores())?,
+        local: asks,
+    })?;
+    let (watch_service, watch) = watch::Service::new(settings.watch.clone());
+    let tails = Tails::default();
+    let outside = outside(members, &link, &voice, &tails, told.handle.clone());
+    let (fleet_service, fleet) = fleet::Service::new(settings.fleet.clone(), outside);
+
+    let server = Rc::new(Server {
+        edge,
+        fleet,
+        telemetry: told.handle.clone(),
+        metrics: told.metrics.clone(),
+        watch,
+        link,
+        hearers: voice.hearers(),
+        facts: Facts::new(&hello)?,
+        current: Current::new(inputs, &settings, report.settings.clone()).into(),
+        reloading: tokio::sync::Mutex::new(()),
+        stop: tokio::sync::Notify::new(),
+    });
+
+    edge_service.start()?;
+    let (fleet_events, events) = mpsc::channel(FLEET_EVENTS_MAX);
+    fleet_service.adopt(handed.instances);
+    tasks.spawn("fleet", OnEnd::Ignore, fleet_service.run(events));
+    tasks.spawn("checks of upstreams", OnEnd::Ignore, server.edge.upkeep(watching.clone()));
+    tasks.spawn("probes of services", OnEnd::Ignore, watch_service.run(watching));
+    tasks.spawn("documents", OnEnd::Stop, local::serve(asked, server.clone()));
+    tasks.spawn("supervisor messages", OnEnd::Stop, hear(incoming, fleet_events, server.clone(), voice.clone()));
+    for listener in handed.control {
+        let listener = tokio::net::UnixListener::from_std(listener)?;
+        tasks.spawn("control socket", OnEnd::Stop, control::serve(listener, operate::handler(server.clone())));
+    }
+    server.link.send(&ToSupervisor::Ready);
+    voice.opening(&server, &settings, &report);
+
+    let code = tokio::select! {
+        () = server.stop.notified() => 0,
+        end = tasks.unexpected_end() => {
+            let how = if end.panicked { "panicked" } else { "ended" };
+            bail!("the task {} {how} unexpectedly", end.name)
+        }
+    };
+    end(&server, &settings, &voice).await;
+    stop_watching.request();
+    told.finish();
+    server.link.drained(code);
+    Ok(code)
+}
+
+/// A core's thread for each processor we may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Requests first, then the instances, each with as long as the configuration gives.
+async fn end(server: &Server, settings: &Settings, voice: &Voice) {
+    let limit = settings.edge.timeouts.drain;
+    server.edge.stop_accepting();
+    let left = server.edge.drain(limit).await;
+    if left > 0 {
+        voice.warn(&format!("{left} connections were cut when the drain limit of {limit:?} had passed"));
+    }
+    let stopped = server.fleet.stop(limit).await;
+    for label in stopped.killed {
+        voice.warn(&format!("{label} had to be killed"));
+    }
+}
+
+/// What the fleet needs of its surroundings.
+fn outside(
+    members: edge::Members,
+    link: &Link,
+    voice: &Voice,
+    tails: &Tails,
+    telemetry: telemetry::Handle,
+) -> fleet::Outside {
+    let (link, sayer) = (link.clone(), voice.clone());
+    let (written, read) = (tails.clone(), tails.clone());
+    fleet::Outside {
+        members,
+        link: Box::new(move |message| link.send(&message)),
+        say: Box::new(move |event| sayer.event(&event)),
+        output: Box::new(move |output| output::listen(output, telemetry.clone(), written.clone())),
+        tail: Box::new(move |app, number| read.of(app, number)),
+    }
+}
+
+/// Hands each message of the supervisor to whom it concerns.
+async fn hear(
+    mut incoming: mpsc::Receiver<Incoming>,
+    fleet: mpsc::Sender<fleet::FromSupervisor>,
+    server: Rc<Server>,
+    voice: Voice,
+) {
+    while let Some((message, descriptors)) = incoming.recv().await {
+        match message {
+            ToServer::Listening { ticket, .. } => {
+                let fd = descriptors.into_iter().next();
+                server.link.answered(ticket, fd.ok_or_else(|| "the supervisor sent no socket".to_owned()));
+            }
+            ToServer::ListenFailed { ticket, error } => server.link.answered(ticket, Err(error)),
+            ToServer::Reload => {
+                let (server, voice) = (server.clone(), voice.clone());
+                tokio::task::spawn_local(async move { reload_by_signal(&server, &voice).await });
+            }
+            ToServer::Drain => server.stop.notify_one(),
+            // After the fleet has stopped there is nobody left whom it could concern.
+            other => drop(fleet.send((other, descriptors)).await),
+        }
+    }
+}
+
+/// SIGHUP: nobody waits for the answer, so it is logged.
+async fn reload_by_signal(server: &Server, voice: &Voice) {
+    let (say, mut lines) = control::Say::channel();
+    let speaker = voice.clone();
+    let speaking = async move {
+        while let Some(line) = lines.recv().await {
+            if let control::Line::Say(text) = line {
+                speaker.info(&text);
+            }
+        }
+    };
+    let reloading = async move {
+        match reload::run(server, &say).await {
+            Ok(_) => voice.info("reloaded"),
+            Err(refused) => voice.error(&format!("not reloaded: {}", refused.message)),
+        }
+    };
+    tokio::join!(speaking, reloading);
+}
