@@ -188,7 +188,7 @@ impl Acceptor {
             started_unix_us: own.unix_us,
             status: own.verdict.status(),
             verdict: own.verdict,
-            rule: snapshot.limits_rule,
+            rule: snapshot.rules.connections,
             client: crate::address::plain(peer),
             peer: crate::address::plain(peer),
             tls,

@@ -6,17 +6,27 @@ use std::net::IpAddr;
 /// Longest chain of `X-Forwarded-For` entries looked at; a longer one is cut from the left, where the lies are.
 const FORWARDED_HOPS_MAX: usize = 32;
 
-/// The addresses whose forwarding headers are believed.
+/// The addresses whose forwarding headers are believed, each with the place that names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trusted(Vec<IpNet>);
+pub struct Trusted(Vec<(IpNet, String)>);
 
 impl Trusted {
-    pub fn new(nets: Vec<IpNet>) -> Trusted {
+    pub fn new(nets: Vec<(IpNet, String)>) -> Trusted {
         Trusted(nets)
     }
 
     pub fn contains(&self, address: IpAddr) -> bool {
-        !self.0.is_empty() && self.0.iter().any(|net| net.contains(&address))
+        self.position(address).is_some()
+    }
+
+    /// Which entry vouches for this address.
+    pub fn position(&self, address: IpAddr) -> Option<usize> {
+        self.0.iter().position(|(net, _)| net.contains(&address))
+    }
+
+    /// Where the entries stand, in their order.
+    pub fn places(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(_, at)| at.as_str())
     }
 }
 
@@ -89,8 +99,8 @@ mod tests {
     }
 
     fn who(peer: &str, headers: &[&str]) -> String {
-        let trusted =
-            Trusted::new(vec![parse_range("10.0.0.0/8").expect("net"), parse_range("fd00::/8").expect("net")]);
+        let nets = ["10.0.0.0/8", "fd00::/8"].map(|net| (parse_range(net).expect("net"), "mainstay.toml:3".to_owned()));
+        let trusted = Trusted::new(nets.into());
         client(ip(peer), &trusted, headers.iter().copied(), Some("198.51.100.9")).to_string()
     }
 

@@ -36,7 +36,7 @@ pub struct Listen {
     pub at: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
     pub header: Duration,
     pub body: Duration,
@@ -45,17 +45,23 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Until the first byte of the app's answer, and between two pieces of it; none without a file.
     pub response: Option<Duration>,
+    /// Where `response` stands, for trails.
+    pub response_rule: String,
     pub drain: Duration,
     pub upgrade_idle: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Largest request body in bytes; none without a file.
     pub body: Option<u64>,
     /// All header names and values of a request, in bytes.
     pub header: usize,
     pub connections: u32,
+    /// Where each of them stands, for trails.
+    pub body_rule: String,
+    pub header_rule: String,
+    pub connections_rule: String,
 }
 
 /// Who answers the guides' health and metrics paths.
@@ -172,7 +178,7 @@ fn read_trusted(edge: &Table) -> Trusted {
     let mut nets = Vec::new();
     for range in &ranges.value {
         match parse_range(&range.value) {
-            Ok(net) => nets.push(net),
+            Ok(net) => nets.push((net, range.at.to_string())),
             Err(what) => edge.fault(&range.at, &what, "an address or a range, as \"10.0.0.0/8\"", None),
         }
     }
@@ -186,35 +192,42 @@ fn read_timeouts(t: &Table, with_file: bool) -> Timeouts {
         .env_ms("GRACEFUL_SHUTDOWN_TIMEOUT")
         .duration("30s");
     let response = t.key("response").doc("Longest wait for the app: for its first byte, and between two pieces");
+    let response = if with_file { Some(response.duration("60s")) } else { response.opt_duration() };
     Timeouts {
         header: t.key("header").doc("Longest time for a client to send its headers").duration("10s").value,
         body: t.key("body").doc("Longest pause of a client within its body").duration("60s").value,
         idle: t.key("idle").doc("How long a client's idle connection stays open").duration("75s").value,
         send: t.key("send").doc("Longest pause of a client that does not read its answer").duration("5m").value,
         connect: t.key("connect").doc("Longest wait for a connection to the app").duration("5s").value,
-        response: if with_file {
-            Some(response.duration("60s").value)
-        } else {
-            response.opt_duration().map(|d| d.value)
-        },
+        response_rule: rule("edge.timeouts.response", response.as_ref().map(|r| &r.at)),
+        response: response.map(|r| r.value),
         drain: drain.value,
         upgrade_idle: t.key("upgrade_idle").doc("How long an idle socket stays open").duration("1d").value,
     }
 }
 
+/// A setting and its place, as a trail names it: `edge.limits.body (mainstay.toml:12)`.
+fn rule(key: &str, at: Option<&Position>) -> String {
+    at.map_or_else(|| key.to_owned(), |at| format!("{key} ({at})"))
+}
+
 fn read_limits(t: &Table, with_file: bool) -> Limits {
     let body = t.key("body").doc("Largest request body");
+    let body = if with_file { Some(body.size("10MB")) } else { body.opt_size() };
     let header = t.key("header").doc("All header names and values of one request");
     // Node itself takes 16 KiB; without a file nothing that works bare may fail, so there is room above.
-    let header = if with_file { header.size("16KiB") } else { header.size("32KiB") };
+    let header = header.size(if with_file { "16KiB" } else { "32KiB" });
+    let connections = t
+        .key("connections")
+        .doc("Open client connections; one more is refused with 503")
+        .integer(20_000, 1..=1_000_000);
     Limits {
-        body: if with_file { Some(body.size("10MB").value) } else { body.opt_size().map(|b| b.value) },
+        body_rule: rule("edge.limits.body", body.as_ref().map(|b| &b.at)),
+        body: body.map(|b| b.value),
+        header_rule: rule("edge.limits.header", Some(&header.at)),
         header: usize::try_from(header.value).unwrap_or(usize::MAX).clamp(1024, 1 << 20),
-        connections: t
-            .key("connections")
-            .doc("Open client connections; one more is refused with 503")
-            .integer(20_000, 1..=1_000_000)
-            .value as u32,
+        connections_rule: rule("edge.limits.connections", Some(&connections.at)),
+        connections: connections.value as u32,
     }
 }
 
@@ -454,7 +467,7 @@ fn read_routes(reader: &Reader) -> Vec<Route> {
         }
         routes.push(Route {
             pattern,
-            at: text.at.to_string(),
+            at: format!("route `{}` ({})", text.value, text.at),
             response: t.key("response").doc("Longest wait for the app on this route").opt_duration().map(|d| d.value),
             connect: t
                 .key("connect")

@@ -2,6 +2,7 @@
 
 use crate::members::Members;
 use crate::options::{Address, App, Probe};
+use crate::proxy::mostly_out;
 use crate::upstream::Upstream;
 use mainstay_runtime::{Clock, Shutdown};
 use std::cell::RefCell;
@@ -69,6 +70,7 @@ struct Entry {
 pub async fn run(members: Members, apps: impl Fn() -> Vec<App>, shutdown: Shutdown) {
     let entries: Rc<RefCell<HashMap<u32, Entry>>> = Rc::default();
     let mut resolved_ms: HashMap<String, u64> = HashMap::new();
+    let mut lenient: HashMap<String, bool> = HashMap::new();
     loop {
         let now_ms = Clock::now().0;
         let apps = apps();
@@ -79,6 +81,7 @@ pub async fn run(members: Members, apps: impl Fn() -> Vec<App>, shutdown: Shutdo
                 tokio::task::spawn_local(resolve(members.clone(), app.clone()));
             }
             check_due(&members, app, &entries, now_ms);
+            tell_if_lenient(&members, app, &mut lenient, now_ms);
         }
         let alive: Vec<u32> = members.groups().iter().flat_map(|g| slots(g)).collect();
         entries.borrow_mut().retain(|slot, _| alive.contains(slot));
@@ -108,6 +111,20 @@ fn check_due(members: &Members, app: &App, entries: &Rc<RefCell<HashMap<u32, Ent
         entry.running = true;
         entry.next_ms = now_ms + interval_ms;
         tokio::task::spawn_local(check(upstream.clone(), app.probe.clone(), entries.clone()));
+    }
+}
+
+/// Says once when an app's requests go to all of its upstreams because most of them failed, and once when not.
+fn tell_if_lenient(members: &Members, app: &App, told: &mut HashMap<String, bool>, now_ms: u64) {
+    let group = members.group(&app.name);
+    let list = group.list();
+    let lenient = list.upstreams.len() > 1 && mostly_out(&list, now_ms);
+    if told.insert(app.name.clone(), lenient).unwrap_or(false) != lenient {
+        if lenient {
+            tracing::warn!(app = app.name, "more than half of the instances fail at once: requests go to all of them");
+        } else {
+            tracing::info!(app = app.name, "most instances are well again: requests go to those alone");
+        }
     }
 }
 

@@ -145,7 +145,7 @@ pub async fn forward(job: &Job<'_>, finish: &mut Finish, mut out: Outgoing) -> R
                     return Ok(Sent { response, connection, in_flight });
                 }
                 tried.status = true;
-                note(finish, job, &upstream, Outcome::Status((status % 100) as u8), started);
+                note(finish, job, &upstream, Outcome::answered(status), started);
             }
             Err(failure) => {
                 note(finish, job, &upstream, failure.outcome(), started);
@@ -406,7 +406,11 @@ fn refusal(failure: Option<Failure>, job: &Job<'_>) -> Refusal {
         Some(Failure::ClientTimeout) => Verdict::RequestTimeout,
         Some(Failure::ClientGone) => Verdict::ClientGone,
     };
-    let rule = if verdict == Verdict::BodyTooLarge { job.settings.body_rule } else { Refusal::from(verdict).rule };
+    let rule = match failure {
+        Some(Failure::BodyTooLarge) => job.settings.body_rule,
+        Some(Failure::ResponseTimeout) => job.settings.response_rule,
+        _ => Refusal::from(verdict).rule,
+    };
     Refusal { verdict, rule, retry_after: None }
 }
 

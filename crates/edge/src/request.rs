@@ -74,7 +74,12 @@ async fn gates(
 ) -> Result<Passed, Refusal> {
     well_formed(&request, snapshot)?;
     let client = headers::client(request.headers(), &conn.peer, &snapshot.trusted);
-    finish.note(|r| r.client = client);
+    finish.note(|r| {
+        r.client = client;
+        if conn.peer.is_trusted && client != conn.peer.address {
+            r.trusted_by = snapshot.trusted_by(conn.peer.address);
+        }
+    });
     let gate = route(snapshot, &request)?;
     finish.note(|r| {
         r.route = gate.settings.route;
@@ -176,7 +181,7 @@ fn well_formed(request: &Request<Incoming>, snapshot: &Snapshot) -> Result<(), R
         _ => {}
     }
     if headers::size(request.headers()) > snapshot.limits.header {
-        return Err(Refusal { rule: snapshot.limits_rule, ..Verdict::HeaderTooLarge.into() });
+        return Err(Refusal { rule: snapshot.rules.header, ..Verdict::HeaderTooLarge.into() });
     }
     Ok(())
 }

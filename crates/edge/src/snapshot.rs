@@ -5,6 +5,7 @@ use crate::members::{Group, Members};
 use crate::options::{App, Limits, Offered, Options, Timeouts};
 use crate::path::Pattern;
 use mainstay_telemetry::Names;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +23,19 @@ pub struct Snapshot {
     pub offered: Offered,
     pub hide_traces: bool,
     pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// In `Names`: where the limits stand, for trails.
-    pub limits_rule: u32,
+    /// In `Names`: where each rule stands, for trails.
+    pub rules: Rules,
+}
+
+/// Places in `Names`.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    pub header: u32,
+    pub connections: u32,
+    body: u32,
+    response: u32,
+    /// One for each entry of `trusted`.
+    trusted: Vec<u32>,
 }
 
 /// An app as the edge serves it.
@@ -52,8 +64,9 @@ pub struct Settings {
     pub response: Option<Duration>,
     pub connect: Duration,
     pub body: Option<u64>,
-    /// Where the body limit stands.
+    /// In `Names`: where the body limit and the wait for the app stand.
     pub body_rule: u32,
+    pub response_rule: u32,
     pub retry: Option<bool>,
 }
 
@@ -90,13 +103,24 @@ impl Snapshot {
             everything,
             routes: routes.collect(),
             trusted: options.trusted.clone(),
-            timeouts: options.timeouts,
-            limits: options.limits,
+            timeouts: options.timeouts.clone(),
+            limits: options.limits.clone(),
             offered: options.offered,
             hide_traces: options.hide_traces,
             tls,
-            limits_rule: names.intern("edge.limits"),
+            rules: Rules {
+                header: names.intern(&options.limits.header_rule),
+                connections: names.intern(&options.limits.connections_rule),
+                body: names.intern(&options.limits.body_rule),
+                response: names.intern(&options.timeouts.response_rule),
+                trusted: options.trusted.places().map(|at| names.intern(at)).collect(),
+            },
         }
+    }
+
+    /// In `Names`: the entry that vouches for this peer's forwarding headers; `Names::NONE` if none does.
+    pub fn trusted_by(&self, peer: IpAddr) -> u32 {
+        self.trusted.position(peer).and_then(|i| self.rules.trusted.get(i)).copied().unwrap_or(Names::NONE)
     }
 
     /// The app that serves this; `host` in lower case without its port, `path` canonical.
@@ -115,7 +139,8 @@ impl Snapshot {
             response: self.timeouts.response,
             connect: self.timeouts.connect,
             body: self.limits.body,
-            body_rule: self.limits_rule,
+            body_rule: self.rules.body,
+            response_rule: self.rules.response,
             retry: None,
         };
         if self.routes.is_empty() {
@@ -124,7 +149,10 @@ impl Snapshot {
         // From the least specific on, so that the more specific overwrites.
         for route in self.routes.iter().rev().filter(|r| r.pattern.matches(method, host, path)) {
             settings.route = route.name;
-            settings.response = route.response.or(settings.response);
+            if route.response.is_some() {
+                settings.response = route.response;
+                settings.response_rule = route.rule;
+            }
             settings.connect = route.connect.unwrap_or(settings.connect);
             settings.retry = route.retry.or(settings.retry);
             if route.body.is_some() {
