@@ -3,30 +3,46 @@
 //! Invariant: nothing a core calls here blocks, locks for longer than O(1), or allocates for a known route.
 
 pub mod access;
+pub mod child;
+mod console;
+mod error;
+pub mod files;
+mod handle;
 pub mod id;
 mod json;
 mod level;
 pub mod line;
 pub mod metrics;
 pub mod names;
+mod options;
+pub mod own;
 mod paint;
 mod pattern;
+pub mod read;
 pub mod record;
 pub mod redact;
 pub mod ring;
 pub mod routes;
+mod service;
 pub mod time;
 pub mod traceparent;
+pub mod trail;
 pub mod verdict;
+pub mod why;
 
+pub use console::Console;
+pub use error::Error;
+pub use handle::Handle;
 pub use id::Ids;
 pub use level::Level;
 pub use line::{Line, Stream};
 pub use metrics::{CoreMetrics, Metrics};
 pub use names::Names;
+pub use options::{Format, Options};
 pub use record::{Cut, MethodCode, Outcome, Record, RequestId, Try};
 pub use redact::Redactor;
 pub use ring::CoreRing;
 pub use routes::{Learner, Routes};
+pub use service::{Running, Service, Setup};
 pub use traceparent::TraceParent;
 pub use verdict::Verdict;

@@ -1,0 +1,67 @@
+//! The console: a thread of its own, because a paused terminal or a full pipe may hold it up for ever.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+/// Batches under way to a console that does not take them; a batch is at most a few hundred KiB.
+const BATCHES_MAX: usize = 16;
+/// At the end, a console that takes nothing is not waited for longer.
+const FINISH: Duration = Duration::from_secs(1);
+
+/// Where a person or a collector reads along.
+#[derive(Debug)]
+pub struct Console {
+    /// For people; else JSON lines.
+    pub(crate) text: bool,
+    pub(crate) color: bool,
+    pub(crate) buffer: Vec<u8>,
+    batches: SyncSender<Vec<u8>>,
+    ended: Receiver<()>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Console {
+    /// Starts the thread that writes to `out`, usually standard output.
+    pub fn start(out: impl Write + Send + 'static, text: bool, color: bool) -> std::io::Result<Console> {
+        let (batches, receive) = sync_channel::<Vec<u8>>(BATCHES_MAX);
+        let (end, ended) = sync_channel(1);
+        let mut out = out;
+        let run = move || {
+            for batch in receive {
+                // A closed console is no reason to stop; the files go on.
+                let _ = out.write_all(&batch).and_then(|()| out.flush());
+            }
+            let _ = end.send(());
+        };
+        std::thread::Builder::new().name("console".into()).spawn(run)?;
+        Ok(Console { text, color, buffer: Vec::new(), batches, ended, dropped: Arc::default() })
+    }
+
+    /// Batches the console did not take in time.
+    pub fn dropped(&self) -> Arc<AtomicU64> {
+        self.dropped.clone()
+    }
+
+    pub(crate) fn flush(&mut self) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        match self.batches.try_send(std::mem::take(&mut self.buffer)) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(mut batch)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                batch.clear();
+                self.buffer = batch;
+            }
+        }
+    }
+
+    pub(crate) fn finish(mut self) {
+        self.flush();
+        drop(self.batches);
+        let _ = self.ended.recv_timeout(FINISH);
+    }
+}
