@@ -66,7 +66,7 @@ impl Fleet {
                 let process = self.process(key, serial);
                 Trouble::NotReady {
                     waited: READY,
-                    port: process.and_then(|process| process.port),
+                    port: process.and_then(|process| process.port()),
                     seen: process.map(|process| process.seen.borrow().clone()).unwrap_or_default(),
                     lines: self.last_lines(key),
                 }

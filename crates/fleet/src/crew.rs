@@ -4,12 +4,13 @@
 
 use crate::instance::{Instance, Phase, Serial};
 use crate::options::{App, Port};
+use crate::ports::{self, Reserved};
 use crate::ready::{How, Seen};
 use mainstay_edge::upstream::Upstream;
 use mainstay_runtime::Millis;
 use mainstay_supervisor::protocol::Exit;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ pub struct Member {
 pub struct Process {
     pub tag: String,
     pub pid: Option<i32>,
-    pub port: Option<u16>,
+    pub given: Given,
     pub spawned_at: Millis,
     pub started_unix_us: Option<u64>,
     /// Its leader's end.
@@ -111,11 +112,11 @@ impl Member {
 }
 
 impl Process {
-    pub fn new(app: &App, port: Option<u16>, now: Millis) -> Process {
+    pub fn new(app: &App, given: Given, now: Millis) -> Process {
         Process {
             tag: app.tag(),
             pid: None,
-            port,
+            given,
             spawned_at: now,
             started_unix_us: None,
             exit: None,
@@ -132,6 +133,12 @@ impl Process {
     }
 }
 
+impl Process {
+    pub fn port(&self) -> Option<u16> {
+        self.given.port()
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(probe) = &self.probe {
@@ -140,13 +147,40 @@ impl Drop for Process {
     }
 }
 
-/// The port a new process of the app is told to take; `Err`: none is free.
-pub fn port_for(app: &App, choose: impl FnOnce() -> Option<u16>) -> Result<Option<u16>, String> {
-    match app.port {
-        Port::None => Ok(None),
-        Port::Fixed(port) => Ok(Some(port)),
-        Port::Own => choose()
-            .map(Some)
-            .ok_or_else(|| format!("no port from {} to {} is free", crate::ports::FIRST, crate::ports::LAST)),
+/// The port a new process of the app is told to take.
+#[derive(Debug)]
+pub enum Given {
+    Nothing,
+    Fixed(u16),
+    Own(Reserved),
+}
+
+impl Given {
+    /// `Err`: none is free.
+    pub fn to(app: &App, taken: &BTreeSet<u16>) -> Result<Given, String> {
+        match app.port {
+            Port::None => Ok(Given::Nothing),
+            Port::Fixed(port) => Ok(Given::Fixed(port)),
+            Port::Own => ports::choose(taken)
+                .map(Given::Own)
+                .ok_or_else(|| format!("no port from {} to {} is free", ports::FIRST, ports::LAST)),
+        }
+    }
+
+    /// What a group that was started by a server before this one was given.
+    pub fn before(app: &App, port: Option<u16>) -> Given {
+        match port {
+            None => Given::Nothing,
+            Some(port) if app.port == Port::Own => ports::reserve(port).map_or(Given::Fixed(port), Given::Own),
+            Some(port) => Given::Fixed(port),
+        }
+    }
+
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Given::Nothing => None,
+            Given::Fixed(port) => Some(*port),
+            Given::Own(reserved) => Some(reserved.port),
+        }
     }
 }

@@ -2,19 +2,18 @@
 //!
 //! Must never: wait. Everything here returns at once; what takes time is a task that reports.
 
-use crate::crew::{Crew, Member, Process, port_for};
+use crate::crew::{Crew, Given, Member, Process};
 use crate::environment::for_child;
 use crate::event::{Event as Said, Trouble, Who};
 use crate::instance::{Effect, Event, Instance, Phase, Serial, Serials};
 use crate::options::{App, Options};
 use crate::plan::Key;
-use crate::ports;
-use crate::ready::{self, Health, Problem, Ready, Target};
+use crate::ready::{self, Problem, Ready};
 use crate::rollout::Rollout;
 use mainstay_edge::Members;
 use mainstay_runtime::Millis;
-use mainstay_supervisor::proc::{Processes, listeners_of_group};
-use mainstay_supervisor::protocol::{Exit, Instance as Group, Spawn, ToServer, ToSupervisor};
+use mainstay_supervisor::proc::Processes;
+use mainstay_supervisor::protocol::{Spawn, ToSupervisor};
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -68,11 +67,11 @@ pub struct Fleet {
     pub stopping: Option<crate::service::Stop>,
     pub measured_at: Millis,
     pub measuring: bool,
-    serials: Serials,
-    places: HashMap<Serial, Key>,
-    pids: HashMap<i32, Serial>,
+    pub serials: Serials,
+    pub places: HashMap<Serial, Key>,
+    pub pids: HashMap<i32, Serial>,
     /// Groups nobody asks for, and when each is killed.
-    strays: BTreeMap<i32, Option<Millis>>,
+    pub strays: BTreeMap<i32, Option<Millis>>,
     epoch: Instant,
 }
 
@@ -129,121 +128,8 @@ impl Fleet {
         member.machine.set_rules(rules);
     }
 
-    /// The group runs since before this server did.
-    pub fn adopt(&mut self, group: Group, pipes: Option<(OwnedFd, OwnedFd)>) {
-        let key: Key = (group.app.clone(), group.number);
-        let now = self.now();
-        if let Some((stdout, stderr)) = pipes {
-            let (app, number, pid) = (group.app.clone(), group.number, group.pid);
-            (self.outside.output)(Output { app, number, pid, stdout, stderr });
-        }
-        let place = self.member(&key).filter(|member| member.lives.len() < 2);
-        let Some(app) = place.map(|member| member.app.clone()) else {
-            self.strays.insert(group.pid, None);
-            self.say(Said::Stray { label: format!("{}.{}", group.app, group.number), pid: group.pid });
-            return;
-        };
-        let serial = self.serials.next();
-        let mut process = Process::new(&app, group.port, now);
-        process.tag = group.tag;
-        process.pid = Some(group.pid);
-        process.started_unix_us = Some(group.started_unix_us);
-        process.adopted = true;
-        self.places.insert(serial, key.clone());
-        self.pids.insert(group.pid, serial);
-        if let Some(member) = self.member_mut(&key) {
-            member.lives.insert(serial, process);
-            member.machine.adopt(serial, now);
-        }
-        let who = self.who(&key);
-        self.say(Said::TakenOver { who, pid: group.pid });
-        self.look_for_readiness(&key, serial);
-        if let Some(exit) = group.exit {
-            self.leader_exited(group.pid, exit);
-        }
-    }
-
-    /// Numbers whose process was started with other settings than they follow now.
-    pub fn outdated(&self) -> Vec<Key> {
-        let all = self.crews.iter().flat_map(|(name, crew)| crew.members.iter().map(move |m| (name, m)));
-        let outdated = all.filter(|(_, (_, m))| !m.machine.is_gone() && !m.runs_as(&m.app));
-        outdated.map(|(name, (number, _))| (name.clone(), *number)).collect()
-    }
-
-    pub fn from_supervisor(&mut self, message: ToServer, descriptors: Vec<OwnedFd>) {
-        match message {
-            ToServer::Spawned { ticket, instance } => self.spawned(ticket, &instance, descriptors),
-            ToServer::SpawnFailed { ticket, error } => {
-                let Some(key) = self.places.get(&ticket).cloned() else { return };
-                if let Some(process) = self.process_mut(&key, ticket) {
-                    process.error = Some(error);
-                }
-                self.feed(&key, Event::SpawnFailed(ticket));
-            }
-            ToServer::LeaderExited { pid, exit } => self.leader_exited(pid, exit),
-            ToServer::GroupEmpty { pid, exit } => {
-                self.strays.remove(&pid);
-                let Some((serial, key)) = self.place_of(pid) else { return };
-                if let Some(process) = self.process_mut(&key, serial) {
-                    process.exit = Some(exit);
-                }
-                self.feed(&key, Event::Emptied(serial, exit));
-            }
-            // The binary's own.
-            ToServer::Hello(_)
-            | ToServer::Listening { .. }
-            | ToServer::ListenFailed { .. }
-            | ToServer::Reload
-            | ToServer::Drain => {}
-        }
-    }
-
-    fn place_of(&self, pid: i32) -> Option<(Serial, Key)> {
-        let serial = *self.pids.get(&pid)?;
-        Some((serial, self.places.get(&serial)?.clone()))
-    }
-
     pub fn process_mut(&mut self, key: &Key, serial: Serial) -> Option<&mut Process> {
         self.member_mut(key)?.lives.get_mut(&serial)
-    }
-
-    fn spawned(&mut self, serial: Serial, group: &Group, descriptors: Vec<OwnedFd>) {
-        let Some(key) = self.places.get(&serial).cloned() else {
-            return self.kill(group.pid, Signal::SIGKILL);
-        };
-        let mut pipes = descriptors.into_iter();
-        if let (Some(stdout), Some(stderr)) = (pipes.next(), pipes.next()) {
-            let (app, number) = key.clone();
-            (self.outside.output)(Output { app, number, pid: group.pid, stdout, stderr });
-        }
-        self.pids.insert(group.pid, serial);
-        let port = self.process_mut(&key, serial).and_then(|process| {
-            process.pid = Some(group.pid);
-            process.started_unix_us = Some(group.started_unix_us);
-            process.port
-        });
-        let who = self.who(&key);
-        self.say(Said::Started { who, pid: group.pid, port });
-        self.feed(&key, Event::Spawned(serial));
-        self.look_for_readiness(&key, serial);
-    }
-
-    fn leader_exited(&mut self, pid: i32, exit: Exit) {
-        let Some((serial, key)) = self.place_of(pid) else { return };
-        let Some(member) = self.member_mut(&key) else { return };
-        let phase = member.phase(serial);
-        let Some(process) = member.lives.get_mut(&serial) else { return };
-        process.exit = Some(exit);
-        let (address, port) = (process.address, process.port);
-        let serving = match phase {
-            Some(Phase::Ready | Phase::Draining) => {
-                let listening = listeners_of_group(pid).into_iter().map(|(listener, _)| listener.port());
-                address.is_some_and(|address| listening.into_iter().any(|port| port == address.port()))
-            }
-            Some(Phase::Starting | Phase::Waiting) => port.is_some(),
-            _ => false,
-        };
-        self.feed(&key, Event::LeaderExited { serial, exit, serving });
     }
 
     /// A decision, and everything that follows from it.
@@ -289,12 +175,19 @@ impl Fleet {
         if member.last.is_some() && !member.machine.is_replacing() {
             member.restarts = member.restarts.saturating_add(1);
         }
-        let port = port_for(&app, || ports::choose(&taken));
-        let mut process = Process::new(&app, port.as_ref().ok().copied().flatten(), now);
-        process.error = port.as_ref().err().cloned();
+        let (given, error) = match Given::to(&app, &taken) {
+            Ok(given) => (given, None),
+            Err(error) => (Given::Nothing, Some(error)),
+        };
+        let port = given.port();
+        let mut process = Process::new(&app, given, now);
+        let failed = error.is_some();
+        process.error = error;
         member.lives.insert(serial, process);
         self.places.insert(serial, key.clone());
-        let Ok(port) = port else { return Some(Event::SpawnFailed(serial)) };
+        if failed {
+            return Some(Event::SpawnFailed(serial));
+        }
         let spec = Spawn {
             app: key.0.clone(),
             number: key.1,
@@ -312,7 +205,7 @@ impl Fleet {
     fn taken_ports(&self) -> BTreeSet<u16> {
         let members = self.crews.values().flat_map(|crew| crew.members.values());
         let processes = members.flat_map(|member| member.lives.values());
-        processes.flat_map(|process| [process.port, process.address.map(|a| a.port())]).flatten().collect()
+        processes.flat_map(|process| [process.port(), process.address.map(|a| a.port())]).flatten().collect()
     }
 
     fn join(&mut self, key: &Key, serial: Serial) {
@@ -337,7 +230,7 @@ impl Fleet {
         }
     }
 
-    fn kill(&self, pid: i32, signal: Signal) {
+    pub fn kill(&self, pid: i32, signal: Signal) {
         (self.outside.link)(ToSupervisor::Kill { pid, signal: signal as i32 });
     }
 
@@ -349,87 +242,6 @@ impl Fleet {
         member.last = Some((serial, process));
         if let Some(pid) = pid {
             self.pids.remove(&pid);
-        }
-    }
-
-    fn look_for_readiness(&mut self, key: &Key, serial: Serial) {
-        let Some(crew) = self.crews.get_mut(&key.0) else { return };
-        let Some(member) = crew.members.get_mut(&key.1) else { return };
-        if member.phase(serial) != Some(Phase::Waiting) {
-            return;
-        }
-        let health = match (&member.app.health, &crew.adopted) {
-            (Some(path), _) => Health::Named(path.clone()),
-            (None, Some(path)) => Health::Adopted(path.clone()),
-            (None, None) => Health::Unknown,
-        };
-        let alone = member.app.instances == 1 && member.app.port == crate::options::Port::Own;
-        let Some(process) = member.lives.get_mut(&serial) else { return };
-        let Some(group) = process.pid else { return };
-        let target = Target { group, port: process.port, alone, health, adopted: process.adopted };
-        let seen = process.seen.clone();
-        let (inner, problems) = (self.inner.clone(), self.inner.clone());
-        let task = tokio::task::spawn_local(async move {
-            // A full queue loses a warning, never readiness.
-            let say = |problem| drop(problems.try_send(Inner::Problem(serial, problem)));
-            let ready = ready::wait(target, seen, say).await;
-            let _ = inner.send(Inner::Ready(serial, ready)).await;
-        });
-        process.probe = Some(task.abort_handle());
-    }
-
-    pub fn from_tasks(&mut self, inner: Inner) {
-        match inner {
-            Inner::Ready(serial, ready) => self.ready(serial, ready),
-            Inner::Problem(serial, problem) => self.problem(serial, problem),
-            Inner::Measured(processes) => self.measured(&processes),
-        }
-    }
-
-    fn ready(&mut self, serial: Serial, ready: Ready) {
-        let Some(key) = self.places.get(&serial).cloned() else { return };
-        let now = self.now();
-        let drain = self.options.drain();
-        let Some(crew) = self.crews.get_mut(&key.0) else { return };
-        let Some(member) = crew.members.get_mut(&key.1) else { return };
-        if member.phase(serial) != Some(Phase::Waiting) {
-            return;
-        }
-        crew.elsewhere = ready.elsewhere;
-        member.machine.set_rules(member.app.rules(drain, ready.elsewhere));
-        let line = member.app.line.clone();
-        let named = member.app.health.is_some();
-        let Some(process) = member.lives.get_mut(&serial) else { return };
-        let took = now.since(process.spawned_at);
-        process.address = ready.address;
-        process.how = Some(ready.how.clone());
-        process.ready_ms = u64::try_from(took.as_millis()).ok();
-        process.probe = None;
-        let port = process.port;
-        self.adopt_health(&key, named, &ready);
-        self.feed(&key, Event::Ready(serial));
-        let who = self.who(&key);
-        if let (true, Some(port), Some(address)) = (ready.elsewhere, port, ready.address) {
-            self.say(Said::Elsewhere { who: who.clone(), port, address });
-        }
-        self.say(Said::Ready { who, line, address: ready.address, took, how: ready.how });
-    }
-
-    fn adopt_health(&mut self, key: &Key, named: bool, ready: &Ready) {
-        let ready::How::Health { path, status } = &ready.how else { return };
-        let Some(crew) = self.crews.get_mut(&key.0) else { return };
-        if !named && crew.adopted.as_ref() != Some(path) {
-            crew.adopted = Some(path.clone());
-            self.say(Said::HealthAdopted { app: key.0.clone(), path: path.clone(), status: *status });
-        }
-    }
-
-    fn problem(&mut self, serial: Serial, problem: Problem) {
-        let Some(key) = self.places.get(&serial).cloned() else { return };
-        let who = self.who(&key);
-        let port = self.process_mut(&key, serial).and_then(|process| process.port).unwrap_or_default();
-        match problem {
-            Problem::WrongPort { listening, alone: _ } => self.say(Said::WrongPort { who, port, listening }),
         }
     }
 
@@ -488,9 +300,5 @@ impl Fleet {
             self.kill(pid, if first { Signal::SIGTERM } else { Signal::SIGKILL });
             self.strays.insert(pid, Some(now.plus(limit.max(Duration::from_secs(1)))));
         }
-    }
-
-    pub fn strays(&self) -> usize {
-        self.strays.len()
     }
 }

@@ -7,6 +7,10 @@
 //! (start the new, prove it ready, drain the old); without a port of its own it never has two.
 //! Invariant: nothing is started in place of a group that is not empty.
 
+mod life;
+
+pub use life::{Life, Phase};
+
 use crate::backoff::Backoff;
 use mainstay_runtime::Millis;
 use mainstay_supervisor::protocol::Exit;
@@ -16,8 +20,6 @@ use std::time::Duration;
 pub const READY: Duration = Duration::from_secs(60);
 /// After `drain()` a core may have picked the upstream just before; only then does "nothing in flight" count.
 pub const SETTLE: Duration = Duration::from_millis(100);
-/// A group that is still there so long after SIGKILL hangs in the kernel; that is said, once.
-const KILLED: Duration = Duration::from_secs(5);
 
 /// Names one life of an instance: the ticket it was spawned with. Never used twice in a server's life.
 pub type Serial = u64;
@@ -31,40 +33,6 @@ pub struct Rules {
     pub on_failure: bool,
     /// How long draining may take, and then again stopping, before it is cut short.
     pub limit: Duration,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// The supervisor was asked.
-    Starting,
-    /// It runs and is not ready yet.
-    Waiting,
-    /// It serves.
-    Ready,
-    /// It gets no new requests and finishes those it has.
-    Draining,
-    /// It was sent SIGTERM.
-    Stopping,
-    /// It was sent SIGKILL.
-    Killed,
-}
-
-/// One process group from its start until it is empty.
-#[derive(Clone, Debug)]
-pub struct Life {
-    pub serial: Serial,
-    pub phase: Phase,
-    /// Since when it is in that phase.
-    pub since: Millis,
-    pub ready_at: Option<Millis>,
-    /// The end was our wish, so it is no news and no failure.
-    asked: bool,
-    /// Stop it as soon as the supervisor says that it runs.
-    doomed: bool,
-    /// When its end began: its leader's exit, or our signal.
-    ended_at: Option<Millis>,
-    said_late: bool,
-    joined: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -494,80 +462,6 @@ impl Instance {
             self.again = false;
             self.replace(now, serials, out);
         }
-    }
-}
-
-impl Life {
-    fn new(serial: Serial, phase: Phase, now: Millis) -> Life {
-        Life {
-            serial,
-            phase,
-            since: now,
-            ready_at: None,
-            asked: false,
-            doomed: false,
-            ended_at: None,
-            said_late: false,
-            joined: false,
-        }
-    }
-
-    fn enter(&mut self, phase: Phase, now: Millis) {
-        self.phase = phase;
-        self.since = now;
-        self.said_late = false;
-    }
-
-    fn deadline(&self, limit: Duration) -> Option<Millis> {
-        match self.phase {
-            Phase::Starting | Phase::Ready => None,
-            Phase::Waiting if self.said_late => None,
-            Phase::Waiting => Some(self.since.plus(READY)),
-            Phase::Draining | Phase::Stopping => Some(self.since.plus(limit)),
-            Phase::Killed if self.said_late => None,
-            Phase::Killed => Some(self.since.plus(KILLED)),
-        }
-    }
-
-    /// Its time is over: what it serves may finish first.
-    fn retire(&mut self, now: Millis, out: &mut Out) {
-        self.asked = true;
-        if self.phase == Phase::Ready {
-            self.enter(Phase::Draining, now);
-            out.push(Effect::Drain(self.serial));
-        } else if self.phase != Phase::Draining {
-            self.stop(now, out);
-        }
-    }
-
-    /// Its time is over now.
-    fn stop(&mut self, now: Millis, out: &mut Out) {
-        match self.phase {
-            Phase::Starting => self.doomed = true,
-            Phase::Waiting | Phase::Ready | Phase::Draining => self.term(now, out),
-            Phase::Stopping | Phase::Killed => {}
-        }
-    }
-
-    fn term(&mut self, now: Millis, out: &mut Out) {
-        // Left before it is signalled: a server that closes on SIGTERM waits for its idle connections.
-        self.leave(out);
-        self.ended_at.get_or_insert(now);
-        self.enter(Phase::Stopping, now);
-        out.push(Effect::Term(self.serial));
-    }
-
-    fn leave(&mut self, out: &mut Out) {
-        if std::mem::take(&mut self.joined) {
-            out.push(Effect::Leave(self.serial));
-        }
-    }
-
-    fn forget(&self, out: &mut Out) {
-        if self.joined {
-            out.push(Effect::Leave(self.serial));
-        }
-        out.push(Effect::Forget(self.serial));
     }
 }
 

@@ -4,6 +4,7 @@
 //! Invariant: an instance gets SIGTERM only when nothing is in flight to it, or the limit has passed.
 
 mod account;
+mod arrivals;
 mod backoff;
 mod crew;
 mod environment;

@@ -213,7 +213,7 @@ impl Fleet {
     fn is_over(&mut self) -> bool {
         let members = || self.crews.iter().flat_map(|(name, crew)| crew.members.iter().map(move |m| (name, m)));
         let over = self.stopping.is_some()
-            && self.strays() == 0
+            && self.strays.is_empty()
             && members().all(|(_, (_, member))| member.machine.is_gone() || member.hangs);
         if !over {
             return false;

@@ -179,7 +179,7 @@ impl Fleet {
         };
         let Some(process) = member.lives.get(&life.serial) else { return status };
         status.pid = process.pid;
-        status.port = process.port;
+        status.port = process.port();
         status.address = process.address.map(|address| address.to_string());
         status.started_unix_us = process.started_unix_us;
         let started = process.started_unix_us.unwrap_or(u64::MAX);
@@ -233,7 +233,7 @@ fn blank(app: &str, number: u32, member: &Member) -> InstanceStatus {
 fn why_waiting(process: &Process) -> String {
     let seen = process.seen.borrow();
     let listening: Vec<String> = seen.listening.iter().map(ToString::to_string).collect();
-    match (&seen.answer, process.port) {
+    match (&seen.answer, process.port()) {
         (Some(answer), _) => answer.clone(),
         (None, None) => "just started".to_owned(),
         (None, Some(port)) if listening.is_empty() => format!("listens on no port, its PORT is {port}"),

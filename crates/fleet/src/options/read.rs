@@ -219,17 +219,8 @@ impl Common<'_> {
             .example("[\"DATABASE_URL\"]")
             .opt_texts();
         for name in names.iter().flat_map(|names| &names.value) {
-            let in_table = own.iter().any(|(known, value)| *known == name.value && !value.is_empty());
-            if in_table || self.reader.variable(&name.value).is_some() {
-                continue;
-            }
-            let what = format!("{} is required by {} and not set", name.value, table.label());
-            let expected = "a value in the environment, --env-file or .env";
-            let fix = format!("export {}=…", name.value);
-            if self.reader.environment().production {
-                table.fault(&name.at, what, expected, Some(&fix));
-            } else {
-                table.warn(&name.at, format!("{what}; production would refuse it"), expected, Some(&fix));
+            if !own.iter().any(|(known, value)| *known == name.value && !value.is_empty()) {
+                self.reader.require(&name.value, &name.at);
             }
         }
     }
