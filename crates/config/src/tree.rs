@@ -77,9 +77,36 @@ impl Node {
 /// The tree and every syntax fault. What could be recovered is in the tree.
 pub(crate) fn parse(source: &Arc<Source>) -> (Rc<Node>, Vec<Fault>) {
     let (table, errors) = DeTable::parse_recoverable(&source.text);
-    let faults = errors.iter().map(|error| syntax(source, error)).collect();
+    let faults: Vec<Fault> = errors.iter().map(|error| syntax(source, error)).collect();
+    let blanked = if faults.is_empty() { None } else { blanked(source, &faults) };
+    let again = blanked.as_deref().map(DeTable::parse_recoverable);
+    let table = match again {
+        // Only headers are left broken: this tree has all that the first one lacks behind a broken line.
+        Some((again, errors)) if errors.iter().all(|error| is_header(source, error.span())) => again,
+        _ => table,
+    };
     let root = node(source, DeValue::Table(table.into_inner()), 0..0, true);
     (Rc::new(root), faults)
+}
+
+/// The text without its broken lines, everything else at its place: the parser recovers from many faults, but some end
+/// its reading, and the rest of the file is to be checked too. A broken header stays, for what follows belongs to it.
+fn blanked(source: &Source, faults: &[Fault]) -> Option<String> {
+    let mut bytes = source.text.clone().into_bytes();
+    for fault in faults {
+        let (_, span) = fault.position.span()?;
+        if !is_header(source, Some(span.clone())) {
+            let line = source.line_span(source.line(span.start));
+            bytes.get_mut(line)?.fill(b' ');
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn is_header(source: &Source, span: Option<Range<usize>>) -> bool {
+    let Some(span) = span else { return false };
+    let line = source.line_span(source.line(span.start.min(source.text.len())));
+    source.text[line].trim_start().starts_with('[')
 }
 
 fn node(source: &Arc<Source>, value: DeValue<'_>, span: Range<usize>, root: bool) -> Node {

@@ -150,6 +150,17 @@ fn several_syntax_faults_come_at_once() {
 }
 
 #[test]
+fn behind_broken_lines_the_rest_is_still_checked() {
+    for broken in ["port = = 3", "just words", "key", "run = \"never closed", "= 5", "a b = 1", "x = {a = 1"] {
+        let (options, report) =
+            finish(&Inputs::of_file(format!("[app.main]\n{broken}\n[edge.timeouts]\ndrain = 30\n")));
+        let at: Vec<Option<usize>> = report.faults.iter().map(|fault| fault.position.line()).collect();
+        assert!(at.contains(&Some(2)) && at.contains(&Some(4)), "{broken}: {:?}", lines(&report.faults));
+        assert!(options.apps.len() == 1, "{broken}");
+    }
+}
+
+#[test]
 fn a_line_with_broken_syntax_has_no_second_fault() {
     let (_, report) = finish(&Inputs::of_file("[logs]\nlevel = \"inof\" x\n"));
     assert_eq!(report.faults.len(), 1, "{:?}", lines(&report.faults));

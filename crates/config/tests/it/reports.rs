@@ -69,7 +69,7 @@ fn env_example_names_every_variable_in_use_and_no_value() {
         assert!(text.contains(&format!("\n{name}")), "{name} in\n{text}");
     }
     assert!(!text.contains("PATH=") || !text.contains("\nPATH="), "{text}");
-    assert!(!text.contains("LOG_LEVEL"), "{text}");
+    assert!(text.contains("\n# LOG_LEVEL=   least level logged\n"), "{text}");
     for value in ["18080", "/run/db", "myvalue", "quoted", "a-default", "note"] {
         assert!(!text.contains(value), "{value} in\n{text}");
     }
