@@ -34,4 +34,4 @@ pub use core::Instruments;
 pub use members::{Group, Members};
 pub use options::Options;
 pub use path::Pattern;
-pub use service::{Error, Handle, Parts, Prepared, Service};
+pub use service::{Error, Handle, Parts, Prepared, Service, prove};

@@ -123,6 +123,11 @@ pub async fn forward(job: &Job<'_>, finish: &mut Finish, mut out: Outgoing) -> R
     let mut hold = Hold::new(job);
     loop {
         let Some(in_flight) = pick(job, &tried) else {
+            // A connection that died says little about the next one, where there is nobody else to ask.
+            if tried.count > 0 && matches!(tried.last, Some(Failure::Closed { .. })) {
+                tried.count = 0;
+                continue;
+            }
             if !hold.is_worthwhile(&tried) {
                 return Err(refusal(tried.last, job));
             }

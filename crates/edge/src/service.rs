@@ -126,6 +126,11 @@ impl Service {
     }
 }
 
+/// What of these options will not work although it is written correctly: certificate files, all bad ones at once.
+pub fn prove(options: &Options) -> Vec<Error> {
+    tls::prove(&options.tls).into_iter().map(Error::Tls).collect()
+}
+
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     std::thread::Builder::new().name(name).spawn(run).map(drop).map_err(Error::Thread)
 }

@@ -46,6 +46,11 @@ pub fn load(files: &[TlsFiles]) -> Result<Option<Arc<ServerConfig>>, Error> {
     Ok(Some(Arc::new(config)))
 }
 
+/// Every pair that could not be used.
+pub fn prove(files: &[TlsFiles]) -> Vec<Error> {
+    files.iter().filter_map(|file| load_pair(file).err()).collect()
+}
+
 fn load_pair(file: &TlsFiles) -> Result<CertifiedKey, Error> {
     let at = &file.at;
     let certificate = |what: String| Error::Certificate { at: at.clone(), path: shown(&file.cert), what };
