@@ -19,12 +19,15 @@ const READ_BYTES: usize = 32 * 1024;
 /// How often a flood that has ended is looked for, to say what was dropped of it.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The last lines of every instance, whatever process it was.
+/// The last lines of every instance, as its newest process wrote them.
 #[derive(Debug, Clone, Default)]
-pub struct Tails(Rc<RefCell<HashMap<(String, u32), VecDeque<String>>>>);
+pub struct Tails(Rc<RefCell<HashMap<Key, VecDeque<String>>>>);
+
+/// An app and the number of one of its instances.
+type Key = (String, u32);
 
 impl Tails {
-    fn push(&self, key: &(String, u32), line: &str) {
+    fn push(&self, key: &Key, line: &str) {
         let mut tails = self.0.borrow_mut();
         // The key is made once an instance; lines are many.
         if !tails.contains_key(key) {
@@ -37,6 +40,11 @@ impl Tails {
         tail.push_back(line.to_owned());
     }
 
+    /// A new process begins: what the one before it said is no account of this one.
+    fn begin(&self, key: &Key) {
+        self.0.borrow_mut().remove(key);
+    }
+
     pub fn of(&self, app: &str, number: u32) -> Vec<String> {
         self.0.borrow().get(&(app.to_owned(), number)).map(|tail| tail.iter().cloned().collect()).unwrap_or_default()
     }
@@ -44,7 +52,7 @@ impl Tails {
 
 /// One process's output, both streams.
 struct Source {
-    key: (String, u32),
+    key: Key,
     lines: RefCell<child::Output>,
     tails: Tails,
     telemetry: Handle,
@@ -80,7 +88,9 @@ impl Source {
 pub fn listen(output: mainstay_fleet::Output, telemetry: Handle, tails: Tails) {
     let mainstay_fleet::Output { app, number, stdout, stderr, .. } = output;
     let lines = RefCell::new(child::Output::new(&app, &format!("{app}.{number}")));
-    let source = Rc::new(Source { key: (app, number), lines, tails, telemetry });
+    let key = (app, number);
+    tails.begin(&key);
+    let source = Rc::new(Source { key, lines, tails, telemetry });
     tokio::task::spawn_local(read(stdout, Stream::Stdout, source.clone()));
     tokio::task::spawn_local(read(stderr, Stream::Stderr, source));
 }

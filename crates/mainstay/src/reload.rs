@@ -5,6 +5,7 @@
 
 use crate::changes;
 use crate::control::{Refused, Say};
+use crate::screen;
 use crate::server::{Current, Server};
 use crate::settings::{self, Settings};
 use mainstay_config::{Inputs, Report};
@@ -26,7 +27,7 @@ pub async fn run(server: &Server, say: &Say) -> Result<Value, Refused> {
     let _one = server.reloading.lock().await;
     let wanted = read(server)?;
     for warning in &wanted.report.warnings {
-        say.line(format!("warn     {warning}")).await;
+        say.line(screen::warn(warning)).await;
     }
     if server.current.borrow().inputs == wanted.inputs {
         say.line("nothing changed").await;

@@ -65,8 +65,10 @@ pub fn warn(warning: &Fault) -> String {
         text.push_str(&format!(", found {}", warning.found));
     }
     text.push_str(&format!(" ({})", warning.position));
-    if !warning.expected.is_empty() {
-        text.push_str(&format!("; {}", warning.expected));
+    match (warning.expected.as_str(), &warning.fix) {
+        ("", Some(fix)) if fix.starts_with("mainstay secret") => text.push_str("; production would refuse it"),
+        ("", _) => {}
+        (expected, _) => text.push_str(&format!("; expected {expected}")),
     }
     if let Some(fix) = &warning.fix {
         text.push_str(&format!("   fix: {fix}"));

@@ -30,6 +30,11 @@ impl Settings {
         Redactor::new(self.secrets.iter().map(|(name, value)| (name.as_str(), value.as_str())))
     }
 
+    /// What is written correctly and will not work all the same: files that are missing or no certificates.
+    pub fn prove(&self) -> Vec<String> {
+        mainstay_edge::prove(&self.edge).iter().map(|error| chain(error)).collect()
+    }
+
     /// The edge's options for the sockets there are: where nobody chose an address, those in use are the ones.
     pub fn edge_on(&self, have: &[SocketAddr]) -> mainstay_edge::Options {
         let mut edge = self.edge.clone();
@@ -60,7 +65,7 @@ impl Ops {
                 Some(net) => allow.push(net),
                 None => table.fault(
                     &range.at,
-                    &format!("`{}` is not an address or a range", range.value),
+                    format!("`{}` is not an address or a range", range.value),
                     "an address or a range, as \"10.0.0.0/8\"",
                     None,
                 ),

@@ -19,8 +19,8 @@ pub struct Voice {
     level: Level,
     /// A person reads along.
     text: bool,
-    /// Said once, after the first app became ready.
-    welcome: Rc<RefCell<Vec<(Level, String)>>>,
+    /// For a person, once, after the first app became ready.
+    welcome: Rc<RefCell<Vec<String>>>,
 }
 
 impl Voice {
@@ -79,12 +79,10 @@ impl Voice {
             self.screen(level, &text);
         } else {
             let (app, number) = event.about();
-            let line = Line::own(Clock::unix_micros(), level, screen::without_label(&text));
-            let mut line = Line { app: app.into(), ..line };
-            if let Some(number) = number {
-                line.instance = format!("{app}.{number}").into();
-            }
-            self.telemetry.line(line);
+            let instance = number.map(|number| format!("{app}.{number}")).unwrap_or_default();
+            let text = without_names(screen::without_label(&text), [instance.as_str(), app]);
+            let line = Line::own(Clock::unix_micros(), level, text);
+            self.telemetry.line(Line { app: app.into(), instance: instance.into(), ..line });
         }
         if is_first {
             self.welcome();
@@ -92,29 +90,56 @@ impl Voice {
     }
 
     fn welcome(&self) {
-        for (level, line) in self.welcome.take() {
-            self.screen(level, &line);
+        for line in self.welcome.take() {
+            self.screen(Level::Info, &line);
         }
     }
 
     /// The first line now; the rest when there is something to open.
     pub fn opening(&self, server: &Server, settings: &Settings, report: &Report) {
         if server.facts.crashes > 0 {
-            return self.warn("the server died and was replaced; the instances run on");
+            return self.error("the server died and was replaced; the instances run on");
         }
         let current = server.current.borrow();
         let file = current.inputs.file.as_ref().map(|file| file.path.display().to_string());
         let data = server.facts.shown_data();
         self.screen(Level::Info, &screen::opening(&settings.environment.to_string(), &data, file.as_deref()));
-        let mut rest: Vec<(Level, String)> =
-            screen::open(&server.listeners()).into_iter().map(|line| (Level::Info, line)).collect();
-        if settings.fleet.apps.iter().any(|app| app.port != mainstay_fleet::Port::None) {
-            rest.push((Level::Info, screen::given()));
+        let listeners = server.listeners();
+        if !self.text {
+            let addresses: Vec<String> = listeners.iter().map(|(address, _)| address.to_string()).collect();
+            self.info(&format!("listening on {}", addresses.join(" ")));
+            report.warnings.iter().for_each(|warning| self.screen(Level::Warn, &screen::warn(warning)));
+            return;
         }
-        rest.extend(report.warnings.iter().map(|warning| (Level::Warn, screen::warn(warning))));
+        let mut rest = screen::open(&listeners);
+        if settings.fleet.apps.iter().any(|app| app.port != mainstay_fleet::Port::None) {
+            rest.push(screen::given());
+        }
+        rest.extend(report.warnings.iter().map(screen::warn));
         self.welcome.replace(rest);
         if settings.fleet.apps.is_empty() {
             self.welcome();
         }
+    }
+}
+
+/// The line names whom it is about in a place of its own.
+fn without_names<'a>(text: &'a str, names: [&str; 2]) -> &'a str {
+    let named = names.into_iter().filter(|name| !name.is_empty());
+    let rests = named.filter_map(|name| text.strip_prefix(name)?.strip_prefix(' '));
+    rests.map(str::trim_start).next().unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_line_names_its_instance_once() {
+        let names = ["main.1", "main"];
+        assert_eq!(without_names("main.1   exit status 3", names), "exit status 3");
+        assert_eq!(without_names("main   npm start", names), "npm start");
+        assert_eq!(without_names("main.10 listens", names), "main.10 listens");
+        assert_eq!(without_names("other", ["", "main"]), "other");
     }
 }

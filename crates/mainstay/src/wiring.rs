@@ -42,7 +42,7 @@ pub fn run(hello: Hello, descriptors: Vec<OwnedFd>, channel: Channel) -> anyhow:
     let inputs = Inputs::from_json(&hello.inputs).context("the supervisor's configuration cannot be read")?;
     let (settings, report) = settings::read(&inputs);
     if !report.faults.is_empty() {
-        eprint!("{}", report.render(false));
+        eprintln!("{}", report.render(false).trim_end());
         return Ok(78);
     }
     let handed = sort(&hello, descriptors)?;
@@ -217,11 +217,10 @@ async fn reload_by_signal(server: &Server, voice: &Voice) {
             }
         }
     };
-    let reloading = async move {
-        match reload::run(server, &say).await {
-            Ok(_) => voice.info("reloaded"),
-            Err(refused) => voice.error(&format!("not reloaded: {}", refused.message)),
-        }
-    };
-    tokio::join!(speaking, reloading);
+    let reloading = async move { reload::run(server, &say).await };
+    let ((), outcome) = tokio::join!(speaking, reloading);
+    match outcome {
+        Ok(_) => voice.info("reloaded"),
+        Err(refused) => voice.error(&format!("not reloaded: {}", refused.message)),
+    }
 }

@@ -29,8 +29,12 @@ pub fn run(place: &PlaceArgs, args: Args) -> Result<u8, Failure> {
         println!("{report:#}");
     } else {
         eprintln!("environment: {}", settings.environment);
-        eprint!("{}", report.render(run::color()));
+        match report.render(run::color()).trim_end() {
+            "" => eprintln!("0 faults, 0 warnings"),
+            text => eprintln!("{text}"),
+        }
     }
+    run::proven(&settings)?;
     if report.faults.is_empty() { Ok(exit::ASKED) } else { Err(Failure::Configuration(String::new())) }
 }
 

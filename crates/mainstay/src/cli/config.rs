@@ -50,7 +50,7 @@ pub fn run(place: &PlaceArgs, args: Args) -> Result<u8, Failure> {
         return Ok(exit::ASKED);
     }
     // What is printed is still true of everything that could be read.
-    eprint!("{}", report.render(run::color()));
+    eprintln!("{}", report.render(run::color()).trim_end());
     Err(Failure::Configuration(String::new()))
 }
 

@@ -4,7 +4,7 @@
 
 use crate::exit::Failure;
 use crate::place::{Place, PlaceArgs};
-use crate::settings;
+use crate::settings::{self, Settings};
 use anyhow::Context;
 use mainstay_config::Inputs;
 use mainstay_supervisor::listen::{self, Bound};
@@ -17,7 +17,9 @@ use std::path::{Path, PathBuf};
 /// Where development listens if it can.
 const PORT_DEFAULT: u16 = 8080;
 
+// Flattened into `check` and `config`, whose own groups would otherwise have the same name.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// Be strict as in production, whatever NODE_ENV says
     #[arg(long)]
@@ -56,7 +58,7 @@ pub fn gather(place: &Place, args: Args) -> Result<Inputs, Failure> {
     }
     let command = (!args.command.is_empty()).then_some(args.command);
     Inputs::gather(&place.dir, place.file.as_deref(), args.env_file.as_deref(), flags, command).map_err(|faults| {
-        eprint!("{}", faults.render(color()));
+        eprintln!("{}", faults.render(color()).trim_end());
         Failure::Configuration(String::new())
     })
 }
@@ -69,9 +71,10 @@ pub fn color() -> bool {
 pub fn start(place: &Place, inputs: &Inputs) -> Result<u8, Failure> {
     let (settings, report) = settings::read(inputs);
     if !report.faults.is_empty() {
-        eprint!("{}", report.render(color()));
+        eprintln!("{}", report.render(color()).trim_end());
         return Err(Failure::Configuration(String::new()));
     }
+    proven(&settings)?;
     match &inputs.command {
         Some(command) => must_exist(&command[0], &place.dir)?,
         None if settings.fleet.apps.is_empty() && settings.edge.apps.is_empty() => {
@@ -101,6 +104,13 @@ pub fn start(place: &Place, inputs: &Inputs) -> Result<u8, Failure> {
     })
     .map_err(|e| Failure::Internal(e.into()))?;
     Ok(u8::try_from(code).unwrap_or(70))
+}
+
+/// Files the configuration names must be usable; every one that is not is told.
+pub fn proven(settings: &Settings) -> Result<(), Failure> {
+    let faults = settings.prove();
+    faults.iter().for_each(|fault| eprintln!("error: {fault}"));
+    if faults.is_empty() { Ok(()) } else { Err(Failure::Configuration(String::new())) }
 }
 
 /// Binds the edge's addresses. Where nobody chose one, a taken port is no fault in development, and a family this
