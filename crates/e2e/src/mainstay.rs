@@ -254,6 +254,11 @@ impl Mainstay {
         format!("{}{}", read_named("out"), read_named("err"))
     }
 
+    /// What it says to a person, without the log lines on stdout.
+    pub fn screen(&self) -> String {
+        read(&self.setup.file_named("err", self.round))
+    }
+
     /// Waits until it has printed `text`.
     #[track_caller]
     pub fn says(&self, text: &str) {

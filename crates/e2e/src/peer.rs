@@ -1,6 +1,7 @@
 //! Small upstream servers on std threads: they record the exact bytes that reached them and answer as told.
 
 use crate::wire::{self, Framing};
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +58,7 @@ struct Seen {
     /// Every byte of every connection, in order of arrival, probes included.
     raw: Vec<Vec<u8>>,
     open: usize,
+    streams: HashMap<usize, TcpStream>,
 }
 
 /// A running upstream; it stops when dropped.
@@ -155,10 +157,13 @@ impl Peer {
         })
     }
 
-    /// Accepts no more, and every open connection ends with the next read.
+    /// Accepts no more, and ends every open connection.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
+        for (_, stream) in self.seen.lock().expect("lock").streams.drain() {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
     }
 
     /// Requests so far, those of health probes aside.
@@ -223,7 +228,9 @@ fn converse(stream: TcpStream, seen: &Mutex<Seen>, handler: &Handler) {
         let mut seen = seen.lock().expect("lock");
         seen.raw.push(Vec::new());
         seen.open += 1;
-        seen.raw.len() - 1
+        let number = seen.raw.len() - 1;
+        seen.streams.extend(stream.try_clone().map(|stream| (number, stream)));
+        number
     };
     let _ = stream.set_nodelay(true);
     let mut recorder = Recorder { stream, seen, number, kept: Vec::new() };
@@ -234,7 +241,9 @@ fn converse(stream: TcpStream, seen: &Mutex<Seen>, handler: &Handler) {
         }
     }
     let _ = recorder.stream.shutdown(std::net::Shutdown::Both);
-    seen.lock().expect("lock").open -= 1;
+    let mut seen = seen.lock().expect("lock");
+    seen.open -= 1;
+    seen.streams.remove(&number);
 }
 
 struct Recorder<'a> {

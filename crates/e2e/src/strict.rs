@@ -94,8 +94,9 @@ pub struct Book {
 }
 
 impl Book {
-    pub fn new(mix: Mix) -> Arc<Book> {
-        Arc::new(Book { mix, stop: AtomicBool::new(false), next: AtomicU64::new(1), tally: Mutex::default() })
+    /// Two loads on one app begin at different numbers, so that its journal tells them apart.
+    pub fn new(mix: Mix, first: u64) -> Arc<Book> {
+        Arc::new(Book { mix, stop: AtomicBool::new(false), next: AtomicU64::new(first), tally: Mutex::default() })
     }
 
     pub fn stopped(&self) -> bool {
@@ -157,7 +158,7 @@ impl Load {
     }
 
     pub fn http1(edge: SocketAddr, connections: usize, mix: Mix) -> Load {
-        let book = Book::new(mix);
+        let book = Book::new(mix, 1);
         let threads = (0..connections).map(|_| {
             let book = book.clone();
             std::thread::spawn(move || connection(edge, &book))
@@ -166,7 +167,7 @@ impl Load {
     }
 
     pub fn http2(edge: SocketAddr, connections: usize, mix: Mix) -> Load {
-        let book = Book::new(mix);
+        let book = Book::new(mix, 1_000_000_000);
         let shared = book.clone();
         let thread = std::thread::spawn(move || crate::strict_h2::load(edge, connections, PACE, &shared));
         Load { book, threads: vec![thread] }

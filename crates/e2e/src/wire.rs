@@ -79,13 +79,18 @@ impl Connection {
         self.stream.write_all(bytes)
     }
 
-    /// Whether the other side has ended the connection (or sent bytes nobody asked for) while nothing was under way.
-    pub fn ended_while_idle(&mut self) -> bool {
+    /// Whether an answer (or the end of the connection) is there to be read.
+    pub fn is_readable(&self) -> bool {
         let mut byte = [0u8; 1];
         let _ = self.stream.set_nonblocking(true);
         let seen = self.stream.peek(&mut byte);
         let _ = self.stream.set_nonblocking(false);
         !matches!(seen, Err(e) if e.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Whether the other side has ended the connection (or sent bytes nobody asked for) while nothing was under way.
+    pub fn ended_while_idle(&mut self) -> bool {
+        self.is_readable()
     }
 
     /// Reads the next final response (1xx are skipped, 101 is final). `head_only` for HEAD.

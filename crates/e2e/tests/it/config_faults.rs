@@ -91,7 +91,8 @@ fn c2_two_names_of_one_setting_that_disagree_are_a_fault() {
 
 #[test]
 fn c2_two_routes_for_the_same_requests_and_two_apps_for_the_same_path_are_faults() {
-    let routes = "[app.main]\nrun = \"true\"\n[[route]]\nmatch = \"/a/*\"\nbody = \"1KB\"\n[[route]]\nmatch = \"/A/*\"\n\
+    let routes = "[app.main]\nrun = \"true\"\n[[route]]\nmatch = \"/a/*\"\nbody = \"1KB\"\n\
+                  [[route]]\nmatch = \"/A/*\"\n\
                   body = \"2KB\"\n";
     refused(&Setup::file(routes), &["mainstay.toml:7", "mainstay.toml:4"]);
     let apps = "[app.one]\nrun = \"true\"\nroutes = [\"/x/*\"]\n[app.two]\nrun = \"true\"\nroutes = [\"/x/*\"]\n";

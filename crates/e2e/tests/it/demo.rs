@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
 fn demo() -> Mainstay {
-    let mainstay = Setup::new().args(&["demo"]).ready("/");
+    let mainstay = Setup::new().args(&["demo"]).env("LOG_FORMAT", "text").ready("/");
     ready_instances(&mainstay, 2);
     mainstay
 }
@@ -34,7 +34,7 @@ fn the_demo_serves_its_page_and_two_instances_take_turns() {
 fn the_demos_screen_says_what_runs_and_what_to_open() {
     let mainstay = demo();
     mainstay.says("open");
-    let said = mainstay.said();
+    let said = mainstay.screen();
     assert!(said.starts_with("mainstay 0.1"), "{said}");
     assert!(said.contains(&format!("http://127.0.0.1:{}", mainstay.edge().port())), "{said}");
     assert!(!said.contains("look "), "a line for what does not exist yet:\n{said}");
@@ -79,9 +79,9 @@ fn the_demos_websocket_answers() {
 
 #[test]
 fn the_demo_runs_twice_side_by_side_without_a_word_about_ports() {
-    let one = Setup::new().args(&["demo"]).without_port().spawn();
+    let one = Setup::new().args(&["demo"]).env("LOG_FORMAT", "text").without_port().spawn();
     one.says("open");
-    let two = Setup::new().args(&["demo"]).without_port().spawn();
+    let two = Setup::new().args(&["demo"]).env("LOG_FORMAT", "text").without_port().spawn();
     two.says("open");
     let address = |mainstay: &Mainstay| {
         let said = mainstay.said();

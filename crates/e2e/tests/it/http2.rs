@@ -74,11 +74,11 @@ fn http2_refusals_have_their_code_and_their_trail() {
     let large = format!("X-Large: {}", "x".repeat(40 * 1024));
     let answer = curl(&["--http2-prior-knowledge", "-H", &large, &mainstay.url("/large")]);
     judged_answer(&mainstay, "large header", &answer, 431, "header_too_large");
-    let length = ["--http2-prior-knowledge", "-X", "POST", "-H", "Content-Length: 10000000000"];
-    let url = mainstay.url("/huge");
-    let mut arguments = length.to_vec();
-    arguments.push(&url);
-    judged_answer(&mainstay, "10 GB", &curl(&arguments), 413, "body_too_large");
+    let file = mainstay.path().join("eleven-megabytes");
+    std::fs::write(&file, vec![b'x'; 11_000_000]).expect("write");
+    let data = format!("@{}", file.display());
+    let answer = curl(&["--http2-prior-knowledge", "--data-binary", &data, &mainstay.url("/huge")]);
+    judged_answer(&mainstay, "11 MB", &answer, 413, "body_too_large");
     assert!(peer.raw_holding("/huge").is_empty());
 }
 

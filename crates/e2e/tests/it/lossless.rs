@@ -11,12 +11,18 @@ use std::collections::HashMap;
 const CONNECTIONS: usize = 50;
 const ROUNDS: usize = 20;
 
-/// Two instances that die at once on SIGTERM and note every request they begin to work on.
-fn started(more: &str) -> Mainstay {
-    let lines = "instances = 2\n[edge.timeouts]\ndrain = \"10s\"\n";
-    let text = static_app(lines).replace("static_app\"", "static_app --journal journal\"");
-    let mainstay = Setup::file(&format!("{text}{more}")).ready("/");
-    ready_instances(&mainstay, 2);
+/// Enough that none of twenty kills is the fifth early end of one instance, which would be a crash loop.
+const KILLED_INSTANCES: usize = 6;
+
+/// A file for instances that die at once on SIGTERM and note every request they begin to work on.
+fn file(instances: usize) -> String {
+    let text = static_app(&format!("instances = {instances}\n[edge.timeouts]\ndrain = \"10s\"\n"));
+    text.replace("static_app\"]", "static_app\", \"--journal\", \"journal\"]")
+}
+
+fn started(instances: usize) -> Mainstay {
+    let mainstay = Setup::file(&file(instances)).ready("/");
+    ready_instances(&mainstay, instances);
     mainstay
 }
 
@@ -32,16 +38,14 @@ fn posts_begun(mainstay: &Mainstay) -> HashMap<String, usize> {
 
 #[test]
 fn c5_e11_twenty_reloads_lose_nothing() {
-    let mainstay = started("");
+    let mainstay = started(2);
     let (one, two) = Load::start(mainstay.edge(), CONNECTIONS, Mix::Both);
     let before = pids(&mainstay);
     for round in 0..ROUNDS {
         one.goes_on(20);
         two.goes_on(20);
         let more = format!("[[route]]\nmatch = \"/round-{round}\"\nbody = \"{}KB\"\n", round + 1);
-        let lines = "instances = 2\n[edge.timeouts]\ndrain = \"10s\"\n";
-        let text = static_app(lines).replace("static_app\"", "static_app --journal journal\"");
-        mainstay.write("mainstay.toml", &format!("{text}{more}"));
+        mainstay.write("mainstay.toml", &format!("{}{more}", file(2)));
         if round % 2 == 0 {
             mainstay.verb(&["reload"]).ok();
         } else {
@@ -56,7 +60,7 @@ fn c5_e11_twenty_reloads_lose_nothing() {
 
 #[test]
 fn r25_twenty_rolling_restarts_lose_nothing() {
-    let mainstay = started("");
+    let mainstay = started(2);
     let (one, two) = Load::start(mainstay.edge(), CONNECTIONS, Mix::Both);
     for _ in 0..ROUNDS {
         let before = pids(&mainstay);
@@ -75,7 +79,7 @@ fn r25_twenty_rolling_restarts_lose_nothing() {
 
 #[test]
 fn e3_twenty_killed_instances_lose_nothing_that_is_safe_to_repeat() {
-    let mainstay = started("");
+    let mainstay = started(KILLED_INSTANCES);
     let (one, two) = Load::start(mainstay.edge(), CONNECTIONS, Mix::Safe);
     kill_instances(&mainstay, &one, &two);
     for tally in finished(one, two) {
@@ -91,7 +95,7 @@ fn e3_twenty_killed_instances_lose_nothing_that_is_safe_to_repeat() {
 
 #[test]
 fn e3_twenty_killed_instances_answer_the_rest_honestly_and_nothing_runs_twice() {
-    let mainstay = started("");
+    let mainstay = started(KILLED_INSTANCES);
     let load = Load::http1(mainstay.edge(), CONNECTIONS, Mix::Both);
     let other = Load::http2(mainstay.edge(), 0, Mix::Both);
     kill_instances(&mainstay, &load, &other);
@@ -117,7 +121,8 @@ fn kill_instances(mainstay: &Mainstay, one: &Load, two: &Load) {
         signal(victim, Signal::SIGKILL);
         wait_until("a replacement to be ready", || {
             let now = crate::support::instances(mainstay);
-            now.iter().filter(|i| i["state"] == "ready" && i["pid"].as_i64() != Some(i64::from(victim))).count() == 2
+            now.iter().filter(|i| i["state"] == "ready" && i["pid"].as_i64() != Some(i64::from(victim))).count()
+                == KILLED_INSTANCES
         });
     }
 }

@@ -7,6 +7,7 @@ mod config_faults;
 mod demo;
 mod forwarding;
 mod framing;
+mod harness;
 mod health;
 mod http2;
 mod limits;

@@ -133,11 +133,11 @@ fn a_crashed_instance_is_started_again_and_the_others_serve_meanwhile() {
 #[test]
 fn a_crash_loop_is_said_once_with_the_last_lines_the_exit_status_and_the_ports() {
     let mainstay = Setup::command(&["node", "exits_at_once.js"]).node_app("awkward").start();
-    mainstay.says("crash");
+    mainstay.says("times in a row");
     let said = mainstay.said();
     assert!(said.contains("cannot find the flux capacitor"), "the child's last lines are missing:\n{said}");
     assert!(said.contains("exit status 3"), "the exit status is missing:\n{said}");
-    assert_eq!(said.matches("crash loop").count(), 1, "said more than once:\n{said}");
+    assert_eq!(said.matches("times in a row").count(), 1, "said more than once:\n{said}");
     // It is retried for ever, and meanwhile the edge answers honestly.
     let answer = curl(&["--max-time", "30", &mainstay.url("/")]);
     assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("no_instance")), "{answer:?}");
@@ -151,6 +151,20 @@ fn a_child_that_listens_elsewhere_is_found_and_the_screen_says_so() {
     assert_eq!(get(&mainstay.url("/")).text(), "hard-coded");
     assert!(mainstay.said().contains(&number), "the screen does not name the port:\n{}", mainstay.said());
     assert!(mainstay.said().contains("PORT"), "the screen does not say what to change:\n{}", mainstay.said());
+}
+
+#[test]
+fn a_child_with_two_other_ports_is_told_of_with_both_of_them() {
+    let ports = [mainstay_e2e::ports::Port::free(), mainstay_e2e::ports::Port::free()];
+    let numbers = ports.each_ref().map(|port| port.number.to_string());
+    let script = format!("node hard_coded.js {} & exec node hard_coded.js {}", numbers[0], numbers[1]);
+    let mainstay = Setup::command(&["sh", "-c", &script]).node_app("awkward").start();
+    wait_until("status to say why it is not ready", || {
+        let why = mainstay.verb(&["status"]).out;
+        numbers.iter().all(|number| why.contains(number))
+    });
+    let said = mainstay.verb(&["status"]).out;
+    assert!(said.contains("PORT"), "no word of what to change:\n{said}");
 }
 
 #[test]
@@ -168,8 +182,9 @@ fn two_folders_run_side_by_side_and_children_get_ports_of_their_own() {
 
 #[test]
 fn a_child_keeps_its_stdin_open_and_its_environment() {
-    let command = "cat > seen-stdin; echo stdin ended > ended";
-    let script = format!("({command}) & exec {}", fixtures::static_app().display());
+    // A shell gives its background jobs /dev/null, so the child's own stdin is kept as descriptor 3.
+    let command = "cat <&3 > seen-stdin; echo stdin ended > ended";
+    let script = format!("exec 3<&0; ({command}) & exec {}", fixtures::static_app().display());
     let mainstay = Setup::command(&["sh", "-c", &script])
         .env("MY_OWN", "kept")
         .env("NODE_OPTIONS", "--max-old-space-size=2048 --max-http-header-size=16384")

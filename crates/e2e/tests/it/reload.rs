@@ -62,7 +62,7 @@ fn r1_only_what_changed_is_touched() {
     ready_instances(&mainstay, 2);
     let of = |name: &str| -> Vec<i64> {
         let all = crate::support::instances(&mainstay);
-        let named = all.iter().filter(|i| i["name"].as_str().is_some_and(|n| n.starts_with(name)));
+        let named = all.iter().filter(|i| i["label"].as_str().is_some_and(|n| n.starts_with(name)));
         named.filter_map(|i| i["pid"].as_i64()).collect()
     };
     let (web, api) = (of("web"), of("api"));

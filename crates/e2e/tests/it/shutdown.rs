@@ -43,6 +43,7 @@ fn c5_nothing_new_is_accepted_while_it_drains() {
     wait_until("the request to be at the upstream", || !peer.holding("/slow").is_empty());
     mainstay.signal(Signal::SIGTERM);
     wait_until("new connections to be turned away", || Connection::open(mainstay.edge()).is_err());
+    assert!(!slow.is_readable(), "new connections were taken, and left without an answer, until the drain was over");
     assert_eq!(slow.response(false).expect("the answer").text(), "late");
     assert_eq!(mainstay.end().0.code(), Some(0));
 }

@@ -15,7 +15,8 @@ pub fn before(peer: &Peer) -> Mainstay {
 
 /// `run = "…"` of the static app, with `lines` in its table.
 pub fn static_app(lines: &str) -> String {
-    format!("[app.main]\nrun = \"{}\"\n{lines}\n", mainstay_e2e::fixtures::static_app().display())
+    // A list and no shell line: the process that `status` shows is the app itself.
+    format!("[app.main]\nrun = [\"{}\"]\n{lines}\n", mainstay_e2e::fixtures::static_app().display())
 }
 
 /// A refusal is judged by its status, its code, its id, and by what `why` says: never by "some 4xx".

@@ -33,7 +33,10 @@ fn r25_restart_replaces_one_app_or_one_instance() {
     ready_instances(&mainstay, 2);
     let pid_of = |number: u64| {
         let name = format!("main.{number}");
-        crate::support::instances(&mainstay).iter().find(|i| i["name"] == name.as_str()).and_then(|i| i["pid"].as_i64())
+        crate::support::instances(&mainstay)
+            .iter()
+            .find(|i| i["label"] == name.as_str())
+            .and_then(|i| i["pid"].as_i64())
     };
     let (one, two) = (pid_of(1), pid_of(2));
     mainstay.verb(&["restart", "main", "2"]).ok();
