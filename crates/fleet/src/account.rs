@@ -49,7 +49,7 @@ impl Fleet {
     }
 
     pub fn say_late(&self, key: &Key, serial: Serial) {
-        if let Trouble::NotReady { waited, port, seen, lines } = self.trouble(key, serial, Why::NotReady) {
+        if let Trouble::NotReady { waited, port, seen, lines, .. } = self.trouble(key, serial, Why::NotReady) {
             self.say(Said::Late { who: self.who(key), waited, port, seen, lines });
         }
     }
@@ -65,6 +65,7 @@ impl Fleet {
             Why::NotReady => {
                 let process = self.process(key, serial);
                 Trouble::NotReady {
+                    app: key.0.clone(),
                     waited: READY,
                     port: process.and_then(|process| process.port()),
                     seen: process.map(|process| process.seen.borrow().clone()).unwrap_or_default(),

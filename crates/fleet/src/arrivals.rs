@@ -53,7 +53,7 @@ impl Fleet {
         outdated.map(|(name, (number, _))| (name.clone(), *number)).collect()
     }
 
-    pub fn from_supervisor(&mut self, message: ToServer, descriptors: Vec<OwnedFd>) {
+    pub fn hear(&mut self, message: ToServer, descriptors: Vec<OwnedFd>) {
         match message {
             ToServer::Spawned { ticket, instance } => self.spawned(ticket, &instance, descriptors),
             ToServer::SpawnFailed { ticket, error } => {
@@ -151,7 +151,7 @@ impl Fleet {
         process.probe = Some(task.abort_handle());
     }
 
-    pub fn from_tasks(&mut self, inner: Inner) {
+    pub fn told(&mut self, inner: Inner) {
         match inner {
             Inner::Ready(serial, ready) => self.ready(serial, ready),
             Inner::Problem(serial, problem) => self.problem(serial, problem),

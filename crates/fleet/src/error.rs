@@ -13,7 +13,7 @@ pub enum Error {
     #[error("{waiting} changes are waiting already; try again when they are done (mainstay status)")]
     Busy { waiting: usize },
     #[error("{who} was not replaced: {trouble}")]
-    NotReplaced { who: Who, trouble: Trouble },
+    NotReplaced { who: Who, trouble: Box<Trouble> },
     #[error("{0}")]
     NotSwapped(String),
     #[error("everything is being stopped")]

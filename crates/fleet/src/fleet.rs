@@ -34,8 +34,11 @@ pub struct Outside {
     /// The output of each process, as soon as it runs.
     pub output: Box<dyn Fn(Output)>,
     /// The last lines an instance wrote.
-    pub tail: Box<dyn Fn(&str, u32) -> Vec<String>>,
+    pub tail: Tail,
 }
+
+/// From an app and a number to lines.
+pub type Tail = Box<dyn Fn(&str, u32) -> Vec<String>>;
 
 /// Where to read what a process writes.
 #[derive(Debug)]

@@ -120,7 +120,9 @@ mod tests {
         #[test]
         fn every_instance_has_one_fate(old in some_options(), new in some_options()) {
             let plan = Plan::of(&old, &new);
-            let all = |options: &Options| options.apps.iter().flat_map(|a| keys(a, 1, a.instances)).collect::<BTreeSet<_>>();
+            let all = |options: &Options| -> BTreeSet<Key> {
+                options.apps.iter().flat_map(|a| keys(a, 1, a.instances)).collect()
+            };
             let set = |lists: &[&Vec<Key>]| {
                 let flat: Vec<Key> = lists.iter().flat_map(|list| list.iter().cloned()).collect();
                 let set: BTreeSet<Key> = flat.iter().cloned().collect();

@@ -110,7 +110,7 @@ impl Rollout {
         match outcome {
             Ok(()) => self.done += 1,
             Err(trouble) => {
-                let error = Error::NotReplaced { who: fleet.who(key), trouble };
+                let error = Error::NotReplaced { who: fleet.who(key), trouble: Box::new(trouble) };
                 self.failure.get_or_insert(error);
             }
         }

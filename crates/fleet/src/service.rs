@@ -95,10 +95,10 @@ impl Service {
             };
             tokio::select! {
                 event = events.recv() => match event {
-                    Some((message, descriptors)) => self.fleet.borrow_mut().from_supervisor(message, descriptors),
+                    Some((message, descriptors)) => self.fleet.borrow_mut().hear(message, descriptors),
                     None => return,
                 },
-                Some(inner) = self.inner.recv() => self.fleet.borrow_mut().from_tasks(inner),
+                Some(inner) = self.inner.recv() => self.fleet.borrow_mut().told(inner),
                 Some(command) = self.commands.recv() => self.fleet.borrow_mut().obey(command),
                 () = sleep_until(deadline) => self.fleet.borrow_mut().tick(),
             }

@@ -147,9 +147,9 @@ async fn an_only_child_is_used_where_it_listens_others_are_told() {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     assert_eq!(ready, Ready { address: Some(address), elsewhere: true, how });
 
-    let (problems, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (problems, mut told) = tokio::sync::mpsc::channel(4);
     let many = Target { alone: false, adopted: true, ..target(&group, Some(wanted)) };
-    let never = wait(many, Rc::default(), |problem| drop(problems.send(problem)));
+    let never = wait(many, Rc::default(), |problem| drop(problems.try_send(problem)));
     let problem = within_bounds(async {
         tokio::select! {
             ready = never => panic!("ready by {ready:?}"),

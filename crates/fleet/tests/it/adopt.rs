@@ -30,9 +30,9 @@ fn groups_are_taken_over_with_their_pids() {
 
 #[test]
 fn a_replacement_that_was_under_way_goes_on() {
-    let slow = app("main", "", 1);
+    let slow = [app("main", "", 1)];
     lasting(|supervisor| {
-        again(options(&[slow.clone()]), supervisor, async |house| {
+        again(options(&slow), supervisor, async |house| {
             house.until_ready(1).await;
             // The server dies while the new one starts.
             let restarting = house.handle.restart(None, None);
@@ -42,7 +42,7 @@ fn a_replacement_that_was_under_way_goes_on() {
                 () = two => {}
             }
         });
-        again(options(&[slow]), supervisor, async |house| {
+        again(options(&slow), supervisor, async |house| {
             house
                 .until("one", |house| {
                     let all = house.instances();
