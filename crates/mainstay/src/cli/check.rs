@@ -27,15 +27,20 @@ pub fn run(place: &PlaceArgs, args: Args) -> Result<u8, Failure> {
             "warnings": list(&report.warnings),
         });
         println!("{report:#}");
-    } else {
-        eprintln!("environment: {}", settings.environment);
-        match report.render(run::color()).trim_end() {
-            "" => eprintln!("0 faults, 0 warnings"),
-            text => eprintln!("{text}"),
-        }
+        return ended(report.is_ok() && settings.prove().is_empty());
     }
-    run::proven(&settings)?;
-    if report.faults.is_empty() { Ok(exit::ASKED) } else { Err(Failure::Configuration(String::new())) }
+    eprintln!("environment: {}", settings.environment);
+    let is_proven = run::proven(&settings).is_ok();
+    match report.render(run::color()).trim_end() {
+        "" if is_proven => eprintln!("0 faults, 0 warnings"),
+        "" => {}
+        text => eprintln!("{text}"),
+    }
+    ended(report.is_ok() && is_proven)
+}
+
+fn ended(is_good: bool) -> Result<u8, Failure> {
+    if is_good { Ok(exit::ASKED) } else { Err(Failure::Configuration(String::new())) }
 }
 
 fn fault(fault: &Fault) -> Value {
