@@ -3,6 +3,7 @@
 //! Written by hand into a buffer that is used again. Whatever `why` prints is in the JSON, so that it can be told
 //! from the files after a crash.
 
+use crate::json::key;
 use crate::paint::Paint;
 use crate::redact::Redactor;
 use crate::{Cut, Level, Names, Record, Verdict};
@@ -19,6 +20,8 @@ pub struct Access {
     names: Names,
     /// Names as JSON with its quotes, by number: each is asked for and escaped once.
     quoted: Vec<Option<Box<[u8]>>>,
+    /// The path of the record at hand, escaped.
+    path: Vec<u8>,
     pub environment: String,
     pub secrets: Redactor,
 }
@@ -51,73 +54,64 @@ pub fn is_notable(record: &Record) -> bool {
 
 impl Access {
     pub fn new(names: Names, environment: &str, secrets: Redactor) -> Access {
-        Access { names, quoted: Vec::new(), environment: environment.to_owned(), secrets }
+        Access { names, quoted: Vec::new(), path: Vec::new(), environment: environment.to_owned(), secrets }
     }
 
     /// One line with its newline.
     pub fn write_json(&mut self, record: &Record, out: &mut Vec<u8>) {
         line::head(out, level(record), record.started_unix_us + record.total_us);
-        json::key(out, "service");
+        out.extend_from_slice(key!("service").as_bytes());
         match record.app {
             Names::NONE => out.extend_from_slice(b"\"mainstay\""),
             app => self.name(out, app),
         }
-        json::text(out, "environment", &self.environment);
-        json::text(out, "kind", "access");
-        self.message(record, out);
+        json::text(out, key!("environment"), &self.environment);
+        json::word(out, key!("kind"), "access");
+        // The path goes out twice: cleaned and escaped once.
+        let mut path = std::mem::take(&mut self.path);
+        path.clear();
+        json::inner(&mut path, &self.clean(&record.path));
+        message(record, &path, out);
         self.ids(record, out);
-        json::millis(out, "duration", record.total_us);
-        json::text(out, "method", record.method.as_str());
-        self.cut_text(out, "path", &record.path);
-        json::flag(out, "pathCut", record.path.is_cut());
-        json::number(out, "status", u64::from(record.status));
-        for (key, name) in [("route", record.route), ("app", record.app), ("instance", record.upstream)] {
-            if name != Names::NONE {
-                json::key(out, key);
-                self.name(out, name);
-            }
-        }
+        json::millis(out, key!("duration"), record.total_us);
+        json::word(out, key!("method"), record.method.as_str());
+        out.extend_from_slice(key!("path").as_bytes());
+        out.push(b'"');
+        out.extend_from_slice(&path);
+        out.push(b'"');
+        self.path = path;
+        json::flag(out, key!("pathCut"), record.path.is_cut());
+        json::number(out, key!("status"), u64::from(record.status));
+        self.named(out, key!("route"), record.route);
+        self.named(out, key!("app"), record.app);
+        self.named(out, key!("instance"), record.upstream);
         self.client(record, out);
         self.outcome(record, out);
         self.tries(record, out);
         out.extend_from_slice(b"}\n");
     }
 
-    fn message(&self, record: &Record, out: &mut Vec<u8>) {
-        json::key(out, "message");
-        out.push(b'"');
-        out.extend_from_slice(record.method.as_str().as_bytes());
-        out.push(b' ');
-        json::inner(out, &self.clean(&record.path));
-        out.push(b' ');
-        json::digits(out, u64::from(record.status));
-        out.push(b'"');
-    }
-
     fn ids(&self, record: &Record, out: &mut Vec<u8>) {
-        hex(out, "traceId", &record.trace_id);
-        json::key(out, "requestId");
+        hex(out, key!("traceId"), &record.trace_id);
+        out.extend_from_slice(key!("requestId").as_bytes());
         out.extend_from_slice(b"\"r_");
         out.extend_from_slice(record.id.as_str().as_bytes());
         out.push(b'"');
-        hex(out, "spanId", &record.span_id);
-        hex(out, "parentId", &record.parent_id);
+        hex(out, key!("spanId"), &record.span_id);
+        hex(out, key!("parentId"), &record.parent_id);
         if !record.client_request_id.as_str().is_empty() {
-            self.cut_text(out, "clientRequestId", &record.client_request_id);
+            self.cut_text(out, key!("clientRequestId"), &record.client_request_id);
         }
     }
 
     fn client(&mut self, record: &Record, out: &mut Vec<u8>) {
-        address(out, "client", record.client);
+        address(out, key!("client"), record.client);
         if record.peer != record.client {
-            address(out, "peer", record.peer);
+            address(out, key!("peer"), record.peer);
         }
-        if record.trusted_by != Names::NONE {
-            json::key(out, "trustedBy");
-            self.name(out, record.trusted_by);
-        }
+        self.named(out, key!("trustedBy"), record.trusted_by);
         if !record.agent.as_str().is_empty() {
-            self.cut_text(out, "agent", &record.agent);
+            self.cut_text(out, key!("agent"), &record.agent);
         }
         let version = match record.version {
             10 => "1.0",
@@ -125,40 +119,37 @@ impl Access {
             30 => "3",
             _ => "1.1",
         };
-        json::text(out, "http", version);
-        json::flag(out, "tls", record.tls);
-        json::number(out, "bytesIn", record.bytes_in);
-        json::number(out, "bytesOut", record.bytes_out);
+        json::word(out, key!("http"), version);
+        json::flag(out, key!("tls"), record.tls);
+        json::number(out, key!("bytesIn"), record.bytes_in);
+        json::number(out, key!("bytesOut"), record.bytes_out);
     }
 
     fn outcome(&mut self, record: &Record, out: &mut Vec<u8>) {
         if record.first_byte_us > 0 {
-            json::millis(out, "firstByte", u64::from(record.first_byte_us));
+            json::millis(out, key!("firstByte"), u64::from(record.first_byte_us));
         }
         if record.held_ms > 0 {
-            json::number(out, "held", u64::from(record.held_ms));
+            json::number(out, key!("held"), u64::from(record.held_ms));
         }
-        json::flag(out, "upgraded", record.upgraded);
-        json::flag(out, "clientGone", record.client_gone);
+        json::flag(out, key!("upgraded"), record.upgraded);
+        json::flag(out, key!("clientGone"), record.client_gone);
         if record.verdict != Verdict::Ok {
-            json::text(out, "code", record.verdict.code());
+            json::word(out, key!("code"), record.verdict.code());
         }
-        if record.rule != Names::NONE {
-            json::key(out, "rule");
-            self.name(out, record.rule);
-        }
+        self.named(out, key!("rule"), record.rule);
     }
 
     fn tries(&mut self, record: &Record, out: &mut Vec<u8>) {
         if record.tries[0].is_none() {
             return;
         }
-        json::key(out, "tries");
+        out.extend_from_slice(key!("tries").as_bytes());
         for (i, attempt) in record.tries.iter().flatten().enumerate() {
             out.extend_from_slice(if i == 0 { b"[{\"instance\":" } else { b",{\"instance\":" });
             self.name(out, attempt.upstream);
-            json::text(out, "outcome", attempt.outcome.code());
-            json::number(out, "ms", u64::from(attempt.millis));
+            json::word(out, key!("outcome"), attempt.outcome.code());
+            json::number(out, key!("ms"), u64::from(attempt.millis));
             out.push(b'}');
         }
         out.push(b']');
@@ -199,6 +190,14 @@ impl Access {
         }
     }
 
+    /// Nothing when there is no name.
+    fn named(&mut self, out: &mut Vec<u8>, key: &str, name: u32) {
+        if name != Names::NONE {
+            out.extend_from_slice(key.as_bytes());
+            self.name(out, name);
+        }
+    }
+
     fn name(&mut self, out: &mut Vec<u8>, name: u32) {
         let index = name as usize;
         if index >= self.quoted.len() {
@@ -219,12 +218,23 @@ impl Access {
     }
 }
 
+/// `GET /path 200`.
+fn message(record: &Record, path: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(concat!(key!("message"), "\"").as_bytes());
+    out.extend_from_slice(record.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(path);
+    out.push(b' ');
+    json::digits(out, u64::from(record.status));
+    out.push(b'"');
+}
+
 /// Nothing when it is all zero, which means "none".
 fn hex<const N: usize>(out: &mut Vec<u8>, key: &str, bytes: &[u8; N]) {
     if *bytes == [0; N] {
         return;
     }
-    json::key(out, key);
+    out.extend_from_slice(key.as_bytes());
     let mut digits = [0; 32];
     traceparent::write_hex(bytes, &mut digits[..N * 2]);
     out.push(b'"');
@@ -233,7 +243,7 @@ fn hex<const N: usize>(out: &mut Vec<u8>, key: &str, bytes: &[u8; N]) {
 }
 
 fn address(out: &mut Vec<u8>, key: &str, address: IpAddr) {
-    json::key(out, key);
+    out.extend_from_slice(key.as_bytes());
     out.push(b'"');
     match address {
         IpAddr::V4(v4) => {

@@ -366,7 +366,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic_and_no_cut_matters(bytes in proptest::collection::vec(any::<u8>(), 0..400), at in 0usize..400) {
+        fn no_bytes_panic_and_no_cut_matters(
+            bytes in proptest::collection::vec(any::<u8>(), 0..400), at in 0usize..400,
+        ) {
             let whole: Vec<_> = lines(Stream::Stdout, &bytes).into_iter().map(|l| (l.text, l.level)).collect();
             let (a, b) = bytes.split_at(at.min(bytes.len()));
             let mut output = Output::new("main", "main.1");
@@ -378,8 +380,10 @@ mod tests {
         }
 
         #[test]
-        fn no_json_panics(text in r#"\{("[a-z]{1,9}":("[^"\\]*"|-?[0-9]{1,30}(\.[0-9]{1,9})?(e-?[0-9]{1,3})?|null|\{\}|\[\]),?){0,5}\}"#) {
-            let count = lines(Stream::Stderr, text.as_bytes()).len();
+        fn no_json_panics(
+            members in r#"("[a-z]{1,9}":("[^"\\]*"|-?[0-9]{1,30}(\.[0-9]{1,9})?|null|\{\}|\[\]),?){0,5}"#,
+        ) {
+            let count = lines(Stream::Stderr, format!("{{{members}}}").as_bytes()).len();
             prop_assert!(count >= 1);
         }
     }

@@ -20,6 +20,14 @@ const ESCAPE: [u8; 256] = {
     table[0x7f] = b'u';
     table
 };
+/// `,"name":` as one literal: one copy instead of three for each of a record's twenty keys.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+pub(crate) use key;
+
 const HEX: [u8; 16] = *b"0123456789abcdef";
 
 /// In quotes.
@@ -55,38 +63,40 @@ pub fn inner(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&bytes[start..]);
 }
 
-/// `,"key":"text"`. The key is ours and needs no escapes.
+/// `,"key":"text"`. Here and below `key` is what the macro makes: ours, without a need for escapes.
 pub fn text(out: &mut Vec<u8>, key: &str, text: &str) {
-    self::key(out, key);
+    out.extend_from_slice(key.as_bytes());
     string(out, text);
+}
+
+/// As `text`, for a word of ours that needs no escapes.
+pub fn word(out: &mut Vec<u8>, key: &str, word: &str) {
+    out.extend_from_slice(key.as_bytes());
+    out.push(b'"');
+    out.extend_from_slice(word.as_bytes());
+    out.push(b'"');
 }
 
 /// `,"key":123`.
 pub fn number(out: &mut Vec<u8>, key: &str, value: u64) {
-    self::key(out, key);
+    out.extend_from_slice(key.as_bytes());
     digits(out, value);
 }
 
 /// `,"key":true`; nothing at all when it is false, as the reader takes a missing key for false.
 pub fn flag(out: &mut Vec<u8>, key: &str, value: bool) {
     if value {
-        self::key(out, key);
+        out.extend_from_slice(key.as_bytes());
         out.extend_from_slice(b"true");
     }
 }
 
 /// `,"key":1.234`, from microseconds.
 pub fn millis(out: &mut Vec<u8>, key: &str, micros: u64) {
-    self::key(out, key);
+    out.extend_from_slice(key.as_bytes());
     digits(out, micros / 1000);
     let rest = (micros % 1000) as u16;
     out.extend_from_slice(&[b'.', b'0' + (rest / 100) as u8, b'0' + (rest / 10 % 10) as u8, b'0' + (rest % 10) as u8]);
-}
-
-pub fn key(out: &mut Vec<u8>, key: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"\":");
 }
 
 pub fn digits(out: &mut Vec<u8>, mut value: u64) {
@@ -160,7 +170,7 @@ mod tests {
         let mut out = Vec::new();
         digits(&mut out, 0);
         digits(&mut out, u64::MAX);
-        millis(&mut out, "ms", 1_234_005);
+        millis(&mut out, key!("ms"), 1_234_005);
         assert_eq!(out, b"018446744073709551615,\"ms\":1234.005");
     }
 

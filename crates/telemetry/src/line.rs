@@ -1,6 +1,7 @@
 //! One line to be logged that is not a request: what a child printed, or what Mainstay itself has to say.
 
 use crate::Level;
+use crate::json::key;
 use crate::redact::Redactor;
 use crate::{json, time};
 use serde_json::Value;
@@ -81,26 +82,26 @@ impl Line {
     pub(crate) fn write_json(&self, environment: &str, secrets: &Redactor, out: &mut Vec<u8>) {
         let own = self.stream == Stream::Own;
         head(out, self.level, self.at_unix_us);
-        json::text(out, "service", if own { "mainstay" } else { &self.app });
-        json::text(out, "environment", environment);
-        json::text(out, "kind", if own { "mainstay" } else { "app" });
+        json::text(out, key!("service"), if own { "mainstay" } else { &self.app });
+        json::text(out, key!("environment"), environment);
+        json::text(out, key!("kind"), if own { "mainstay" } else { "app" });
         let text = strip_ansi(&self.text);
-        json::key(out, "message");
+        out.extend_from_slice(key!("message").as_bytes());
         let text = if self.cut { secrets.cut_text(&text) } else { secrets.text(&text) };
         json::string(out, &text);
         if !self.trace_id.is_empty() {
-            json::text(out, "traceId", &self.trace_id);
+            json::text(out, key!("traceId"), &self.trace_id);
         }
         if !self.app.is_empty() {
-            json::text(out, "app", &self.app);
+            json::text(out, key!("app"), &self.app);
         }
         if !self.instance.is_empty() {
-            json::text(out, "instance", &self.instance);
+            json::text(out, key!("instance"), &self.instance);
         }
         if !own {
-            json::text(out, "stream", self.stream.as_str());
+            json::text(out, key!("stream"), self.stream.as_str());
         }
-        json::flag(out, "cut", self.cut);
+        json::flag(out, key!("cut"), self.cut);
         for (name, value) in &self.fields {
             out.extend_from_slice(b",\"");
             if !own {

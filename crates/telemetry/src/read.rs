@@ -4,6 +4,7 @@
 //! own keys come before a child's, and inside JSON no text can look like a key of ours.
 
 use crate::files::{self, Segment};
+use crate::json::key;
 use crate::{Level, time};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -59,8 +60,8 @@ impl Query {
         }
         let own = &line[..line.find(",\"app.").unwrap_or(line.len())];
         let holds = |key: &str, value: &Option<String>| value.as_ref().is_none_or(|value| has(own, key, value));
-        holds("app", &self.app)
-            && holds("kind", &self.kind)
+        holds(key!("app"), &self.app)
+            && holds(key!("kind"), &self.kind)
             && self.instance.as_ref().is_none_or(|instance| has_instance(own, instance))
             && self.contains.as_ref().is_none_or(|text| line.contains(text.as_str()))
     }
@@ -81,7 +82,7 @@ fn has(line: &str, key: &str, value: &str) -> bool {
 
 fn has_instance(line: &str, instance: &str) -> bool {
     if !instance.bytes().all(|c| c.is_ascii_digit()) {
-        return has(line, "instance", instance);
+        return has(line, key!("instance"), instance);
     }
     let Some((_, rest)) = line.split_once(",\"instance\":\"") else { return false };
     rest.split('"').next().and_then(|name| name.rsplit_once('.')).is_some_and(|(_, number)| number == instance)

@@ -3,7 +3,7 @@
 //! Matching is by value, in every form the value usually takes on its way into a line.
 
 use crate::json;
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use std::borrow::Cow;
@@ -54,7 +54,9 @@ impl Redactor {
             return Redactor(None);
         }
         // Built from plain byte strings it fails only past four billion states.
-        let automaton = AhoCorasick::new(&patterns).ok();
+        // No prefilter: most texts are shorter than what it costs to begin with one.
+        let mut builder = AhoCorasick::builder();
+        let automaton = builder.kind(Some(AhoCorasickKind::ContiguousNFA)).prefilter(false).build(&patterns).ok();
         Redactor(automaton.map(|automaton| Arc::new(Forms { automaton, patterns, labels })))
     }
 

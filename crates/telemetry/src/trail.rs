@@ -2,6 +2,7 @@
 //!
 //! Kept as the access line itself, so that an answer from memory and one from a file are made alike.
 
+use crate::json::key;
 use crate::read::{Logs, Query};
 use crate::why::Entry;
 use std::collections::VecDeque;
@@ -121,7 +122,7 @@ impl Wanted {
             return None;
         }
         let mut client_id = Vec::new();
-        crate::json::text(&mut client_id, "clientRequestId", text);
+        crate::json::text(&mut client_id, key!("clientRequestId"), text);
         Some(Wanted {
             id: format!("{suffix}\""),
             client_id: String::from_utf8(client_id).ok()?,

@@ -290,7 +290,8 @@ r_01k0c3x5yq7v9w2t4b6d8f0g2h POST /auth/login -> 502 in 12.3 ms   2026-02-01T12:
   held     120 ms, until an instance was ready
   try      1  main.2 refused the connection after 1 ms
   try      2  main.1 answered 503 after 9 ms
-  client   203.0.113.9 from the forwarding headers, believed because peer 10.0.0.2 is in trusted_proxies (mainstay.toml:3)
+  client   203.0.113.9 from the forwarding headers, believed because peer 10.0.0.2 is in \
+trusted_proxies (mainstay.toml:3)
   sent     HTTP/1.1, 5 bytes in, 70 bytes out
   trace    abababababababababababababababab, begun here
   more     docs/errors/upstream_closed.md";

@@ -71,7 +71,7 @@ impl Default for Histograms {
 
 /// Where `key` is, or the free slot where it goes. None when neither was found: the table is full.
 #[inline]
-fn probe<'a, T>(slots: &'a [T], key_of: impl Fn(&T) -> &AtomicU64, key: u64) -> Option<(&'a T, bool)> {
+fn probe<T>(slots: &[T], key_of: impl Fn(&T) -> &AtomicU64, key: u64) -> Option<(&T, bool)> {
     let mask = slots.len() - 1;
     let start = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize;
     for step in 0..slots.len() {

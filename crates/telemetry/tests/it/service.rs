@@ -8,7 +8,7 @@ use mainstay_telemetry::read::{Logs, Query};
 use mainstay_telemetry::trail::{Found, find_in_files};
 use mainstay_telemetry::{Console, Cut, Ids, Level, Line, Names, Record, Redactor, Service, Setup, Stream, Verdict};
 use std::io::Write;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 const NOON_US: u64 = 1_769_947_200_000_000;
 
@@ -120,7 +120,7 @@ impl Write for Stuck {
 #[test]
 fn a_stuck_console_holds_up_nothing() {
     let dir = tempfile::tempdir().expect("folder");
-    let (release, stuck) = channel();
+    let (release, stuck) = sync_channel(1);
     let setup = Setup {
         dir: dir.path().to_owned(),
         options: options(""),
