@@ -21,12 +21,12 @@ pub fn run(place: &PlaceArgs, args: Args) -> Result<u8, Failure> {
     let (settings, report) = settings::read(&inputs);
     if args.json {
         let list = |faults: &[Fault]| faults.iter().map(fault).collect::<Vec<_>>();
-        let report = json!({
+        let document = json!({
             "environment": settings.environment.name,
             "faults": list(&report.faults),
             "warnings": list(&report.warnings),
         });
-        println!("{report:#}");
+        println!("{document:#}");
         return ended(report.is_ok() && settings.prove().is_empty());
     }
     eprintln!("environment: {}", settings.environment);
