@@ -61,6 +61,8 @@ pub struct Process {
     pub how: Option<How>,
     /// It ran before this server.
     pub adopted: bool,
+    /// It was told to end, so how it ended is no news.
+    pub asked: bool,
     pub usage: Option<Usage>,
 }
 
@@ -128,6 +130,7 @@ impl Process {
             ready_ms: None,
             how: None,
             adopted: false,
+            asked: false,
             usage: None,
         }
     }

@@ -228,6 +228,7 @@ impl Fleet {
         if let Some(probe) = process.probe.take() {
             probe.abort();
         }
+        process.asked |= process.exit.is_none();
         if let Some(pid) = process.pid {
             self.kill(pid, signal);
         }

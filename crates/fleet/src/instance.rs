@@ -52,7 +52,7 @@ pub enum Event {
     Emptied(Serial, Exit),
     /// Nothing is in flight to it.
     Quiet(Serial),
-    /// Run (again), after `Down`.
+    /// Run: after `Down`, or for the first time.
     Up,
     /// Start anew: restart, changed settings, memory limit.
     Replace,
@@ -303,7 +303,10 @@ impl Instance {
         } else if self.leaving.as_ref().is_some_and(|life| life.serial == serial) {
             if let Some(life) = self.leaving.take() {
                 life.forget(out);
-                self.replaced(serial, out);
+                // Otherwise it is said when the new one serves.
+                if self.main.as_ref().is_some_and(|main| main.phase == Phase::Ready) {
+                    self.replaced(serial, out);
+                }
             }
         } else if self.main.as_ref().is_some_and(|life| life.serial == serial)
             && let Some(life) = self.main.take()
@@ -349,13 +352,17 @@ impl Instance {
         }
     }
 
+    /// Reports as a replacement does: `Replaced` once it serves, `Kept` when it does not come up.
     fn up(&mut self, now: Millis) {
-        if !self.up {
-            self.up = true;
-            self.finished = false;
-            self.backoff.reset();
-            self.start_at = Some(now);
+        let runs = self.main.as_ref().is_some_and(|life| !life.asked);
+        if self.up && runs {
+            return;
         }
+        self.up = true;
+        self.finished = false;
+        self.replacing = true;
+        self.backoff.reset();
+        self.start_at = Some(now);
     }
 
     fn replace(&mut self, now: Millis, serials: &mut Serials, out: &mut Out) {

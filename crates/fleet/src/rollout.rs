@@ -167,6 +167,8 @@ impl Fleet {
         for (key, outcome) in std::mem::take(&mut self.outcomes) {
             let who = self.who(&key);
             match &outcome {
+                // The first of its number replaces nothing.
+                Ok(()) if self.member(&key).is_none_or(|member| member.last.is_none()) => {}
                 Ok(()) => self.say(Said::Replaced { who }),
                 Err(trouble) => self.say(Said::NotReplaced { who, trouble: trouble.clone() }),
             }
@@ -188,7 +190,6 @@ impl Fleet {
             self.add(&key, &app, drain);
             rollout.waiting.insert(key.clone());
             self.feed(&key, Event::Up);
-            self.feed(&key, Event::Replace);
         }
     }
 

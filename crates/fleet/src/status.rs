@@ -66,7 +66,7 @@ pub struct InstanceStatus {
     pub descriptors: Option<u64>,
     pub in_flight: u32,
     pub tunnels: u32,
-    /// How the one before it ended.
+    /// How the one before it ended, if nobody asked for that.
     pub last_exit: Option<String>,
     /// In words, while it is not ready.
     pub why_not_ready: Option<String>,
@@ -203,7 +203,8 @@ impl Fleet {
 }
 
 fn blank(app: &str, number: u32, member: &Member) -> InstanceStatus {
-    let last = member.last.as_ref().map(|(_, process)| match (&process.exit, &process.error) {
+    let news = member.last.as_ref().filter(|(_, process)| !process.asked);
+    let last = news.map(|(_, process)| match (&process.exit, &process.error) {
         (Some(exit), _) => exit.to_string(),
         (None, Some(error)) => error.clone(),
         (None, None) => "could not be started".to_owned(),

@@ -168,6 +168,21 @@ fn when_the_old_one_dies_meanwhile_the_new_one_is_simply_the_instance() {
 }
 
 #[test]
+fn up_starts_one_and_reports_whether_it_came_up() {
+    let mut b = Bench::new(rules(true));
+    assert_eq!(b.step(Event::Up), [Effect::Spawn(1)]);
+    assert_eq!(b.step(Event::Up), [], "it runs");
+    b.step(Event::Spawned(1));
+    assert_eq!(b.step(Event::Ready(1)), [Effect::Join(1), Effect::Say(1, Note::Replaced)]);
+    b.step(Event::Down);
+    assert_eq!(b.step(Event::Up), [], "the last one is still there");
+    assert_eq!(b.step(Event::Emptied(1, Exit::Code(0))), [Effect::Leave(1), Effect::Forget(1), Effect::Spawn(2)]);
+    b.step(Event::Spawned(2));
+    let effects = b.step(Event::Emptied(2, Exit::Code(9)));
+    assert_eq!(effects[2], Effect::Say(2, Note::Kept(Why::Exited(Exit::Code(9)))));
+}
+
+#[test]
 fn two_adopted_groups_of_one_number_become_one() {
     let mut b = Bench::new(rules(true));
     let (old, new) = (b.serials.next(), b.serials.next());

@@ -107,9 +107,10 @@ impl Common<'_> {
 
     /// As it is shown, and as it is started.
     fn command(&self, table: &Table) -> Option<(String, Vec<String>)> {
-        let key = table.key("run").example("\"node server.js\"").doc(
-            "How it is started: a line for the shell, or a list; $PORT is the child's, ${PORT} would be ours",
-        );
+        let key = table
+            .key("run")
+            .example("\"node server.js\"")
+            .doc("How it is started: a line for the shell, or a list; $PORT is the child's, ${PORT} would be ours");
         let written = key.value();
         if table.name() == "main"
             && let Some(command) = self.reader.command()

@@ -32,6 +32,7 @@ fn only_what_changed_is_touched() {
         assert_eq!(seen.get(), 2, "the new one serves and the old one still does when routes are swapped");
         house.until("gone", |house| house.handle.status().iter().all(|app| app.name != "gone")).await;
         house.until_ready(5).await;
+        assert_eq!(house.supervisor.signals.lock().expect("lock").len(), 2, "the old api, and gone");
         assert_ne!(house.pid("api.1"), api);
         assert_eq!(house.pid("stay.1"), stay);
 
