@@ -14,6 +14,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc::error::TrySendError;
 
 /// Connections taken from one listener before the others get their turn.
 const ACCEPTS_PER_TURN_MAX: usize = 64;
@@ -170,9 +171,13 @@ impl Acceptor {
         let fewest = self.cores.iter().min_by_key(|c| c.connections.load(Relaxed));
         let Some(core) = fewest else { return };
         core.connections.fetch_add(1, Relaxed);
-        if core.orders.send(Order::Serve(Accepted { stream, peer: peer.ip(), tls })).is_err() {
+        let order = Order::Serve(Accepted { stream, peer: peer.ip(), tls });
+        if let Err(TrySendError::Full(order) | TrySendError::Closed(order)) = core.orders.try_send(order) {
             core.connections.fetch_sub(1, Relaxed);
             self.shared.connections.fetch_sub(1, Relaxed);
+            if let Order::Serve(accepted) = order {
+                self.refuse(accepted.stream, accepted.peer, tls);
+            }
         }
     }
 

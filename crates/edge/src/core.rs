@@ -69,6 +69,7 @@ pub struct Core {
     pub scratch: RefCell<Box<[u8]>>,
     instruments: RefCell<Instruments>,
     scribe: RefCell<BytesMut>,
+    #[expect(clippy::vec_box, reason = "a record goes from request to request in its box, never copied")]
     spare: RefCell<Vec<Box<Record>>>,
 }
 

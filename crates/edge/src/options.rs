@@ -295,7 +295,7 @@ fn read_listen_entry(edge: &Table, entry: Item<Value>, has_tls: bool, production
                 if tls && !has_tls {
                     edge.fault(
                         &at,
-                        &format!("TLS on {text} without a certificate"),
+                        format!("TLS on {text} without a certificate"),
                         "a [tls.\"host\"] with cert and key",
                         None,
                     );
@@ -305,7 +305,7 @@ fn read_listen_entry(edge: &Table, entry: Item<Value>, has_tls: bool, production
                 }
             }
         }
-        None => edge.fault(&at, &format!("`{text}` is not an address"), EXPECTED, None),
+        None => edge.fault(&at, format!("`{text}` is not an address"), EXPECTED, None),
     }
 }
 
@@ -328,7 +328,8 @@ fn parse_listen(text: &str, production: bool) -> Option<Vec<SocketAddr>> {
 
 fn read_apps(reader: &Reader, command: bool) -> Vec<App> {
     let tables = reader.named("app");
-    let with_port = |t: &Table| t.key("port").doc("false: no traffic; healthy means alive").boolean(true).value;
+    // Which port, if a number, is the fleet's to read.
+    let with_port = |t: &Table| !matches!(t.key("port").value().map(|v| v.value), Some(Value::Boolean(false)));
     let mut apps = Vec::new();
     for table in &tables {
         if with_port(table) {
@@ -392,7 +393,7 @@ fn read_probe(table: &Table) -> Probe {
     if let Some(path) = &path
         && !path.value.starts_with('/')
     {
-        t.fault(&path.at, &format!("`{}` is not a path", path.value), "a path, as \"/health\"", None);
+        t.fault(&path.at, format!("`{}` is not a path", path.value), "a path, as \"/health\"", None);
     }
     Probe {
         path: path.map(|p| p.value),
@@ -441,7 +442,7 @@ fn read_addresses(table: &Table) -> Vec<Address> {
             Some((host, port)) if !host.is_empty() && port > 0 && !host.contains('/') => {
                 out.push(Address { to, weight });
             }
-            _ => table.fault(&at, &format!("`{to}` is not host:port"), EXPECTED, None),
+            _ => table.fault(&at, format!("`{to}` is not host:port"), EXPECTED, None),
         }
     }
     out

@@ -50,7 +50,7 @@ pub struct Parts {
 pub struct Service {
     shared: Arc<Shared>,
     acceptor: acceptor::Acceptor,
-    cores: Vec<(CoreHandle, Instruments, mpsc::UnboundedReceiver<Order>)>,
+    cores: Vec<(CoreHandle, Instruments, mpsc::Receiver<Order>)>,
 }
 
 /// Cheap to clone.
@@ -91,7 +91,7 @@ impl Service {
             .instruments
             .into_iter()
             .map(|instruments| {
-                let (orders, receiver) = mpsc::unbounded_channel();
+                let (orders, receiver) = mpsc::channel(worker::ORDERS_MAX);
                 (CoreHandle { orders, connections: Arc::default() }, instruments, receiver)
             })
             .collect();
@@ -205,7 +205,7 @@ impl Handle {
     /// in work or the limit has passed. Returns the number of connections that were cut.
     pub async fn drain(&self, limit: Duration) -> usize {
         for core in &self.0.cores {
-            let _ = core.orders.send(Order::Drain);
+            let _ = core.orders.send(Order::Drain).await;
         }
         let deadline = Instant::now() + limit;
         loop {
@@ -227,7 +227,7 @@ impl Handle {
         let mut busy = 0;
         for core in &self.0.cores {
             let (answer, counted) = oneshot::channel();
-            if core.orders.send(Order::EndIdle(answer)).is_ok() {
+            if core.orders.send(Order::EndIdle(answer)).await.is_ok() {
                 busy += counted.await.unwrap_or(0);
             }
         }

@@ -42,6 +42,9 @@ const STREAMS_MAX: u32 = 250;
 /// How long an HTTP/2 client has to leave after it was told to.
 const GOAWAY_GRACE: Duration = Duration::from_secs(5);
 
+/// Connections on their way to one core. One more means that the core stands still: the client is refused.
+pub const ORDERS_MAX: usize = 4096;
+
 /// A connection on its way to a core.
 #[derive(Debug)]
 pub struct Accepted {
@@ -60,10 +63,10 @@ pub enum Order {
     EndIdle(oneshot::Sender<usize>),
 }
 
-/// The acceptor's and the service's side of a core. The queue is bounded by the limit on connections.
+/// The acceptor's and the service's side of a core.
 #[derive(Debug, Clone)]
 pub struct CoreHandle {
-    pub orders: mpsc::UnboundedSender<Order>,
+    pub orders: mpsc::Sender<Order>,
     pub connections: Arc<AtomicU32>,
 }
 
@@ -72,7 +75,7 @@ pub fn run(
     shared: Arc<Shared>,
     instruments: Instruments,
     handle: &CoreHandle,
-    orders: mpsc::UnboundedReceiver<Order>,
+    orders: mpsc::Receiver<Order>,
 ) -> io::Result<()> {
     let (runtime, local) = mainstay_runtime::current_thread()?;
     let core = Rc::new(Core::new(shared, instruments, handle.connections.clone()));
@@ -80,7 +83,7 @@ pub fn run(
     Ok(())
 }
 
-async fn serve(core: Rc<Core>, mut orders: mpsc::UnboundedReceiver<Order>) {
+async fn serve(core: Rc<Core>, mut orders: mpsc::Receiver<Order>) {
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
