@@ -7,6 +7,8 @@ use crate::server::Server;
 use mainstay_runtime::Clock;
 use mainstay_telemetry::trail::Found;
 use mainstay_watch::{Document, documents};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::rc::Rc;
@@ -29,7 +31,7 @@ async fn run(server: &Server, command: Command, say: Say) -> Result<Value, Refus
         Command::Why(asked) => why(server, &asked.id),
         Command::Restart(asked) => restart(server, &asked, &say).await,
         Command::Reload(_) => reload::run(server, &say).await,
-        Command::Stop(_) => stop(server, &say).await,
+        Command::Stop(_) => stop(&say).await,
     }
 }
 
@@ -86,10 +88,13 @@ async fn health(server: &Server, asked: &Health) -> HealthAnswer {
     HealthAnswer { exit: u8::from(exit != 0), lines, document }
 }
 
-async fn stop(server: &Server, say: &Say) -> Result<Value, Refused> {
+/// By way of the supervisor, so that a server that dies while it drains is not replaced, and Ctrl-C cuts it short.
+async fn stop(say: &Say) -> Result<Value, Refused> {
     say.line("draining: no new connections; requests finish, then the apps are stopped").await;
-    server.stop.notify_one();
-    Ok(json!({ "pid": std::os::unix::process::parent_id() }))
+    let supervisor = Pid::parent();
+    kill(supervisor, Signal::SIGTERM)
+        .map_err(|errno| Refused::new(format!("cannot signal the supervisor: {errno}")))?;
+    Ok(json!({ "pid": supervisor.as_raw() }))
 }
 
 /// One instance after another; what the fleet says meanwhile goes to whoever asked.

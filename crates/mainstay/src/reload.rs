@@ -38,6 +38,7 @@ pub async fn run(server: &Server, say: &Say) -> Result<Value, Refused> {
     let settings = Rc::new(settings);
     let instances = apply(server, &settings).await?;
     server.link.send(&ToSupervisor::Adopt { inputs: inputs.to_json() });
+    server.link.send(&settings.stop_limit());
     let now = Current::new(inputs, &settings, report.settings);
     let changed = changes::settings(&server.current.borrow().settings, &now.settings);
     *server.current.borrow_mut() = now;

@@ -26,7 +26,7 @@ pub struct Server {
     pub current: RefCell<Current>,
     /// One reload at a time.
     pub reloading: tokio::sync::Mutex<()>,
-    /// Somebody asked for the end.
+    /// The supervisor asks for the end.
     pub stop: Notify,
 }
 

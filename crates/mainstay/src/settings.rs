@@ -5,8 +5,10 @@
 use ipnet::IpNet;
 use mainstay_config::{Environment, Inputs, Reader, Report, checks};
 use mainstay_edge::options::Listen;
+use mainstay_supervisor::protocol::ToSupervisor;
 use mainstay_telemetry::Redactor;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 /// 32 characters are 128 bits even in hexadecimal.
 const SECRET_CHARACTERS: i64 = 32;
@@ -28,6 +30,16 @@ pub struct Settings {
 impl Settings {
     pub fn redactor(&self) -> Redactor {
         Redactor::new(self.secrets.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+    }
+
+    /// Requests drain first, then each instance gets as long again to finish what it does.
+    pub fn end_limit(&self) -> Duration {
+        self.edge.timeouts.drain.saturating_mul(2)
+    }
+
+    /// `end_limit`, as the supervisor is told of it.
+    pub fn stop_limit(&self) -> ToSupervisor {
+        ToSupervisor::StopLimit { limit_ms: u64::try_from(self.end_limit().as_millis()).unwrap_or(u64::MAX) }
     }
 
     /// What is written correctly and will not work all the same: files that are missing or no certificates.

@@ -151,6 +151,10 @@ fn cores() -> usize {
 /// Requests first, then the instances, each with as long as the configuration gives.
 async fn end(server: &Server, settings: &Settings, voice: &Voice) {
     let limit = settings.edge.timeouts.drain;
+    // Given up by both processes: whoever comes now is refused at once instead of waiting in a backlog.
+    for address in server.edge.addresses() {
+        server.link.send(&ToSupervisor::Unlisten { listener: Listener::Tcp(address) });
+    }
     server.edge.stop_accepting();
     let left = server.edge.drain(limit).await;
     if left > 0 {

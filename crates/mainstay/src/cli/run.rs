@@ -99,8 +99,7 @@ pub fn start(place: &Place, inputs: &Inputs) -> Result<u8, Failure> {
         data,
         listeners,
         inputs: inputs.to_json(),
-        // Requests drain first, then each instance gets as long again to finish what it does.
-        stop_limit: settings.edge.timeouts.drain * 2,
+        stop_limit: settings.end_limit(),
     })
     .map_err(|e| Failure::Internal(e.into()))?;
     Ok(u8::try_from(code).unwrap_or(70))
