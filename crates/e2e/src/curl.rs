@@ -60,7 +60,8 @@ pub fn curl(arguments: &[&str]) -> Answer {
         status: status.parse().unwrap_or(0),
         version: version.to_string(),
         headers: last_head(&std::fs::read_to_string(&head).unwrap_or_default()),
-        body: std::fs::read(&body).unwrap_or_default(),
+        // With -I curl writes the headers where the body would stand.
+        body: if arguments.contains(&"-I") { Vec::new() } else { std::fs::read(&body).unwrap_or_default() },
         exit: output.status.code().unwrap_or(-1),
         said: String::from_utf8_lossy(&output.stderr).into_owned(),
     }

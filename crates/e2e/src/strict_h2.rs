@@ -65,6 +65,25 @@ pub async fn open(edge: SocketAddr) -> Result<Sender, String> {
     Ok(sender)
 }
 
+/// One POST on a connection of its own; the answer as it came, however much of the body was taken.
+pub fn post(edge: SocketAddr, path: &str, body: Vec<u8>) -> Result<crate::Response, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let mut sender = open(edge).await?;
+        let request = http::Request::post(format!("http://{edge}{path}")).body(Full::new(Bytes::from(body)));
+        let sent = sender.send_request(request.map_err(|e| e.to_string())?);
+        let answer = tokio::time::timeout(crate::BOUND, sent).await.map_err(|e| e.to_string())?;
+        let (head, body) = answer.map_err(|e| format!("{e:?}"))?.into_parts();
+        let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        Ok(crate::Response {
+            status: head.status.as_u16(),
+            headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+            body: body.collect().await.map_err(|e| format!("{e:?}"))?.to_bytes().to_vec(),
+            ..crate::Response::default()
+        })
+    })
+}
+
 /// One request after another until the connection is going away or the load ends.
 async fn stream(edge: SocketAddr, pace: Duration, mut sender: Sender, book: &Arc<Book>) {
     let mut paced = tokio::time::interval(pace);

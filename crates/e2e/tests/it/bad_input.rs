@@ -63,6 +63,17 @@ fn in_development_without_an_address_the_next_free_port_is_taken() {
 }
 
 #[test]
+fn development_listens_on_both_loopback_addresses_and_on_nothing_else() {
+    let mainstay = Setup::file(&static_app("")).ready("/");
+    let port = mainstay.edge().port();
+    assert_eq!(get(&format!("http://[::1]:{port}/")).status, 200);
+    assert_eq!(get(&format!("http://localhost:{port}/")).status, 200);
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("/proc/net/tcp");
+    let everywhere = format!("00000000:{port:04X} 00000000:0000 0A");
+    assert!(!table.contains(&everywhere), "it listens on every address");
+}
+
+#[test]
 fn a_child_that_never_listens_is_told_of_with_what_it_said() {
     let mainstay = Setup::command(&["node", "never_listens.js"]).node_app("awkward").start();
     // Held for a while, then an honest answer; nothing hangs for ever.

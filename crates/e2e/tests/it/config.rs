@@ -212,8 +212,10 @@ fn the_environment_is_decided_in_the_documented_order_and_the_first_line_says_wh
     assert!(decided(ranked).contains("development"));
     let dotted = file().write(".env", "NODE_ENV=production\n");
     assert!(decided(dotted).contains("development"), "./.env may not decide it");
-    let first = Setup::file(&static_app("")).env("NODE_ENV", "development").ready("/").said();
-    assert!(first.lines().next().is_some_and(|line| line.contains("NODE_ENV=development")), "{first}");
+    let started = Setup::file(&static_app("")).env("NODE_ENV", "development").env("LOG_FORMAT", "text").ready("/");
+    started.says("open");
+    let screen = started.screen();
+    assert!(screen.lines().next().is_some_and(|line| line.contains("NODE_ENV=development")), "{screen}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! HTTP/2 by prior knowledge and over TLS, by curl and by a client of our own.
 
-use crate::support::{in_front_of, judged_answer};
+use crate::support::{in_front_of, judged, judged_answer};
 use mainstay_e2e::ports::Port;
 use mainstay_e2e::{Mainstay, Peer, Setup, curl, get, wait_until};
 use std::path::Path;
@@ -74,11 +74,9 @@ fn http2_refusals_have_their_code_and_their_trail() {
     let large = format!("X-Large: {}", "x".repeat(40 * 1024));
     let answer = curl(&["--http2-prior-knowledge", "-H", &large, &mainstay.url("/large")]);
     judged_answer(&mainstay, "large header", &answer, 431, "header_too_large");
-    let file = mainstay.path().join("eleven-megabytes");
-    std::fs::write(&file, vec![b'x'; 11_000_000]).expect("write");
-    let data = format!("@{}", file.display());
-    let answer = curl(&["--http2-prior-knowledge", "--data-binary", &data, &mainstay.url("/huge")]);
-    judged_answer(&mainstay, "11 MB", &answer, 413, "body_too_large");
+    // By our own client: curl 7.88 loses an answer that comes before its upload has ended.
+    let refused = mainstay_e2e::strict_h2::post(mainstay.edge(), "/huge", vec![b'x'; 11_000_000]);
+    judged(&mainstay, "11 MB", &refused.expect("an answer"), 413, "body_too_large");
     assert!(peer.raw_holding("/huge").is_empty());
 }
 
