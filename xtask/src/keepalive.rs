@@ -27,8 +27,18 @@ impl Client {
 
     /// Asks for a path and reads the whole answer; its status.
     pub fn get(&mut self, path: &str) -> Result<u16> {
+        self.ask(path)?;
+        self.answer()
+    }
+
+    /// Asks for a path.
+    pub fn ask(&mut self, path: &str) -> Result<()> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: xtask\r\nAccept: */*\r\n\r\n");
-        self.0.get_mut().write_all(request.as_bytes())?;
+        Ok(self.0.get_mut().write_all(request.as_bytes())?)
+    }
+
+    /// Reads the whole answer to what was asked; its status.
+    pub fn answer(&mut self) -> Result<u16> {
         let head = head(&mut self.0)?.context("closed before the answer")?;
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status line")?;
         let length = head
