@@ -8,8 +8,8 @@ const HEAD: &str = "\
 # Every variable in use, without its value. Copy to .env, fill in, keep .env out of the repository.
 ";
 
-/// The text of the file; what is not in use but would be read follows as comments. In use is what is set in an env file, what the guides name and the environment sets, and what
-/// the configuration needs though nobody set it.
+/// The text of the file; what is not in use but would be read follows as comments. In use is what is set in an env
+/// file, what the guides name and the environment sets, and what the configuration needs though nobody set it.
 pub fn example(report: &Report) -> String {
     let mut text = String::from(HEAD);
     for variable in report.variables.iter().filter(|variable| variable.in_use()) {

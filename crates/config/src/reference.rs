@@ -7,8 +7,8 @@ use crate::shape::{KnownKey, KnownTable, Shape, Unit, typed};
 /// Comments are wrapped here, as the house's own lines are.
 const WIDTH_CHARS: usize = 118;
 
-const HEAD: &str = "Every setting of mainstay.toml. A line that begins with # and no space is a setting with its default, \
-    or an example where there is none: remove the # to write it.";
+const HEAD: &str = "Every setting of mainstay.toml. A line that begins with # and no space is a setting with its \
+    default, or an example where there is none: remove the # to write it.";
 
 /// `[app.NAME]` from `app.*`; `None` for what is written inline.
 pub(crate) fn header(pattern: &str) -> Option<String> {

@@ -1,3 +1,5 @@
+//! The guides' URLs, and what may be wrong with one.
+
 use super::*;
 
 #[test]

@@ -108,7 +108,8 @@ proptest! {
         proxies in prop::collection::vec("[a-z0-9./]{1,12}", 0..5),
     ) {
         let mut file = format!("[edge]\ntrusted_proxies = {proxies:?}\n");
-        file.push_str(&format!("[edge.timeouts]\ndrain = \"{seconds}s\"\n[edge.limits]\nconnections = {connections}\n"));
+        file.push_str(&format!("[edge.timeouts]\ndrain = \"{seconds}s\"\n"));
+        file.push_str(&format!("[edge.limits]\nconnections = {connections}\n"));
         for (name, run) in &apps {
             file.push_str(&format!("[app.{name}]\nrun = \"{run}\"\n"));
         }

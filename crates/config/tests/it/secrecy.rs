@@ -139,7 +139,8 @@ fn a_secret_in_the_file_is_refused_in_production() {
 
 #[test]
 fn secrets_in_an_apps_table_are_refused_in_production_too() {
-    let file = "[app.a.env]\nJWT_SECRET = \"k3J9xQ7vZtB2mW8rLpYc5NdHs6Gf4TqA\"\nDATABASE_URL = \"postgres://u:pass@h/db\"\n\
+    let file = "[app.a.env]\nJWT_SECRET = \"k3J9xQ7vZtB2mW8rLpYc5NdHs6Gf4TqA\"\n\
+        DATABASE_URL = \"postgres://u:pass@h/db\"\n\
         OTHER_SECRET = \"${OTHER}\"\nPLAIN = \"x\"\n";
     let reader = Reader::new(&inputs(file, &[("NODE_ENV", "production"), ("OTHER", "abcdefgh")], ""));
     let _ = read(&reader);

@@ -74,6 +74,7 @@ fn text(report: &Report) -> String {
 const COLUMN_MAX: usize = 40;
 
 fn setting(setting: &Setting) -> Value {
+    let overrode = setting.overrode.iter().map(|over| json!({ "value": over.value, "at": over.at.to_string() }));
     json!({
         "key": setting.key,
         "value": setting.value,
@@ -81,6 +82,6 @@ fn setting(setting: &Setting) -> Value {
         "default": setting.default,
         "doc": setting.doc,
         "secret": setting.secret,
-        "overrode": setting.overrode.iter().map(|o| json!({ "value": o.value, "at": o.at.to_string() })).collect::<Vec<_>>(),
+        "overrode": overrode.collect::<Vec<_>>(),
     })
 }

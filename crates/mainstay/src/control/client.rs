@@ -25,7 +25,8 @@ pub fn ask(place: &Place, command: &Command, say: impl FnMut(&str)) -> Result<Va
     let data = place.data.display();
     let nobody = || {
         Failure::Unreachable(format!(
-            "no mainstay runs with the data folder {data}\n  fix: mainstay run -- COMMAND   or name the folder: --data DIR"
+            "no mainstay runs with the data folder {data}\n  \
+             fix: mainstay run -- COMMAND   or name the folder: --data DIR"
         ))
     };
     let socket = place.socket().ok_or_else(nobody)?;
