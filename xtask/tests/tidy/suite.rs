@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 /// Where a wait of a fixed length is right, with the reason. Everywhere else a test waits on a condition.
 const SLEEPS: &[(&str, &str)] = &[
     ("crates/e2e/src/wait.rs", "the one place that looks again and again, with a bound"),
+    ("crates/fleet/tests/it/house.rs", "looks again and again, with a bound"),
+    ("crates/fleet/tests/it/restart.rs", "nothing may happen meanwhile, and only time can show that"),
     ("crates/e2e/src/bin/static_app.rs", "an app that answers slowly"),
     ("crates/e2e/src/peer.rs", "a peer that answers slowly"),
 ];
