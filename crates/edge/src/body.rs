@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use mainstay_telemetry::Verdict;
 use std::cell::Cell;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -84,6 +85,14 @@ pub struct Progress {
     pub complete: Cell<bool>,
     pub too_large: Cell<bool>,
     pub broken: Cell<bool>,
+    /// What the client sent is no body: a chunk that cannot be read.
+    pub malformed: Cell<bool>,
+}
+
+/// hyper's errors for chunks it cannot read carry one of these kinds; a client that left, another.
+pub fn is_malformed(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<io::Error>());
+    source.is_some_and(|e| matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
 }
 
 impl Body for Payload {
@@ -138,6 +147,7 @@ impl Upload {
             }
             Poll::Ready(Some(Err(error))) => {
                 self.progress.broken.set(true);
+                self.progress.malformed.set(is_malformed(&error));
                 Poll::Ready(Some(Err(BodyError::Client(error))))
             }
             Poll::Ready(None) => {

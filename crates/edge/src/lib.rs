@@ -8,6 +8,7 @@ mod affinity;
 mod balance;
 mod body;
 mod core;
+mod frames;
 mod headers;
 pub mod local;
 mod members;

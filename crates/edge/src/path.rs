@@ -94,6 +94,41 @@ fn hex(b: u8) -> Option<u8> {
     }
 }
 
+/// The other ways an ambiguous path could be read by what stands behind: escapes decoded once and twice, `\` as
+/// `/`, and `;parameters` dropped. Canonical, so that routes can be compared.
+pub fn readings(path: &str) -> Vec<String> {
+    let once = unescape(path.as_bytes());
+    let twice = unescape(&once);
+    let plain = |bytes: &[u8]| {
+        let slashes: Vec<u8> = bytes.iter().map(|&b| if b == b'\\' { b'/' } else { b }).collect();
+        let segments = slashes.split(|&b| b == b'/').map(|s| s.split(|&b| b == b';' || b == 0).next().unwrap_or(s));
+        let text = segments.map(String::from_utf8_lossy).collect::<Vec<_>>().join("/");
+        canonical(&text).path.into_owned()
+    };
+    let mut all = vec![plain(path.as_bytes()), plain(&once), plain(&twice)];
+    all.dedup();
+    all
+}
+
+fn unescape(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut i = 0;
+    while i < path.len() {
+        let escape = if path[i] == b'%' { path.get(i + 1).zip(path.get(i + 2)) } else { None };
+        match escape.and_then(|(&h, &l)| Some(hex(h)? << 4 | hex(l)?)) {
+            Some(byte) => {
+                out.push(byte);
+                i += 3;
+            }
+            None => {
+                out.push(path[i]);
+                i += 1;
+            }
+        }
+    }
+    out
+}
+
 /// One entry: `[METHODS ][host]/literal/:name/*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
@@ -195,13 +230,10 @@ impl Pattern {
 }
 
 fn parse_methods(text: &str) -> Result<Vec<String>, String> {
-    let methods: Vec<String> = text
-        .split(|c: char| c == ',' || c == '|' || c.is_whitespace())
-        .filter(|m| !m.is_empty())
-        .map(str::to_ascii_uppercase)
-        .collect();
-    match methods.iter().find(|m| !m.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-')) {
-        Some(bad) => Err(format!("`{bad}` is not a method")),
+    let words = text.split(|c: char| c == ',' || c == '|' || c.is_whitespace()).filter(|m| !m.is_empty());
+    let methods: Vec<String> = words.map(str::to_owned).collect();
+    match methods.iter().find(|m| !m.bytes().all(|b| b.is_ascii_uppercase() || b == b'-')) {
+        Some(bad) => Err(format!("`{bad}` is not a method; methods are written as GET or GET,POST")),
         None => Ok(methods),
     }
 }
@@ -276,6 +308,21 @@ mod tests {
     }
 
     #[test]
+    fn every_way_to_read_a_path_is_known() {
+        for path in [
+            "/a%2fadmin",
+            "/a%252fadmin",
+            "/a%5cadmin",
+            "/a\\admin",
+            "/a;x=1/admin",
+            "/b/..%2fa/admin",
+            "/a/admin%00.js",
+        ] {
+            assert!(readings(path).iter().any(|r| r == "/a/admin"), "{path}: {:?}", readings(path));
+        }
+    }
+
+    #[test]
     fn patterns_match_what_they_say() {
         let cases = [
             ("/api/*", "GET", "x", "/api", true),
@@ -312,7 +359,7 @@ mod tests {
 
     #[test]
     fn bad_patterns_say_what_is_wrong() {
-        for bad in ["/a/*/b", "/a*", "/:", "G3T /x", "exa$mple/"] {
+        for bad in ["/a/*/b", "/a*", "/:", "G3T /x", "no slash", "exa$mple/"] {
             assert!(Pattern::parse(bad).is_err(), "{bad}");
         }
     }

@@ -101,6 +101,7 @@ enum Failure {
     Invalid,
     BodyTooLarge,
     ClientTimeout,
+    ClientMalformed,
     ClientGone,
 }
 
@@ -153,7 +154,9 @@ pub async fn forward(job: &Job<'_>, finish: &mut Finish, mut out: Outgoing) -> R
                 note(finish, job, &upstream, Outcome::answered(status), started);
             }
             Err(failure) => {
-                note(finish, job, &upstream, failure.outcome(), started);
+                if !failure.is_clients() {
+                    note(finish, job, &upstream, failure.outcome(), started);
+                }
                 failure.count(&upstream, job);
                 tried.failed(upstream.slot);
                 tried.last = Some(failure);
@@ -327,6 +330,7 @@ async fn send(
             let error = error.into_error();
             Err(match progress {
                 Some(p) if p.too_large.get() => Failure::BodyTooLarge,
+                Some(p) if p.malformed.get() => Failure::ClientMalformed,
                 Some(p) if p.broken.get() => Failure::ClientGone,
                 _ if error.is_parse() => Failure::Invalid,
                 _ => Failure::Closed { sent },
@@ -375,15 +379,19 @@ impl Outgoing {
 }
 
 impl Failure {
+    /// The client's fault, not the upstream's.
+    fn is_clients(self) -> bool {
+        matches!(self, Failure::BodyTooLarge | Failure::ClientTimeout | Failure::ClientMalformed | Failure::ClientGone)
+    }
+
     fn outcome(self) -> Outcome {
         match self {
             Failure::Refused => Outcome::Refused,
             Failure::ConnectTimeout => Outcome::ConnectTimeout,
             Failure::ResponseTimeout => Outcome::ResponseTimeout,
             Failure::Invalid => Outcome::Invalid,
-            Failure::Closed { .. } | Failure::BodyTooLarge | Failure::ClientTimeout | Failure::ClientGone => {
-                Outcome::Closed
-            }
+            // A client's fault is never noted as a try.
+            _ => Outcome::Closed,
         }
     }
 
@@ -392,7 +400,7 @@ impl Failure {
         let now_ms = job.core.now_ms();
         match self {
             Failure::Refused if upstream.supervised => upstream.refused(now_ms, job.served.app.passive),
-            Failure::BodyTooLarge | Failure::ClientTimeout | Failure::ClientGone => {}
+            _ if self.is_clients() => {}
             _ => {
                 upstream.failed(now_ms, job.served.app.passive);
             }
@@ -409,6 +417,7 @@ fn refusal(failure: Option<Failure>, job: &Job<'_>) -> Refusal {
         Some(Failure::Invalid) => Verdict::UpstreamInvalid,
         Some(Failure::BodyTooLarge) => Verdict::BodyTooLarge,
         Some(Failure::ClientTimeout) => Verdict::RequestTimeout,
+        Some(Failure::ClientMalformed) => Verdict::MalformedRequest,
         Some(Failure::ClientGone) => Verdict::ClientGone,
     };
     let rule = match failure {

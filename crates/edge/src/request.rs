@@ -1,12 +1,12 @@
 //! The request path, on one screen: the gates in their order, then the upstream.
 
 use crate::affinity::{self, Query};
-use crate::body::{Answer, Deadline, Passing};
+use crate::body::{Answer, Deadline, Passing, is_malformed};
 use crate::core::{Conn, Core, Finish};
 use crate::headers;
 use crate::local::{self, Ask, Ours, Reply};
 use crate::options::Offered;
-use crate::path::canonical;
+use crate::path::{canonical, readings};
 use crate::pool::IDLE_DEFAULT;
 use crate::proxy::{self, Held, Job, Outgoing, Refusal, Sent};
 use crate::refusal;
@@ -21,7 +21,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use mainstay_runtime::Clock;
 use mainstay_telemetry::traceparent::{SAMPLED, TraceParent};
-use mainstay_telemetry::{Cut, MethodCode, Verdict};
+use mainstay_telemetry::{Cut, MethodCode, Names, Verdict};
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -105,7 +105,9 @@ async fn gates(
     let pause = snapshot.timeouts.body;
     let job = Job { core, served, settings: gate.settings, client, preferred, pause };
     let sent = proxy::forward(&job, finish, outgoing).await?;
-    if let (Some(client), StatusCode::SWITCHING_PROTOCOLS) = (on_upgrade, sent.response.status()) {
+    if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // A 101 that nobody asked for would have the client wait for ever.
+        let client = on_upgrade.ok_or(Verdict::UpstreamInvalid)?;
         return Ok(Passed::Tunnel(sent, client));
     }
     if sent.response.status() == StatusCode::NOT_FOUND
@@ -204,8 +206,12 @@ fn route<'a>(snapshot: &'a Snapshot, request: &Request<Incoming>) -> Result<Gate
     let host = host(request);
     let method = request.method().as_str();
     let ours = local::ours(&path.path);
-    if path.ambiguous && path.path.starts_with("/.mainstay") {
-        return Err(Verdict::AmbiguousPath.into());
+    if path.ambiguous {
+        let ours = readings(request.uri().path()).iter().any(|r| local::ours(r) == Ours::Alone);
+        let divided = snapshot.divided(method, &host, &path.path, request.uri().path());
+        if let Some(rule) = divided.or(ours.then_some(Names::NONE)) {
+            return Err(Refusal { rule, ..Verdict::AmbiguousPath.into() });
+        }
     }
     Ok(Gate {
         served: snapshot.app(method, &host, &path.path),
@@ -225,6 +231,8 @@ fn host(request: &Request<Incoming>) -> Cow<'_, str> {
         Some(colon) if !text[colon..].contains(']') => &text[..colon],
         _ => text,
     };
+    // The root's dot names the same host.
+    let name = name.strip_suffix('.').unwrap_or(name);
     if name.bytes().any(|b| b.is_ascii_uppercase()) { name.to_ascii_lowercase().into() } else { name.into() }
 }
 
@@ -375,6 +383,7 @@ async fn keep(body: Incoming, finish: &mut Finish, pause: Duration) -> Result<He
             finish.note(|r| r.bytes_in = bytes.len() as u64);
             Ok(Held::Kept(bytes))
         }
+        Ok(Err(error)) if is_malformed(&error) => Err(Verdict::MalformedRequest.into()),
         Ok(Err(_)) => Err(Verdict::ClientGone.into()),
         Err(_) => Err(Verdict::RequestTimeout.into()),
     }
@@ -478,7 +487,9 @@ fn open_tunnel(
         r.upstream = in_flight.upstream().name;
         r.first_byte_us = u32::try_from(elapsed).unwrap_or(u32::MAX);
     });
-    let guard = in_flight.upstream().tunnel();
+    let protocol = parts.headers.get(http::header::UPGRADE);
+    let socket = protocol.is_some_and(|p| p.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let guard = in_flight.upstream().tunnel(socket);
     tunnel::open(core.clone(), client, upstream, guard, snapshot.timeouts.upgrade_idle, finish);
     Response::from_parts(parts, Answer::bare())
 }

@@ -220,7 +220,7 @@ impl Handle {
     fn in_work(&self) -> u32 {
         let held = self.0.shared.held.load(Relaxed);
         let groups = self.0.members.groups();
-        held + groups.iter().flat_map(|g| g.list().upstreams.clone()).map(|u| u.in_flight()).sum::<u32>()
+        held + groups.iter().flat_map(|g| g.list().upstreams.clone()).map(|u| u.in_flight() + u.sockets()).sum::<u32>()
     }
 
     async fn end_idle(&self) -> usize {

@@ -3,7 +3,7 @@
 use crate::address::Trusted;
 use crate::members::{Group, Members};
 use crate::options::{App, Limits, Offered, Options, Timeouts};
-use crate::path::Pattern;
+use crate::path::{Pattern, readings};
 use mainstay_telemetry::Names;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -130,6 +130,20 @@ impl Snapshot {
         }
         let (_, i) = self.table.iter().find(|(pattern, _)| pattern.matches(method, host, path))?;
         self.apps.get(*i)
+    }
+
+    /// The rule of a route that some reading of an ambiguous path falls under and another does not: whoever stands
+    /// behind may read it the other way, so it is refused.
+    pub fn divided(&self, method: &str, host: &str, canonical: &str, raw: &str) -> Option<u32> {
+        if self.routes.is_empty() {
+            return None;
+        }
+        let readings = readings(raw);
+        let differs = |route: &&Route| {
+            let here = route.pattern.matches(method, host, canonical);
+            readings.iter().any(|other| route.pattern.matches(method, host, other) != here)
+        };
+        self.routes.iter().find(differs).map(|route| route.rule)
     }
 
     /// All matching routes apply; for one setting the more specific wins.

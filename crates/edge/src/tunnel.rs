@@ -1,6 +1,8 @@
-//! Upgraded connections: bytes both ways until one side ends, whatever the protocol. WebSocket frames are not read.
+//! Upgraded connections: bytes both ways until one side ends, whatever the protocol. Of a WebSocket's frames only
+//! the ends are known, so that a drain can close it between two of them.
 
 use crate::core::{Core, Finish};
+use crate::frames::{CLOSE_1012, Frames};
 use crate::upstream::Tunnel;
 use crate::watch::{Phase, Watch};
 use bytes::{Buf, BytesMut};
@@ -21,11 +23,10 @@ pub const SCRATCH_BYTES: usize = 64 * 1024;
 /// Joins the two sides once both have been upgraded, and tells the record at the end.
 pub fn open(core: Rc<Core>, client: OnUpgrade, upstream: OnUpgrade, guard: Tunnel, idle: Duration, mut finish: Finish) {
     tokio::task::spawn_local(async move {
-        let _guard = guard;
         finish.note(|r| r.upgraded = true);
         if let (Ok(client), Ok(upstream)) = (client.await, upstream.await) {
             core.with_metrics(|m| m.tunnel_opened());
-            let (received, sent) = relay(&core, client, upstream, idle).await;
+            let (received, sent) = relay(&core, client, upstream, idle, &guard).await;
             core.with_metrics(|m| m.tunnel_closed());
             finish.note(|r| {
                 r.bytes_in += received;
@@ -36,35 +37,52 @@ pub fn open(core: Rc<Core>, client: OnUpgrade, upstream: OnUpgrade, guard: Tunne
     });
 }
 
-/// Copies until both sides have ended, one failed, or nothing moved for `idle`. Bytes received and sent.
-async fn relay(core: &Rc<Core>, client: Upgraded, upstream: Upgraded, idle: Duration) -> (u64, u64) {
+/// Copies until both sides have ended, one failed, nothing moved for `idle`, or a drain closed it. Bytes received
+/// and sent.
+async fn relay(core: &Rc<Core>, client: Upgraded, upstream: Upgraded, idle: Duration, guard: &Tunnel) -> (u64, u64) {
     let watch = Arc::new(Watch::default());
     watch.enter(Phase::Tunnel);
     watch.set(core.now_ms(), idle);
-    let ticket = core.sweep.enlist(watch.clone());
+    let ticket = if guard.is_socket() {
+        core.sweep.enlist_socket(watch.clone(), guard.upstream().clone())
+    } else {
+        core.sweep.enlist(watch.clone())
+    };
     let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
     let (mut up, mut down) = (Way::default(), Way::default());
+    down.frames = guard.is_socket().then(Frames::default);
+    let mut told = false;
     std::future::poll_fn(|cx| {
         ticket.polled_by(cx);
         if watch.is_expired() {
             return Poll::Ready(());
         }
+        if !told && watch.is_closing() {
+            told = true;
+            down.close();
+            watch.set(core.now_ms(), CLOSE_GRACE);
+        }
         let moved = up.bytes + down.bytes;
         let mut scratch = core.scratch.borrow_mut();
         let first = up.poll(cx, &mut client, &mut upstream, &mut scratch);
         let second = down.poll(cx, &mut upstream, &mut client, &mut scratch);
-        if up.bytes + down.bytes != moved {
+        if !told && up.bytes + down.bytes != moved {
             watch.set(core.now_ms(), idle);
         }
         match (first, second) {
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(()),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
+            // Told to close, the client has answered and left.
+            (Poll::Ready(Ok(())), _) if told => Poll::Ready(()),
             _ => Poll::Pending,
         }
     })
     .await;
     (up.bytes, down.bytes)
 }
+
+/// How long a client has to answer a close before it is cut.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
 /// One direction.
 #[derive(Debug, Default)]
@@ -74,12 +92,46 @@ struct Way {
     ended: bool,
     closed: bool,
     bytes: u64,
+    /// Of a WebSocket's way from the app to the client.
+    frames: Option<Frames>,
+    /// The next end of a frame is followed by a close of ours, and by nothing else.
+    closing: bool,
+    /// It was: what the app still says goes nowhere.
+    mute: bool,
 }
 
 /// Reads in one poll before others get their turn.
 const READS_PER_POLL_MAX: usize = 8;
 
 impl Way {
+    /// Closes the WebSocket as soon as no frame is half sent.
+    fn close(&mut self) {
+        self.closing = true;
+        if self.frames.as_ref().is_some_and(Frames::is_between) {
+            self.pending.extend_from_slice(&CLOSE_1012);
+            self.mute = true;
+        }
+    }
+
+    /// The part of what was read that passes; a close of ours is put behind it when it ends a frame.
+    fn passes<'a>(&mut self, data: &'a [u8]) -> (&'a [u8], bool) {
+        if self.mute {
+            return (&[], false);
+        }
+        let Some(frames) = &mut self.frames else { return (data, false) };
+        if !self.closing {
+            frames.pass(data);
+            return (data, false);
+        }
+        match frames.first_end(data) {
+            Some(end) => {
+                self.mute = true;
+                (&data[..end], true)
+            }
+            None => (data, false),
+        }
+    }
+
     /// Ready once `from` has ended and `to` has been told.
     fn poll(
         &mut self,
@@ -114,6 +166,7 @@ impl Way {
                     let data = buffer.filled();
                     self.ended = data.is_empty();
                     self.bytes += data.len() as u64;
+                    let (data, close) = self.passes(data);
                     let mut written = 0;
                     while written < data.len() {
                         match Pin::new(&mut *to).poll_write(cx, &data[written..])? {
@@ -121,9 +174,12 @@ impl Way {
                             Poll::Ready(n) => written += n,
                             Poll::Pending => {
                                 self.pending.extend_from_slice(&data[written..]);
-                                return Poll::Pending;
+                                break;
                             }
                         }
+                    }
+                    if close {
+                        self.pending.extend_from_slice(&CLOSE_1012);
                     }
                 }
             }

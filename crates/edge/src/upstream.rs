@@ -36,6 +36,7 @@ pub struct Upstream {
 struct Health {
     in_flight: AtomicU32,
     tunnels: AtomicU32,
+    sockets: AtomicU32,
     draining: AtomicBool,
     probe_failed: AtomicBool,
     fails: AtomicU32,
@@ -73,11 +74,28 @@ impl Drop for InFlight {
 
 /// An upgraded connection; counted until dropped.
 #[derive(Debug)]
-pub struct Tunnel(Arc<Upstream>);
+pub struct Tunnel {
+    upstream: Arc<Upstream>,
+    socket: bool,
+}
+
+impl Tunnel {
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// A WebSocket, which can be told to close.
+    pub fn is_socket(&self) -> bool {
+        self.socket
+    }
+}
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.0.health.tunnels.fetch_sub(1, Ordering::Relaxed);
+        self.upstream.health.tunnels.fetch_sub(1, Ordering::Relaxed);
+        if self.socket {
+            self.upstream.health.sockets.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }
 
@@ -109,9 +127,12 @@ impl Upstream {
         Some(guard)
     }
 
-    pub fn tunnel(self: &Arc<Self>) -> Tunnel {
+    pub fn tunnel(self: &Arc<Self>, socket: bool) -> Tunnel {
         self.health.tunnels.fetch_add(1, Ordering::Relaxed);
-        Tunnel(self.clone())
+        if socket {
+            self.health.sockets.fetch_add(1, Ordering::SeqCst);
+        }
+        Tunnel { upstream: self.clone(), socket }
     }
 
     /// Requests that were sent here and not yet finished; sockets in a tunnel are counted apart.
@@ -122,6 +143,11 @@ impl Upstream {
     /// Upgraded connections (WebSocket and the like) open now.
     pub fn tunnels(&self) -> u32 {
         self.health.tunnels.load(Ordering::Relaxed)
+    }
+
+    /// WebSockets among them: a drain closes these, and waits until they are.
+    pub fn sockets(&self) -> u32 {
+        self.health.sockets.load(Ordering::SeqCst)
     }
 
     /// Requests ever sent here, and how many of them failed.

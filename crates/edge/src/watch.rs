@@ -4,6 +4,7 @@
 //! and wakes the task of each that passed; whoever is polled then sees `is_expired`. A deadline is therefore met
 //! up to `SWEEP_EVERY` late and never early.
 
+use crate::upstream::Upstream;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,6 +13,9 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 pub const SWEEP_EVERY: Duration = Duration::from_millis(250);
+
+/// Sockets of a draining upstream that are closed in one sweep at least.
+const CLOSED_A_SWEEP_MIN: usize = 16;
 
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub enum Phase {
 pub struct Watch {
     deadline_ms: AtomicU64,
     expired: AtomicBool,
+    /// A WebSocket: to be told to close at the next end of a frame.
+    closing: AtomicBool,
     phase: AtomicU8,
 }
 
@@ -41,6 +47,7 @@ impl Default for Watch {
         Watch {
             deadline_ms: AtomicU64::new(u64::MAX),
             expired: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             phase: AtomicU8::new(Phase::Header as u8),
         }
     }
@@ -71,6 +78,10 @@ impl Watch {
         self.expired.store(false, Relaxed);
     }
 
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Relaxed)
+    }
+
     pub fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
             0 => Phase::Idle,
@@ -96,6 +107,8 @@ pub struct Sweep {
 struct Entry {
     watch: Arc<Watch>,
     waker: Option<Waker>,
+    /// Of a WebSocket: whose drain closes it.
+    upstream: Option<Arc<Upstream>>,
 }
 
 /// A place in the sweep; given back when dropped.
@@ -107,7 +120,16 @@ pub struct Ticket {
 
 impl Sweep {
     pub fn enlist(self: &Rc<Self>, watch: Arc<Watch>) -> Ticket {
-        let entry = Some(Entry { watch, waker: None });
+        self.enter(Entry { watch, waker: None, upstream: None })
+    }
+
+    /// A WebSocket of this upstream.
+    pub fn enlist_socket(self: &Rc<Self>, watch: Arc<Watch>, upstream: Arc<Upstream>) -> Ticket {
+        self.enter(Entry { watch, waker: None, upstream: Some(upstream) })
+    }
+
+    fn enter(self: &Rc<Self>, entry: Entry) -> Ticket {
+        let entry = Some(entry);
         let index = match self.free.borrow_mut().pop() {
             Some(index) => {
                 self.entries.borrow_mut()[index] = entry;
@@ -129,6 +151,25 @@ impl Sweep {
                 if let Some(waker) = &entry.waker {
                     waker.wake_by_ref();
                 }
+            }
+        }
+    }
+
+    /// Tells sockets of draining upstreams to close, few at a time, so that their clients do not all come back at
+    /// once: all of them within about half of `limit`.
+    pub fn close_sockets(&self, all: bool, limit: Duration) {
+        let entries = self.entries.borrow();
+        let drains =
+            |e: &&Entry| e.upstream.as_ref().is_some_and(|u| !e.watch.is_closing() && (all || u.is_draining()));
+        let waiting = entries.iter().flatten().filter(drains).count();
+        if waiting == 0 {
+            return;
+        }
+        let ticks = (limit.as_millis() / SWEEP_EVERY.as_millis() / 2).max(1) as usize;
+        for entry in entries.iter().flatten().filter(drains).take((waiting / ticks).max(CLOSED_A_SWEEP_MIN)) {
+            entry.watch.closing.store(true, Relaxed);
+            if let Some(waker) = &entry.waker {
+                waker.wake_by_ref();
             }
         }
     }

@@ -105,6 +105,7 @@ async fn serve(core: Rc<Core>, mut orders: mpsc::Receiver<Order>) {
             _ = sweep.tick() => {
                 let now_ms = core.tick() / 1000;
                 core.sweep.run(now_ms);
+                core.sweep.close_sockets(core.draining.get(), core.snapshot().timeouts.drain);
                 core.pool.sweep(now_ms);
             }
         }

@@ -290,7 +290,7 @@ impl Fleet {
         let drains = member.machine.lives().filter(|life| life.phase == Phase::Draining);
         let idle = |serial: &Serial| {
             let upstream = member.lives.get(serial).and_then(|process| process.upstream.as_ref());
-            upstream.is_none_or(|upstream| upstream.in_flight() == 0)
+            upstream.is_none_or(|upstream| upstream.in_flight() == 0 && upstream.sockets() == 0)
         };
         drains.map(|life| life.serial).filter(idle).collect()
     }

@@ -229,11 +229,13 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 async fn postgres(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<(Status, u64, bool)> {
     socket.write_all(&SSL_REQUEST).await?;
-    let answer = socket.read_u8().await?;
+    // One byte is the whole answer; a banner such as `SSH-2.0-…` begins with the same letter and says more.
+    let mut answer = [0; 2];
+    let read = socket.read(&mut answer).await?;
     let at = Clock::micros();
-    match answer {
-        b'S' => Ok((Status::Ok, at, true)),
-        b'N' => Ok((Status::Ok, at, false)),
+    match &answer[..read] {
+        b"S" => Ok((Status::Ok, at, true)),
+        b"N" => Ok((Status::Ok, at, false)),
         _ => Ok((Status::Unavailable, at, false)),
     }
 }

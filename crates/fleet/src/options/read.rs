@@ -130,9 +130,7 @@ impl Common<'_> {
             table.fault(&written.at, what, "run for a child, upstreams for what runs elsewhere", None);
         }
         match &written.value {
-            Value::Text(line) if !line.trim().is_empty() => {
-                Some((line.trim().to_owned(), vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()]))
-            }
+            Value::Text(line) if !line.trim().is_empty() => Some((line.trim().to_owned(), argv(line))),
             Value::List(items) if !items.is_empty() => {
                 let words: Option<Vec<String>> = items.iter().map(|item| self.word(table, item)).collect();
                 words.map(|words| (words.join(" "), words))
@@ -321,3 +319,21 @@ fn beside(dir: &Item<String>) -> PathBuf {
 
 #[cfg(test)]
 mod tests;
+
+/// Characters that mean something to a shell. A line without any is run without one: a signal then reaches the
+/// program itself, and its pid is the one shown.
+const SHELL_CHARACTERS: &str = "|&;<>()$`\\\"'*?[]#~{}!\n";
+
+/// Words that only a shell knows.
+const SHELL_WORDS: [&str; 16] = [
+    ".", ":", "alias", "cd", "command", "eval", "exec", "export", "if", "set", "source", "test", "trap", "ulimit",
+    "umask", "while",
+];
+
+fn argv(line: &str) -> Vec<String> {
+    let first = line.split_whitespace().next().unwrap_or("");
+    if line.contains(|c| SHELL_CHARACTERS.contains(c)) || first.contains('=') || SHELL_WORDS.contains(&first) {
+        return vec!["/bin/sh".to_owned(), "-c".to_owned(), line.to_owned()];
+    }
+    line.split_whitespace().map(str::to_owned).collect()
+}
