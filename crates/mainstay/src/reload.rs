@@ -3,6 +3,7 @@
 //! Order: read everything, check everything, bind what is new, let the fleet start and prove what is new; at its sign
 //! swap the edge's tables, then the old is drained; only then is the configuration adopted for the next server.
 
+use crate::certificates;
 use crate::changes;
 use crate::control::{Refused, Say};
 use crate::screen;
@@ -30,7 +31,11 @@ pub async fn run(server: &Server, say: &Say) -> Result<Value, Refused> {
         say.line(screen::warn(warning)).await;
     }
     if server.current.borrow().inputs == wanted.inputs {
-        say.line("nothing changed").await;
+        if !wanted.settings.edge.tls.is_empty() {
+            certificates::read_again(server).map_err(Refused::configuration)?;
+            say.line("certificate files were read again").await;
+        }
+        say.line("nothing changed in the configuration").await;
         return Ok(json!({ "changed": [], "instances": null }));
     }
     let _hearing = server.hearers.add(say);

@@ -2,6 +2,7 @@
 //!
 //! Order of the end: stop accepting, drain requests, stop the instances, write out what there is to tell.
 
+use crate::certificates;
 use crate::control;
 use crate::link::{self, Incoming, Link};
 use crate::local;
@@ -120,6 +121,7 @@ async fn serve(
     tasks.spawn("fleet", OnEnd::Ignore, fleet_service.run(events));
     tasks.spawn("checks of upstreams", OnEnd::Ignore, server.edge.upkeep(watching.clone()));
     tasks.spawn("probes of services", OnEnd::Ignore, watch_service.run(watching));
+    tasks.spawn("certificates", OnEnd::Stop, certificates::watch(server.clone(), voice.clone()));
     tasks.spawn("documents", OnEnd::Stop, local::serve(asked, server.clone()));
     tasks.spawn("supervisor messages", OnEnd::Stop, hear(incoming, fleet_events, server.clone(), voice.clone()));
     for listener in handed.control {
