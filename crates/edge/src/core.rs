@@ -4,7 +4,7 @@
 
 use crate::affinity::Affinity;
 use crate::body::Deadline;
-use crate::headers::{Peer, REQUEST_ID, X_REQUEST_ID};
+use crate::headers::{Has, Peer, REQUEST_ID, X_REQUEST_ID};
 use crate::local::LocalSender;
 use crate::pool::{Connection, Pool};
 use crate::retry::Budget;
@@ -60,6 +60,8 @@ pub struct Core {
     pub sweep: Rc<Sweep>,
     /// Milliseconds on `Clock`, as of the last request or sweep.
     pub now_ms: Arc<AtomicU64>,
+    now_us: Cell<u64>,
+    unix_ahead_us: Cell<u64>,
     pub pool: Pool,
     pub budget: RefCell<Budget>,
     pub draining: Cell<bool>,
@@ -86,6 +88,8 @@ impl Core {
             shared,
             sweep: Rc::default(),
             now_ms: Arc::new(AtomicU64::new(Clock::now().0)),
+            now_us: Cell::new(Clock::micros()),
+            unix_ahead_us: Cell::new(Clock::unix_micros().saturating_sub(Clock::micros())),
             pool: Pool::default(),
             budget: RefCell::default(),
             draining: Cell::new(false),
@@ -101,11 +105,27 @@ impl Core {
         self.snapshot.borrow_mut().load().clone()
     }
 
+    /// Microseconds since the Unix epoch, from the monotonic clock and the distance the last sweep measured.
+    pub fn unix_us(&self, micros: u64) -> u64 {
+        micros.saturating_add(self.unix_ahead_us.get())
+    }
+
+    /// Measures how far the wall clock is ahead of ours; it may have been set since.
+    pub fn set_unix(&self) {
+        self.unix_ahead_us.set(Clock::unix_micros().saturating_sub(Clock::micros()));
+    }
+
     /// Reads the clock and keeps what it said for everybody who needs no better.
     pub fn tick(&self) -> u64 {
         let micros = Clock::micros();
+        self.now_us.set(micros);
         self.now_ms.store(micros / 1000, Relaxed);
         micros
+    }
+
+    /// Microseconds as of the last `tick`.
+    pub fn now_us(&self) -> u64 {
+        self.now_us.get()
     }
 
     pub fn now_ms(&self) -> u64 {
@@ -269,9 +289,9 @@ impl Finish {
     }
 
     /// Puts the id on a response; the app's own `X-Request-Id` stays.
-    pub fn identify(&self, headers: &mut HeaderMap) {
+    pub fn identify(&self, headers: &mut HeaderMap, has: Has) {
         let id = self.core.id_value(self.id());
-        if !headers.contains_key(X_REQUEST_ID) {
+        if !has.any(Has::REQUEST_ID) {
             headers.insert(X_REQUEST_ID, id.clone());
         }
         headers.insert(REQUEST_ID, id);

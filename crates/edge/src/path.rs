@@ -224,6 +224,10 @@ impl Pattern {
                 || self.methods.iter().any(|m| other.methods.contains(m)))
     }
 
+    pub fn names_host(&self) -> bool {
+        self.host.is_some()
+    }
+
     pub fn is_everything(&self) -> bool {
         self.methods.is_empty() && self.host.is_none() && self.segments.is_empty() && self.open
     }

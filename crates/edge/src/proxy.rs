@@ -3,6 +3,7 @@
 use crate::balance::{choose, hash_bytes};
 use crate::body::{Payload, Progress, Upload};
 use crate::core::{Core, Finish};
+use crate::headers::Rewrite;
 use crate::members::List;
 use crate::pool::{self, Connection};
 use crate::retry::{TRIES_MORE_MAX, may_repeat};
@@ -59,12 +60,14 @@ pub struct Job<'a> {
     pub pause: Duration,
 }
 
-/// The request as the upstream will see it.
+/// The request as upstreams will see it.
 #[derive(Debug)]
-pub struct Outgoing {
+pub struct Outgoing<'a> {
     pub method: Method,
     pub uri: Uri,
+    /// As the client sent them, while `rewrite` is there.
     pub headers: HeaderMap,
+    pub rewrite: Option<Rewrite<'a>>,
     pub body: Held,
     pub upgrade: bool,
     /// Carries an `Idempotency-Key`.
@@ -116,7 +119,7 @@ struct Tried {
 }
 
 /// Offers the request to upstreams until one answers.
-pub async fn forward(job: &Job<'_>, finish: &mut Finish, mut out: Outgoing) -> Result<Sent, Refusal> {
+pub async fn forward(job: &Job<'_>, finish: &mut Finish, mut out: Outgoing<'_>) -> Result<Sent, Refusal> {
     let kept = !matches!(out.body, Held::Stream(..));
     let repeat = may_repeat(&out.method, kept, out.key, job.settings.retry);
     job.core.budget.borrow_mut().request(job.core.now_ms());
@@ -132,12 +135,12 @@ pub async fn forward(job: &Job<'_>, finish: &mut Finish, mut out: Outgoing) -> R
             if !hold.is_worthwhile(&tried) {
                 return Err(refusal(tried.last, job));
             }
-            hold.wait(finish).await?;
+            Box::pin(hold.wait(finish)).await?;
             tried.count = 0;
             continue;
         };
         let upstream = in_flight.upstream().clone();
-        let started = job.core.tick();
+        let started = job.core.now_us();
         match attempt(job, finish, &upstream, &mut out, repeat).await {
             Ok((response, connection)) => {
                 let status = response.status().as_u16();
@@ -258,7 +261,7 @@ async fn attempt(
     job: &Job<'_>,
     finish: &mut Finish,
     upstream: &Arc<Upstream>,
-    out: &mut Outgoing,
+    out: &mut Outgoing<'_>,
     repeat: bool,
 ) -> Result<(Response<Incoming>, Connection), Failure> {
     if !out.upgrade {
@@ -267,7 +270,7 @@ async fn attempt(
             if connection.sender.ready().await.is_err() {
                 continue;
             }
-            let started = job.core.now_ms() * 1000;
+            let started = job.core.now_us();
             match send(job, finish, &mut connection, out, repeat).await {
                 Ok(response) => return Ok((response, connection)),
                 Err(Failure::Closed { sent }) if !sent || repeat => {
@@ -279,9 +282,9 @@ async fn attempt(
         }
     }
     let connected = if out.upgrade {
-        pool::connect_upgradable(upstream, job.settings.connect).await
+        Box::pin(pool::connect_upgradable(upstream, job.settings.connect)).await
     } else {
-        pool::connect(upstream, job.settings.connect).await
+        Box::pin(pool::connect(upstream, job.settings.connect)).await
     };
     let mut connection = connected.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => Failure::ConnectTimeout,
@@ -296,7 +299,7 @@ async fn send(
     job: &Job<'_>,
     finish: &mut Finish,
     connection: &mut Connection,
-    out: &mut Outgoing,
+    out: &mut Outgoing<'_>,
     repeat: bool,
 ) -> Result<Response<Incoming>, Failure> {
     let request = out.request(job, finish, repeat)?;
@@ -341,7 +344,7 @@ async fn send(
     }
 }
 
-impl Outgoing {
+impl Outgoing<'_> {
     /// The request for one try. Headers are copied only where a further try is possible.
     fn request(&mut self, job: &Job<'_>, finish: &Finish, repeat: bool) -> Result<Request<Payload>, Failure> {
         let payload = match &mut self.body {
@@ -360,14 +363,19 @@ impl Outgoing {
         let mut request = Request::new(payload);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = if repeat { self.headers.clone() } else { std::mem::take(&mut self.headers) };
+        let mut headers = if repeat { self.headers.clone() } else { std::mem::take(&mut self.headers) };
+        if let Some(rewrite) = &self.rewrite {
+            rewrite.apply(&mut headers);
+        }
+        *request.headers_mut() = headers;
         Ok(request)
     }
 
-    /// A request that was never written comes back whole.
+    /// A request that was never written comes back whole, its headers rewritten already.
     fn take_back(&mut self, request: Request<Payload>) {
         let (parts, payload) = request.into_parts();
         self.headers = parts.headers;
+        self.rewrite = None;
         if let (Held::Stream(incoming, _), Payload::Stream(upload)) = (&mut self.body, payload) {
             *incoming = Some(upload.incoming);
         }

@@ -1,7 +1,7 @@
 //! What a client reads when the edge says no: `application/problem+json` (RFC 9457), or a page in a browser.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use mainstay_runtime::Clock;
 use mainstay_telemetry::id::Ids;
@@ -27,11 +27,11 @@ pub fn response(verdict: Verdict, id: RequestId, page_wanted: bool, retry_after:
 }
 
 /// A browser that opens an address, not a script that calls one.
-pub fn wants_page(headers: &HeaderMap) -> bool {
-    if let Some(mode) = headers.get("sec-fetch-mode") {
-        return mode.as_bytes() == b"navigate";
+pub fn wants_page(fetch_mode: Option<&HeaderValue>, accept: Option<&HeaderValue>) -> bool {
+    match fetch_mode {
+        Some(mode) => mode.as_bytes() == b"navigate",
+        None => accept.is_some_and(|a| a.as_bytes().starts_with(b"text/html")),
     }
-    headers.get(ACCEPT).is_some_and(|a| a.as_bytes().starts_with(b"text/html"))
 }
 
 /// The guides' members `error` and `retryAfter` beside those of RFC 9457.
@@ -121,21 +121,25 @@ mod tests {
 
     #[test]
     fn a_script_reads_json_and_a_browser_a_page() {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        let json = response(Verdict::HoldFull, id(), wants_page(&headers), Some(1));
+        let (any, html) = (HeaderValue::from_static("*/*"), HeaderValue::from_static("text/html,*/*"));
+        let (navigate, cors) = (HeaderValue::from_static("navigate"), HeaderValue::from_static("cors"));
+        for (mode, accept, page) in [
+            (None, None, false),
+            (None, Some(&any), false),
+            (None, Some(&html), true),
+            (Some(&navigate), None, true),
+            (Some(&cors), Some(&html), false),
+        ] {
+            assert_eq!(wants_page(mode, accept), page, "{mode:?} {accept:?}");
+        }
+        let json = response(Verdict::HoldFull, id(), false, Some(1));
         assert_eq!(json.status(), 503);
         assert_eq!(json.headers()[RETRY_AFTER], "1");
         let body: serde_json::Value = serde_json::from_slice(json.body()).expect("json");
         assert_eq!(body["code"], "hold_full");
         assert_eq!(body["retryAfter"], 1);
         assert_eq!(body["error"], Verdict::HoldFull.sentence());
-
-        headers.insert("sec-fetch-mode", HeaderValue::from_static("navigate"));
-        let page = response(Verdict::NoRoute, id(), wants_page(&headers), None);
-        assert!(page.body().starts_with(b"<!doctype html>"));
-        headers.insert("sec-fetch-mode", HeaderValue::from_static("cors"));
-        assert!(response(Verdict::NoRoute, id(), wants_page(&headers), None).body().starts_with(b"{"));
+        assert!(response(Verdict::NoRoute, id(), true, None).body().starts_with(b"<!doctype html>"));
     }
 
     #[test]

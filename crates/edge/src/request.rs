@@ -3,7 +3,7 @@
 use crate::affinity::{self, Query};
 use crate::body::{Answer, Deadline, Passing, is_malformed};
 use crate::core::{Conn, Core, Finish};
-use crate::headers;
+use crate::headers::{self, Has, Rewrite, Seen};
 use crate::local::{self, Ask, Ours, Reply};
 use crate::options::Offered;
 use crate::path::{canonical, readings};
@@ -14,12 +14,11 @@ use crate::retry::{KEPT_BODY_BYTES_MAX, is_idempotent};
 use crate::snapshot::{Served, Settings, Snapshot};
 use crate::{traces, tunnel};
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use mainstay_runtime::Clock;
 use mainstay_telemetry::traceparent::{SAMPLED, TraceParent};
 use mainstay_telemetry::{Cut, MethodCode, Names, Verdict};
 use std::borrow::Cow;
@@ -41,19 +40,30 @@ pub async fn serve(
     deadline: Deadline,
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
-    let mut finish = begin(&core, &conn, deadline, &request);
-    let page = refusal::wants_page(request.headers());
+    let (mut finish, facts) = begin(&core, &conn, deadline, &request);
     let snapshot = core.snapshot();
-    let mut response = match gates(&core, &conn, &snapshot, &mut finish, request).await {
+    let mut response = match gates(&core, &conn, &snapshot, &facts, &mut finish, request).await {
         Ok(Passed::Upstream(sent, learn)) => pass_on(&snapshot, finish, sent, learn).await,
         Ok(Passed::Own(response)) => own(response, finish),
         Ok(Passed::Tunnel(sent, client)) => open_tunnel(&core, &snapshot, sent, client, finish),
-        Err(stop) => refuse(stop, page, finish),
+        Err(stop) => refuse(stop, facts.page, finish),
     };
     if core.draining.get() && conn.http1 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// What was read of a request's headers, once.
+#[derive(Debug, Clone, Copy)]
+struct Facts {
+    has: Has,
+    size: usize,
+    hosts: usize,
+    host_is_one: bool,
+    /// A browser opens an address: refusals are pages.
+    page: bool,
+    trace_flags: u8,
 }
 
 /// How a request came through the gates.
@@ -69,10 +79,11 @@ async fn gates(
     core: &Rc<Core>,
     conn: &Rc<Conn>,
     snapshot: &Arc<Snapshot>,
+    facts: &Facts,
     finish: &mut Finish,
     mut request: Request<Incoming>,
 ) -> Result<Passed, Refusal> {
-    well_formed(&request, snapshot)?;
+    well_formed(&request, facts, snapshot)?;
     let client = headers::client(request.headers(), &conn.peer, &snapshot.trusted);
     finish.note(|r| {
         r.client = client;
@@ -88,7 +99,9 @@ async fn gates(
     });
     body_size(&request, &gate.settings)?;
     let asks = Asks::new(snapshot, &gate, &request);
-    if let Some(response) = asks.before_the_app(core, conn, client, &request).await? {
+    if asks.before
+        && let Some(response) = Box::pin(asks.before_the_app(core, conn, facts, client, &request)).await?
+    {
         return Ok(Passed::Own(response));
     }
     let served = gate.served.ok_or(Verdict::NoRoute)?;
@@ -98,12 +111,12 @@ async fn gates(
         _ => None,
     };
     let learn = engine == Query::Handshake;
-    let upgrade = conn.http1 && is_upgrade(request.headers());
+    let upgrade = conn.http1 && facts.has.any(Has::UPGRADE) && is_upgrade(request.headers());
     let on_upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
-    let ask = asks.after_the_app(conn, client, &request);
-    let outgoing = outgoing(core, conn, finish, client, request, &gate.settings, upgrade, snapshot).await?;
+    let ask = asks.after_the_app(conn, facts, client, &request);
     let pause = snapshot.timeouts.body;
     let job = Job { core, served, settings: gate.settings, client, preferred, pause };
+    let outgoing = outgoing(&job, conn, facts, finish, request, upgrade).await?;
     let sent = proxy::forward(&job, finish, outgoing).await?;
     if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
         // A 101 that nobody asked for would have the client wait for ever.
@@ -112,7 +125,7 @@ async fn gates(
     }
     if sent.response.status() == StatusCode::NOT_FOUND
         && let Some(ask) = ask
-        && let Some(response) = put(core, ask).await?
+        && let Some(response) = Box::pin(put(core, ask)).await?
     {
         return Ok(Passed::Own(response));
     }
@@ -120,13 +133,13 @@ async fn gates(
 }
 
 /// Writes down what is known at the start.
-fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, request: &Request<Incoming>) -> Finish {
+fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, request: &Request<Incoming>) -> (Finish, Facts) {
     conn.begin();
     let started_us = core.tick();
-    let started_unix_us = Clock::unix_micros();
+    let seen = Seen::new(request.headers());
     let mut record = core.record();
-    record.id = core.request_id(started_unix_us);
-    record.started_unix_us = started_unix_us;
+    record.started_unix_us = core.unix_us(started_us);
+    record.id = core.request_id(record.started_unix_us);
     record.method = method_code(request.method());
     record.version = match request.version() {
         Version::HTTP_2 => 20,
@@ -137,20 +150,28 @@ fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, request: &Request
     record.peer = conn.peer.address;
     record.client = conn.peer.address;
     record.path = Cut::new(request.uri().path());
-    let headers = request.headers();
-    if let Some(agent) = headers.get(USER_AGENT).and_then(|v| v.to_str().ok()) {
+    if let Some(agent) = seen.agent.and_then(|v| v.to_str().ok()) {
         record.agent = Cut::new(agent);
     }
-    if let Some(id) = headers.get(headers::X_REQUEST_ID).and_then(|v| v.to_str().ok()) {
+    if let Some(id) = seen.request_id.and_then(|v| v.to_str().ok()) {
         record.client_request_id = Cut::new(id);
     }
     let (trace_id, span_id) = core.trace_and_span();
     record.span_id = span_id;
-    match headers.get(headers::TRACEPARENT).and_then(|v| TraceParent::parse(v.as_bytes())) {
+    let parent = seen.traceparent.and_then(|v| TraceParent::parse(v.as_bytes()));
+    match &parent {
         Some(parent) => (record.trace_id, record.parent_id) = (parent.trace_id, parent.parent_id),
         None => record.trace_id = trace_id,
     }
-    Finish::new(core.clone(), conn.clone(), deadline, record, started_us)
+    let facts = Facts {
+        has: seen.has,
+        size: seen.size,
+        hosts: seen.hosts,
+        host_is_one: seen.host.is_none_or(|host| is_host(host.as_bytes())),
+        page: refusal::wants_page(seen.fetch_mode, seen.accept),
+        trace_flags: parent.map_or(SAMPLED, |p| p.flags),
+    };
+    (Finish::new(core.clone(), conn.clone(), deadline, record, started_us), facts)
 }
 
 fn method_code(method: &Method) -> MethodCode {
@@ -169,20 +190,20 @@ fn method_code(method: &Method) -> MethodCode {
 }
 
 /// Gate: exactly one host, no CONNECT, heads within their limit.
-fn well_formed(request: &Request<Incoming>, snapshot: &Snapshot) -> Result<(), Refusal> {
+fn well_formed(request: &Request<Incoming>, facts: &Facts, snapshot: &Snapshot) -> Result<(), Refusal> {
     if request.method() == Method::CONNECT {
         return Err(Verdict::MethodNotSupported.into());
     }
-    let mut hosts = request.headers().get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (_, Some(_)) => return Err(Verdict::RepeatedHost.into()),
-        (None, None) if request.version() == Version::HTTP_11 && request.uri().authority().is_none() => {
+    match facts.hosts {
+        0 if request.version() == Version::HTTP_11 && request.uri().authority().is_none() => {
             return Err(Verdict::MissingHost.into());
         }
-        (Some(host), None) if !is_host(host.as_bytes()) => return Err(Verdict::MalformedRequest.into()),
-        _ => {}
+        0 => {}
+        1 if facts.host_is_one => {}
+        1 => return Err(Verdict::MalformedRequest.into()),
+        _ => return Err(Verdict::RepeatedHost.into()),
     }
-    if headers::size(request.headers()) > snapshot.limits.header {
+    if facts.size > snapshot.limits.header {
         return Err(Refusal { rule: snapshot.rules.header, ..Verdict::HeaderTooLarge.into() });
     }
     Ok(())
@@ -203,7 +224,7 @@ struct Gate<'a> {
 /// Gate: which app, which settings. The path is compared in its canonical form; the app gets the original.
 fn route<'a>(snapshot: &'a Snapshot, request: &Request<Incoming>) -> Result<Gate<'a>, Refusal> {
     let path = canonical(request.uri().path());
-    let host = host(request);
+    let host = if snapshot.by_host { host(request) } else { Cow::Borrowed("") };
     let method = request.method().as_str();
     let ours = local::ours(&path.path);
     if path.ambiguous {
@@ -270,32 +291,36 @@ impl Asks {
         &self,
         core: &Core,
         conn: &Conn,
+        facts: &Facts,
         client: IpAddr,
         request: &Request<Incoming>,
     ) -> Result<Option<Response<Bytes>>, Refusal> {
-        if !self.before {
-            return Ok(None);
-        }
-        match put(core, question(conn, client, request)).await? {
+        match put(core, question(conn, facts, client, request)).await? {
             None if self.alone => Err(Verdict::NoRoute.into()),
             answer => Ok(answer),
         }
     }
 
-    fn after_the_app(&self, conn: &Conn, client: IpAddr, request: &Request<Incoming>) -> Option<Question> {
-        self.after.then(|| question(conn, client, request))
+    fn after_the_app(
+        &self,
+        conn: &Conn,
+        facts: &Facts,
+        client: IpAddr,
+        request: &Request<Incoming>,
+    ) -> Option<Question> {
+        self.after.then(|| question(conn, facts, client, request))
     }
 }
 
 type Question = (Ask, tokio::sync::oneshot::Receiver<Reply>);
 
-fn question(conn: &Conn, client: IpAddr, request: &Request<Incoming>) -> Question {
+fn question(conn: &Conn, facts: &Facts, client: IpAddr, request: &Request<Incoming>) -> Question {
     let text = |name| request.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok()).map(str::to_owned);
     let (answer, reply) = tokio::sync::oneshot::channel();
     let ask = Ask {
         path: canonical(request.uri().path()).path.into_owned(),
         client,
-        from_here: conn.peer.address.is_loopback() && !headers::is_forwarded(request.headers()),
+        from_here: conn.peer.address.is_loopback() && !facts.has.any(Has::FORWARDED),
         authorization: text(http::header::AUTHORIZATION),
         accept: text(http::header::ACCEPT),
         answer,
@@ -329,50 +354,42 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
             .any(|v| v.as_bytes().split(|&b| b == b',').any(|p| p.trim_ascii().eq_ignore_ascii_case(b"h2c")))
 }
 
-/// The request as the upstream will see it.
-#[expect(clippy::too_many_arguments, reason = "one call, and each is a fact of its own")]
-async fn outgoing(
-    core: &Core,
-    conn: &Conn,
+/// The request as upstreams will see it.
+async fn outgoing<'a>(
+    job: &Job<'a>,
+    conn: &'a Conn,
+    facts: &Facts,
     finish: &mut Finish,
-    client: IpAddr,
     request: Request<Incoming>,
-    settings: &Settings,
     upgrade: bool,
-    snapshot: &Snapshot,
-) -> Result<Outgoing, Refusal> {
+) -> Result<Outgoing<'a>, Refusal> {
     let (parts, body) = request.into_parts();
     let mut headers = parts.headers;
     let (uri, authority) = origin_form(parts.uri)?;
-    if let Some(host) = authority {
-        // The target's authority is what was asked for (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
-        headers.insert(HOST, host);
-    }
     if !conn.http1 {
         headers::join_cookies(&mut headers);
     }
-    headers::to_upstream(&mut headers, &conn.peer, client, upgrade);
-    let id = core.id_value(finish.id());
-    if !headers.contains_key(headers::X_REQUEST_ID) {
-        headers.insert(headers::X_REQUEST_ID, id.clone());
-    }
-    headers.insert(headers::REQUEST_ID, id);
-    let mut trace = TraceParent { trace_id: [0; 16], parent_id: [0; 8], flags: SAMPLED };
+    let mut trace = TraceParent { trace_id: [0; 16], parent_id: [0; 8], flags: facts.trace_flags };
     finish.note(|r| (trace.trace_id, trace.parent_id) = (r.trace_id, r.span_id));
-    if let Some(theirs) = headers.get(headers::TRACEPARENT).and_then(|v| TraceParent::parse(v.as_bytes())) {
-        trace.flags = theirs.flags;
-    }
-    headers.insert(headers::TRACEPARENT, core.value(&trace.format()));
-    let key = headers.contains_key(headers::IDEMPOTENCY_KEY);
-    let repeatable = is_idempotent(&parts.method) || key && settings.retry == Some(true);
+    let rewrite = Rewrite {
+        has: facts.has,
+        peer: &conn.peer,
+        client: job.client,
+        upgrade,
+        authority,
+        id: job.core.id_value(finish.id()),
+        traceparent: job.core.value(&trace.format()),
+    };
+    let key = facts.has.any(Has::IDEMPOTENCY_KEY);
+    let repeatable = is_idempotent(&parts.method) || key && job.settings.retry == Some(true);
     let body = if body.is_end_stream() {
         Held::Absent
     } else if repeatable && body.size_hint().exact().is_some_and(|n| n <= KEPT_BODY_BYTES_MAX) {
-        keep(body, finish, snapshot.timeouts.body).await?
+        Box::pin(keep(body, finish, job.pause)).await?
     } else {
         Held::Stream(Some(body), Rc::default())
     };
-    Ok(Outgoing { method: parts.method, uri, headers, body, upgrade, key })
+    Ok(Outgoing { method: parts.method, uri, headers, rewrite: Some(rewrite), body, upgrade, key })
 }
 
 /// Reads a small body whole, so that it can be sent again.
@@ -414,15 +431,16 @@ async fn pass_on(snapshot: &Snapshot, mut finish: Finish, sent: Sent, learn: boo
         r.upstream = in_flight.upstream().name;
         r.first_byte_us = u32::try_from(elapsed).unwrap_or(u32::MAX);
     });
-    let keep = headers::keep_alive_timeout(&parts.headers)
+    let has = Has::in_all(&parts.headers);
+    let keep = headers::keep_alive_timeout(&parts.headers, has)
         .map_or(IDLE_DEFAULT, |s| Duration::from_secs(s.saturating_sub(KEEP_MARGIN_S)));
-    headers::to_client(&mut parts.headers, false);
-    finish.identify(&mut parts.headers);
+    headers::to_client(&mut parts.headers, has, false);
+    finish.identify(&mut parts.headers, has);
     if snapshot.hide_traces
         && status.is_server_error()
         && incoming.size_hint().upper().is_none_or(|n| n <= traces::LOOKED_AT_BYTES_MAX)
     {
-        return without_trace(parts, incoming, finish).await;
+        return Box::pin(without_trace(parts, incoming, finish)).await;
     }
     let pause = snapshot.timeouts.response;
     let passing = Passing { incoming, connection: Some(connection), in_flight, keep, pause, learn };
@@ -455,7 +473,8 @@ async fn without_trace(mut parts: http::response::Parts, incoming: Incoming, mut
 fn own(response: Response<Bytes>, mut finish: Finish) -> Response<Answer> {
     let (mut parts, body) = response.into_parts();
     finish.note(|r| r.status = parts.status.as_u16());
-    finish.identify(&mut parts.headers);
+    let has = Has::in_all(&parts.headers);
+    finish.identify(&mut parts.headers, has);
     Response::from_parts(parts, Answer::full(body, finish))
 }
 
@@ -479,8 +498,9 @@ fn open_tunnel(
     let Sent { mut response, in_flight, connection: _ } = sent;
     let upstream = hyper::upgrade::on(&mut response);
     let (mut parts, _) = response.into_parts();
-    headers::to_client(&mut parts.headers, true);
-    finish.identify(&mut parts.headers);
+    let has = Has::in_all(&parts.headers);
+    headers::to_client(&mut parts.headers, has, true);
+    finish.identify(&mut parts.headers, has);
     let elapsed = finish.elapsed_us();
     finish.note(|r| {
         r.status = parts.status.as_u16();

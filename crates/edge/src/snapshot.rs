@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub limits: Limits,
     pub offered: Offered,
     pub hide_traces: bool,
+    /// Some pattern names a host; else nobody needs to read it.
+    pub by_host: bool,
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// In `Names`: where each rule stands, for trails.
     pub rules: Rules,
@@ -97,6 +99,8 @@ impl Snapshot {
             body: r.body,
             retry: r.retry,
         });
+        let patterns = options.apps.iter().flat_map(|a| &a.routes).chain(options.routes.iter().map(|r| &r.pattern));
+        let by_host = patterns.into_iter().any(Pattern::names_host);
         Snapshot {
             apps,
             table,
@@ -107,6 +111,7 @@ impl Snapshot {
             limits: options.limits.clone(),
             offered: options.offered,
             hide_traces: options.hide_traces,
+            by_host,
             tls,
             rules: Rules {
                 header: names.intern(&options.limits.header_rule),

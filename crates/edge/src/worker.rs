@@ -77,9 +77,9 @@ pub fn run(
     handle: &CoreHandle,
     orders: mpsc::Receiver<Order>,
 ) -> io::Result<()> {
-    let (runtime, local) = mainstay_runtime::current_thread()?;
+    let runtime = mainstay_runtime::local()?;
     let core = Rc::new(Core::new(shared, instruments, handle.connections.clone()));
-    local.block_on(&runtime, serve(core, orders));
+    runtime.block_on(serve(core, orders));
     Ok(())
 }
 
@@ -104,6 +104,7 @@ async fn serve(core: Rc<Core>, mut orders: mpsc::Receiver<Order>) {
             },
             _ = sweep.tick() => {
                 let now_ms = core.tick() / 1000;
+                core.set_unix();
                 core.sweep.run(now_ms);
                 core.sweep.close_sockets(core.draining.get(), core.snapshot().timeouts.drain);
                 core.pool.sweep(now_ms);
@@ -129,17 +130,17 @@ async fn greet(core: &Rc<Core>, snapshot: &Snapshot, accepted: Accepted, place: 
     core.tick();
     let peer = Peer::new(accepted.peer, &snapshot.trusted, accepted.tls);
     if !accepted.tls {
-        return choose(core, snapshot, stream, peer, place).await;
+        return Box::pin(choose(core, snapshot, stream, peer, place)).await;
     }
     let Some(config) = snapshot.tls.clone() else { return Ok(()) };
     let handshake = tokio_rustls::TlsAcceptor::from(config).accept(stream);
-    let stream = tokio::time::timeout(snapshot.timeouts.header, handshake)
+    let stream = Box::pin(tokio::time::timeout(snapshot.timeouts.header, handshake))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        return drive_http2(core, snapshot, stream, Bytes::new(), peer, place).await;
+        return Box::pin(drive_http2(core, snapshot, stream, Bytes::new(), peer, place)).await;
     }
-    choose(core, snapshot, stream, peer, place).await
+    Box::pin(choose(core, snapshot, stream, peer, place)).await
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2 by prior knowledge.
@@ -169,9 +170,9 @@ where
         return Ok(());
     }
     if first.starts_with(PREFACE) {
-        drive_http2(core, snapshot, stream, first.into(), peer, place).await
+        Box::pin(drive_http2(core, snapshot, stream, first.into(), peer, place)).await
     } else {
-        drive_http1(core, snapshot, stream, first.into(), peer, place).await
+        Box::pin(drive_http1(core, snapshot, stream, first.into(), peer, place)).await
     }
 }
 

@@ -64,7 +64,12 @@ impl Tasks {
     }
 }
 
-/// A runtime for one thread, as every core and the control thread use it.
+/// A runtime whose every task stays on this thread, without the layer of a `LocalSet`: what a core runs on.
+pub fn local() -> std::io::Result<tokio::runtime::LocalRuntime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())
+}
+
+/// A runtime for one thread, as the control thread uses it.
 pub fn current_thread() -> std::io::Result<(tokio::runtime::Runtime, LocalSet)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok((runtime, LocalSet::new()))
