@@ -12,6 +12,7 @@ mod tools;
 mod workspace;
 
 use anyhow::{Result, bail};
+use std::process::ExitCode;
 
 const USAGE: &str = "\
 cargo xtask test [--only unit|it|e2e|tidy] [-- FILTER]
@@ -23,7 +24,17 @@ cargo xtask bench idle [--json]
 cargo xtask count [--json]
     instructions and allocations a request, under valgrind";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let given: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = given.iter().map(String::as_str).collect();
     match words.as_slice() {
