@@ -133,7 +133,7 @@ fn api_metrics(server: &Server) -> Value {
         "system".to_owned(),
         json!({
             "memory": { "used": memory.filter(|bytes| *bytes > 0) },
-            "cpu": { "percent": cpu },
+            "cpu": { "percent": cpu.filter(|_| instances().count() > 0) },
             "uptime": server.state().uptime_us() / 1_000_000,
             "instances": instances().count(),
         }),

@@ -117,12 +117,13 @@ async fn apply(server: &Server, settings: &Rc<Settings>) -> Result<Changes, Refu
 /// Everything here is proved already: it cannot fail.
 fn swap(server: &Server, settings: Rc<Settings>, edge: Prepared, new: Vec<(SocketAddr, TcpListener)>) -> Swap {
     let (handle, watch, telemetry) = (server.edge.clone(), server.watch.clone(), server.telemetry.clone());
-    let secrets = settings.redactor();
+    let (secrets, level) = (settings.redactor(), server.level.clone());
     Box::new(move || {
         handle.commit(edge, new);
         watch.reload(settings.watch.clone());
         telemetry.set_options(settings.logs.clone());
         telemetry.set_secrets(secrets);
+        level.set(settings.logs.level);
         Ok(())
     })
 }

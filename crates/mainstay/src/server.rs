@@ -18,6 +18,8 @@ pub struct Server {
     pub fleet: mainstay_fleet::Handle,
     pub telemetry: mainstay_telemetry::Handle,
     pub metrics: mainstay_telemetry::Metrics,
+    /// Of what Mainstay itself says.
+    pub level: mainstay_telemetry::own::LevelSwitch,
     pub watch: mainstay_watch::Handle,
     pub link: Link,
     pub hearers: Hearers,

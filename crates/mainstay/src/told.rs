@@ -19,6 +19,8 @@ pub struct Told {
     pub handle: Handle,
     pub names: Names,
     pub metrics: Metrics,
+    /// Of what Mainstay itself says.
+    pub level: LevelSwitch,
     /// The console is for a person.
     pub text: bool,
     routes: Routes,
@@ -40,12 +42,13 @@ impl Told {
             console: Some(console),
         })?;
         let running = service.spawn()?;
-        let own = OwnLog::new(handle.clone(), LevelSwitch::new(settings.logs.level));
+        let level = LevelSwitch::new(settings.logs.level);
+        let own = OwnLog::new(handle.clone(), level.clone());
         // Set once a process; a second server in one process does not exist.
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(own));
         let metrics = Metrics::new(names.clone());
         let routes = Routes::new(names.clone());
-        Ok(Told { handle, names, metrics, text, routes, running })
+        Ok(Told { handle, names, metrics, level, text, routes, running })
     }
 
     /// One for each core, and one for the acceptor.

@@ -7,6 +7,7 @@ use crate::settings::Settings;
 use mainstay_config::Report;
 use mainstay_fleet::{Event, event};
 use mainstay_runtime::Clock;
+use mainstay_telemetry::own::LevelSwitch;
 use mainstay_telemetry::{Handle, Level, Line};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,7 +17,7 @@ use std::rc::Rc;
 pub struct Voice {
     telemetry: Handle,
     hearers: Hearers,
-    level: Level,
+    level: LevelSwitch,
     /// A person reads along.
     text: bool,
     /// For a person, once, after the first app became ready.
@@ -24,7 +25,7 @@ pub struct Voice {
 }
 
 impl Voice {
-    pub fn new(telemetry: Handle, level: Level, text: bool) -> Voice {
+    pub fn new(telemetry: Handle, level: LevelSwitch, text: bool) -> Voice {
         Voice { telemetry, hearers: Hearers::default(), level, text, welcome: Rc::default() }
     }
 
@@ -45,7 +46,7 @@ impl Voice {
     }
 
     fn own(&self, level: Level, text: &str) {
-        if level <= self.level {
+        if level <= self.level.get() {
             self.telemetry.line(Line::own(Clock::unix_micros(), level, text));
         }
     }
@@ -67,7 +68,7 @@ impl Voice {
             event::Level::Warn => Level::Warn,
             event::Level::Error => Level::Error,
         };
-        if level > self.level {
+        if level > self.level.get() {
             return;
         }
         let text = event.to_string();

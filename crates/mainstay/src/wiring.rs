@@ -38,6 +38,17 @@ struct Handed {
     instances: Vec<(Instance, Option<(OwnedFd, OwnedFd)>)>,
 }
 
+/// What a server starts from: read, checked, and nothing running yet.
+struct Start {
+    hello: Hello,
+    inputs: Inputs,
+    settings: Settings,
+    report: Report,
+    handed: Handed,
+    link: Link,
+    incoming: mpsc::Receiver<Incoming>,
+}
+
 /// Runs until drained; gives the exit code.
 pub fn run(hello: Hello, descriptors: Vec<OwnedFd>, channel: Channel) -> anyhow::Result<i32> {
     let inputs = Inputs::from_json(&hello.inputs).context("the supervisor's configuration cannot be read")?;
@@ -49,7 +60,7 @@ pub fn run(hello: Hello, descriptors: Vec<OwnedFd>, channel: Channel) -> anyhow:
     let handed = sort(&hello, descriptors)?;
     let (link, incoming) = link::start(channel, &hello)?;
     let (runtime, local) = mainstay_runtime::current_thread()?;
-    local.block_on(&runtime, serve(hello, inputs, settings, report, handed, link, incoming))
+    local.block_on(&runtime, serve(Start { hello, inputs, settings, report, handed, link, incoming }))
 }
 
 /// Descriptors come in the order of the greeting: one a listener, then stdout and stderr of each instance.
@@ -70,22 +81,14 @@ fn sort(hello: &Hello, descriptors: Vec<OwnedFd>) -> anyhow::Result<Handed> {
     Ok(handed)
 }
 
-#[allow(clippy::too_many_arguments)]
-async fn serve(
-    hello: Hello,
-    inputs: Inputs,
-    settings: Settings,
-    report: Report,
-    handed: Handed,
-    link: Link,
-    incoming: mpsc::Receiver<Incoming>,
-) -> anyhow::Result<i32> {
+async fn serve(start: Start) -> anyhow::Result<i32> {
+    let Start { hello, inputs, settings, report, handed, link, incoming } = start;
     let mut tasks = Tasks::default();
     let (stop_watching, watching) = Shutdown::new();
     let listening: Vec<SocketAddr> = handed.edge.iter().map(|(address, _)| *address).collect();
 
     let told = Told::start(&settings, &hello.data)?;
-    let voice = Voice::new(told.handle.clone(), settings.logs.level, told.text);
+    let voice = Voice::new(told.handle.clone(), told.level.clone(), told.text);
     let members = edge::Members::new(told.names.clone());
     let (asks, asked) = edge::local::channel();
     let (edge_service, edge) = edge::Service::build(edge::Parts {
@@ -106,6 +109,7 @@ async fn serve(
         fleet,
         telemetry: told.handle.clone(),
         metrics: told.metrics.clone(),
+        level: told.level.clone(),
         watch,
         link,
         hearers: voice.hearers(),
@@ -131,18 +135,18 @@ async fn serve(
     server.link.send(&ToSupervisor::Ready);
     voice.opening(&server, &settings, &report);
 
-    let code = tokio::select! {
-        () = server.stop.notified() => 0,
+    tokio::select! {
+        () = server.stop.notified() => {}
         end = tasks.unexpected_end() => {
             let how = if end.panicked { "panicked" } else { "ended" };
             bail!("the task {} {how} unexpectedly", end.name)
         }
-    };
-    end(&server, &settings, &voice).await;
+    }
+    end(&server, &voice).await;
     stop_watching.request();
     told.finish();
-    server.link.drained(code);
-    Ok(code)
+    server.link.drained(0);
+    Ok(0)
 }
 
 /// A core's thread for each processor we may use.
@@ -151,8 +155,8 @@ fn cores() -> usize {
 }
 
 /// Requests first, then the instances, each with as long as the configuration gives.
-async fn end(server: &Server, settings: &Settings, voice: &Voice) {
-    let limit = settings.edge.timeouts.drain;
+async fn end(server: &Server, voice: &Voice) {
+    let limit = server.edge.options().timeouts.drain;
     // Given up by both processes: whoever comes now is refused at once instead of waiting in a backlog.
     for address in server.edge.addresses() {
         server.link.send(&ToSupervisor::Unlisten { listener: Listener::Tcp(address) });
