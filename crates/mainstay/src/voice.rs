@@ -9,8 +9,12 @@ use mainstay_fleet::{Event, event};
 use mainstay_runtime::Clock;
 use mainstay_telemetry::own::LevelSwitch;
 use mainstay_telemetry::{Handle, Level, Line};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
+
+/// Instances that become ready this close to the first one stand above the address to open, as one screen.
+const TOGETHER: Duration = Duration::from_millis(250);
 
 /// Cheap to clone; lives on the control thread.
 #[derive(Clone)]
@@ -20,13 +24,14 @@ pub struct Voice {
     level: LevelSwitch,
     /// A person reads along.
     text: bool,
-    /// For a person, once, after the first app became ready.
+    /// For a person, once, shortly after the first instance became ready.
     welcome: Rc<RefCell<Vec<String>>>,
+    welcoming: Rc<Cell<bool>>,
 }
 
 impl Voice {
     pub fn new(telemetry: Handle, level: LevelSwitch, text: bool) -> Voice {
-        Voice { telemetry, hearers: Hearers::default(), level, text, welcome: Rc::default() }
+        Voice { telemetry, hearers: Hearers::default(), level, text, welcome: Rc::default(), welcoming: Rc::default() }
     }
 
     pub fn hearers(&self) -> Hearers {
@@ -85,8 +90,12 @@ impl Voice {
             let line = Line::own(Clock::unix_micros(), level, text);
             self.telemetry.line(Line { app: app.into(), instance: instance.into(), ..line });
         }
-        if is_first {
-            self.welcome();
+        if is_first && !self.welcoming.replace(true) {
+            let voice = self.clone();
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(TOGETHER).await;
+                voice.welcome();
+            });
         }
     }
 
