@@ -7,8 +7,8 @@ use mainstay_runtime::Clock;
 use mainstay_telemetry::id::Ids;
 use mainstay_telemetry::{RequestId, Verdict};
 
-/// Where the pages of the codes are.
-const PAGES: &str = "https://github.com/mainstay/mainstay/blob/main/docs/errors/";
+/// Where the page of a code is, on this very edge: no address elsewhere that could go away.
+const PAGES: &str = "/.mainstay/errors/";
 
 /// The refusal as a response. `retry_after` in seconds.
 pub fn response(verdict: Verdict, id: RequestId, page_wanted: bool, retry_after: Option<u32>) -> Response<Bytes> {
@@ -37,7 +37,7 @@ pub fn wants_page(fetch_mode: Option<&HeaderValue>, accept: Option<&HeaderValue>
 /// The guides' members `error` and `retryAfter` beside those of RFC 9457.
 fn problem(verdict: Verdict, id: RequestId, status: StatusCode, retry_after: Option<u32>) -> String {
     let mut body = serde_json::json!({
-        "type": format!("{PAGES}{}.md", verdict.code()),
+        "type": format!("{PAGES}{}", verdict.code()),
         "title": status.canonical_reason().unwrap_or("Error"),
         "status": status.as_u16(),
         "detail": verdict.sentence(),

@@ -3,6 +3,7 @@
 //! What tells of the inside is shown to this machine alone (no forwarding header) or to `[ops] allow`; for
 //! everybody else it does not exist.
 
+use crate::errors;
 use crate::scrape;
 use crate::server::Server;
 use bytes::Bytes;
@@ -35,6 +36,10 @@ pub async fn serve(mut asks: LocalReceiver, server: Rc<Server>) {
 }
 
 async fn reply(ask: &Ask, server: &Server) -> Reply {
+    if let Some(page) = errors::page(&ask.path) {
+        let content_type = "text/markdown; charset=utf-8";
+        return Reply::Document { status: 200, content_type, body: Bytes::from_static(page.as_bytes()) };
+    }
     let Some(document) = paths::offered(&ask.path) else { return Reply::NotHere };
     if paths::is_inside(document) && !ask.from_here && !server.allows(ask.client) {
         return Reply::NotHere;

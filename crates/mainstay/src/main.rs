@@ -7,6 +7,7 @@ mod changes;
 mod cli;
 mod control;
 mod demo;
+mod errors;
 mod exit;
 mod hearers;
 mod link;

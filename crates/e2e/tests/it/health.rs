@@ -262,3 +262,14 @@ fn health_paths_answer_while_the_app_hangs() {
     assert_eq!(get(&mainstay.url("/.mainstay/health/live")).status, 200);
     assert_eq!(mainstay.verb(&["status"]).code, Some(0));
 }
+
+#[test]
+fn e17_what_a_refusal_points_to_is_a_page_of_the_edge_itself() {
+    let peer = plain_app();
+    let mainstay = Setup::file(&in_front_of(&[&peer])).ready("/");
+    let refused = get(&mainstay.url("/.mainstay/nothing")).json();
+    assert_eq!(refused["code"], "no_route", "{refused:#}");
+    let page = get(&mainstay.url(refused["type"].as_str().unwrap_or_default()));
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/markdown; charset=utf-8")), "{page:?}");
+    assert!(page.text().starts_with("# no_route"), "{page:?}");
+}

@@ -51,7 +51,7 @@ fn judged_problem(
     assert_eq!(problem["requestId"], id, "{name}: {problem}");
     assert!(problem["error"].as_str().is_some_and(|text| !text.is_empty()), "{name}: {problem}");
     let page = problem["type"].as_str().unwrap_or_default();
-    assert!(page.ends_with(&format!("docs/errors/{code}.md")), "{name}: {problem}");
+    assert_eq!(page, format!("/.mainstay/errors/{code}"), "{name}: {problem}");
     let why = mainstay.why(id);
     assert!(why.contains(code), "{name}: `why` does not name {code}:\n{why}");
     why

@@ -1,0 +1,54 @@
+//! The pages under `docs/errors/`, served at `/.mainstay/errors/CODE`: what a refusal's `type` points to.
+
+macro_rules! pages {
+    ($($code:literal),* $(,)?) => {
+        &[$(($code, include_str!(concat!("../../../docs/errors/", $code, ".md")))),*]
+    };
+}
+
+const PAGES: &[(&str, &str)] = pages![
+    "ambiguous_path",
+    "body_too_large",
+    "client_gone",
+    "header_too_large",
+    "hold_full",
+    "internal",
+    "malformed_request",
+    "method_not_supported",
+    "missing_host",
+    "no_instance",
+    "no_route",
+    "repeated_host",
+    "request_timeout",
+    "service_busy",
+    "too_many_connections",
+    "upstream_closed",
+    "upstream_cut",
+    "upstream_invalid",
+    "upstream_refused",
+    "upstream_timeout",
+    "uri_too_long",
+];
+
+/// The page a path asks for.
+pub fn page(path: &str) -> Option<&'static str> {
+    let code = path.strip_prefix("/.mainstay/errors/")?;
+    PAGES.iter().find(|(known, _)| *known == code).map(|(_, text)| *text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mainstay_telemetry::Verdict;
+
+    #[test]
+    fn every_code_has_its_page_and_nothing_else_has() {
+        for verdict in Verdict::ALL.into_iter().filter(|v| *v != Verdict::Ok) {
+            let text = page(&format!("/.mainstay/errors/{}", verdict.code())).unwrap_or_default();
+            assert!(text.starts_with(&format!("# {}", verdict.code())), "{}", verdict.code());
+        }
+        assert_eq!(PAGES.len(), Verdict::ALL.len() - 1);
+        assert_eq!(page("/.mainstay/errors/../secret"), None);
+        assert_eq!(page("/.mainstay/health"), None);
+    }
+}
