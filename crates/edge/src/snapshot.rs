@@ -137,18 +137,19 @@ impl Snapshot {
         self.apps.get(*i)
     }
 
-    /// The rule of a route that some reading of an ambiguous path falls under and another does not: whoever stands
-    /// behind may read it the other way, so it is refused.
+    /// The rule of a route, or of an app's `routes`, that some reading of an ambiguous path falls under and another
+    /// does not: whoever stands behind may read it the other way, so it is refused.
     pub fn divided(&self, method: &str, host: &str, canonical: &str, raw: &str) -> Option<u32> {
-        if self.routes.is_empty() {
+        if self.routes.is_empty() && self.everything.is_some() {
             return None;
         }
         let readings = readings(raw);
-        let differs = |route: &&Route| {
-            let here = route.pattern.matches(method, host, canonical);
-            readings.iter().any(|other| route.pattern.matches(method, host, other) != here)
+        let differs = |pattern: &Pattern| {
+            let here = pattern.matches(method, host, canonical);
+            readings.iter().any(|other| pattern.matches(method, host, other) != here)
         };
-        self.routes.iter().find(differs).map(|route| route.rule)
+        let app = || self.table.iter().find(|(pattern, _)| differs(pattern)).map(|_| Names::NONE);
+        self.routes.iter().find(|route| differs(&route.pattern)).map(|route| route.rule).or_else(app)
     }
 
     /// All matching routes apply; for one setting the more specific wins.

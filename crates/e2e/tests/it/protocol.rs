@@ -302,12 +302,14 @@ fn a_path_that_can_be_read_two_ways_is_refused_only_where_a_route_guards() {
     let peer = Peer::mirror();
     let text = format!("{}\n[[route]]\nmatch = \"/guarded/*\"\nbody = \"1KB\"\n", in_front_of(&[&peer]));
     let mainstay = Setup::file(&text).ready("/");
-    for path in ["/guarded%2fx", "/guarded/a%2fb", "/guarded/..%5cx", "/guarded/a;b", "/guarded/a%00"] {
+    // Read in one way these fall under the route, read in another they do not.
+    for path in ["/guarded%2fx", "/guarded%252fx", "/guarded/..%5cx", "/guarded;a/b", "/open/..%2fguarded/x"] {
         let bytes = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
         let why = judged(&mainstay, path, &sent(&mainstay, path, bytes.as_bytes()), 400, "ambiguous_path");
         assert!(why.contains("mainstay.toml:4") || why.contains("mainstay.toml:5"), "no place of the rule:\n{why}");
     }
-    for path in ["/open/a%2fb", "/open/a;b", "/open/%7Euser"] {
+    // Read in whatever way, the same routes hold.
+    for path in ["/open/a%2fb", "/open/a;b", "/open/%7Euser", "/guarded/a%2fb", "/guarded/a;b"] {
         let bytes = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(sent(&mainstay, path, bytes.as_bytes()).status, 200, "{path}");
         assert_eq!(peer.holding(path).len(), 1, "the app receives the original bytes of {path}");

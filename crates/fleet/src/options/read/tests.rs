@@ -37,11 +37,16 @@ fn complains(file: &str, variables: &[(&str, &str)], expected: &[&str]) {
 }
 
 #[test]
-fn a_line_is_for_the_shell_and_a_list_is_not() {
+fn a_line_is_for_the_shell_where_it_needs_one_and_a_list_never_is() {
     let options =
         good("[app.api]\nrun = \"node server.js\"\n[app.b]\nrun = [\"node\", \"b.js\", 3]\nport = false", &[]);
     let api = options.app("api").expect("api");
-    assert_eq!(api.argv, ["/bin/sh", "-c", "node server.js"]);
+    // Without a shell between, a signal reaches the program and its pid is the one shown.
+    assert_eq!(api.argv, ["node", "server.js"]);
+    for line in ["cd app && node x.js", "PORT=1 node x.js", "node x.js | tee log", "exec node x.js", "node \"a b.js\""]
+    {
+        assert_eq!(argv(line), ["/bin/sh", "-c", line]);
+    }
     assert_eq!((api.line.as_str(), api.instances, api.port), ("node server.js", 1, Port::Own));
     let b = options.app("b").expect("b");
     assert_eq!(b.argv, ["node", "b.js", "3"]);
