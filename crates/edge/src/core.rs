@@ -246,11 +246,13 @@ pub struct Finish {
     record: Option<Box<Record>>,
     started_us: u64,
     complete: bool,
+    /// The id as a header's value: the same on the request and on the response.
+    id_value: Option<HeaderValue>,
 }
 
 impl Finish {
     pub fn new(core: Rc<Core>, conn: Rc<Conn>, deadline: Deadline, record: Box<Record>, started_us: u64) -> Finish {
-        Finish { core, conn, deadline, record: Some(record), started_us, complete: false }
+        Finish { core, conn, deadline, record: Some(record), started_us, complete: false, id_value: None }
     }
 
     pub fn deadline(&self) -> &Deadline {
@@ -266,6 +268,11 @@ impl Finish {
 
     pub fn id(&self) -> RequestId {
         self.record.as_ref().map_or(Record::EMPTY.id, |r| r.id)
+    }
+
+    pub fn id_value(&mut self) -> HeaderValue {
+        let (core, id) = (&self.core, self.record.as_ref().map_or(Record::EMPTY.id, |r| r.id));
+        self.id_value.get_or_insert_with(|| core.id_value(id)).clone()
     }
 
     pub fn elapsed_us(&self) -> u64 {
@@ -289,8 +296,8 @@ impl Finish {
     }
 
     /// Puts the id on a response; the app's own `X-Request-Id` stays.
-    pub fn identify(&self, headers: &mut HeaderMap, has: Has) {
-        let id = self.core.id_value(self.id());
+    pub fn identify(&mut self, headers: &mut HeaderMap, has: Has) {
+        let id = self.id_value();
         if !has.any(Has::REQUEST_ID) {
             headers.insert(X_REQUEST_ID, id.clone());
         }

@@ -377,7 +377,7 @@ async fn outgoing<'a>(
         client: job.client,
         upgrade,
         authority,
-        id: job.core.id_value(finish.id()),
+        id: finish.id_value(),
         traceparent: job.core.value(&trace.format()),
     };
     let key = facts.has.any(Has::IDEMPOTENCY_KEY);

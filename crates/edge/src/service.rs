@@ -114,6 +114,9 @@ impl Service {
 
     /// Starts the cores, then the acceptor. The threads end with the process.
     pub fn start(self) -> Result<(), Error> {
+        if self.shared.snapshot.load().tls.is_some() {
+            spawn("entropy".to_owned(), tls::warm_up)?;
+        }
         for (i, (handle, instruments, orders)) in self.cores.into_iter().enumerate() {
             let shared = self.shared.clone();
             spawn(format!("core-{i}"), move || {

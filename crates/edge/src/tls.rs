@@ -6,11 +6,14 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs as provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Sessions that can be resumed; the oldest go first.
+const SESSIONS_MAX: usize = 10_240;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -42,13 +45,22 @@ pub fn load(files: &[TlsFiles]) -> Result<Option<Arc<ServerConfig>>, Error> {
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(ByName { by_host, first }));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer = provider::Ticketer::new().map_err(Error::Rustls)?;
+    // Sessions are resumed from memory. Tickets would need random bytes here, and the first ones of a process take
+    // the C library a tenth of a second.
+    config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
     Ok(Some(Arc::new(config)))
 }
 
 /// Every pair that could not be used.
 pub fn prove(files: &[TlsFiles]) -> Vec<Error> {
     files.iter().filter_map(|file| load_pair(file).err()).collect()
+}
+
+/// Has the first random bytes made before the first handshake wants them.
+pub fn warm_up() {
+    let mut bytes = [0; 32];
+    // A failure here would be told by the handshake that needs them.
+    let _ = provider::default_provider().secure_random.fill(&mut bytes);
 }
 
 fn load_pair(file: &TlsFiles) -> Result<CertifiedKey, Error> {
