@@ -212,7 +212,8 @@ where
         move |request| {
             let watch = conn.wire.watch.clone();
             let deadline = Deadline { watch, now_ms: core.now_ms.clone(), ticket: None };
-            request::serve(core.clone(), conn.clone(), deadline, request)
+            // Boxed, so that an idle connection does not keep the room of a request.
+            Box::pin(request::serve(core.clone(), conn.clone(), deadline, request))
         }
     });
     let mut builder = http1::Builder::new();

@@ -149,8 +149,11 @@ fn a_child_that_listens_elsewhere_is_found_and_the_screen_says_so() {
     let number = port.number.to_string();
     let mainstay = Setup::command(&["node", "hard_coded.js", &number]).node_app("awkward").ready("/");
     assert_eq!(get(&mainstay.url("/")).text(), "hard-coded");
-    assert!(mainstay.said().contains(&number), "the screen does not name the port:\n{}", mainstay.said());
-    assert!(mainstay.said().contains("PORT"), "the screen does not say what to change:\n{}", mainstay.said());
+    // Lines reach the console a moment after what they tell of.
+    wait_until("the screen to name the port and what to change", || {
+        let said = mainstay.said();
+        said.contains(&number) && said.contains("PORT")
+    });
 }
 
 #[test]
