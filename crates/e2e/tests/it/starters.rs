@@ -129,7 +129,8 @@ fn an_asgi_app_behaves_the_same() {
     let command = [path, "-m", "uvicorn", "main:app", "--port", "PORT"];
     let bare = Bare::start(&command, |to| fixtures::python_app("asgi", to));
     let line = format!("{path} -m uvicorn main:app --port $PORT");
-    let behind = compared(&bare, Setup::command(&["sh", "-c", &line]).python_app("asgi").ready("/"));
+    let behind = Setup::command(&["sh", "-c", &line]).python_app("asgi").env("PYTHONHASHSEED", SEED).ready("/");
+    let behind = compared(&bare, behind);
     for base in [bare.url("/ws"), behind.url("/ws")] {
         let said = node_client("ws_transcript.js", &[&base.replace("http", "ws")]);
         assert_eq!(said, "message hello\nclose 1000\n");
