@@ -1,34 +1,24 @@
-//! Bodies on their way through: never buffered beyond one frame, counted, and each with an end that is told.
+//! Bodies on their way through: streamed, counted, and each with an end that is told.
 
-use crate::core::Finish;
+use crate::core::{Conn, Core, Finish};
+use crate::http1::body::{Broken, Piece, Remaining, append, append_end};
+use crate::http1::buffer::Buffer;
+use crate::http1::framing::Framing;
+use crate::message::ResponseHead;
 use crate::pool::Connection;
 use crate::upstream::InFlight;
 use crate::watch::{Ticket, Watch};
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use bytes::{Buf, Bytes};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use mainstay_telemetry::Verdict;
-use std::cell::Cell;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-
-/// Why a body broke off. The client sees the cut; the record says the rest.
-#[derive(Debug, thiserror::Error)]
-pub enum BodyError {
-    #[error("the upstream broke off")]
-    Upstream(#[source] hyper::Error),
-    #[error("the upstream paused for longer than its limit")]
-    UpstreamTimeout,
-    #[error("the client broke off")]
-    Client(#[source] hyper::Error),
-    #[error("the body is larger than its limit")]
-    TooLarge,
-}
+use tokio::net::TcpStream;
 
 /// A deadline that knows whom to wake: the connection's on HTTP/1, the stream's own on HTTP/2.
 #[derive(Debug)]
@@ -53,249 +43,461 @@ impl Deadline {
     }
 }
 
-/// What an upstream is sent.
+/// A client's body, wherever it comes from.
 #[derive(Debug)]
-pub enum Payload {
-    Empty,
-    /// Small enough to be kept and sent again.
-    Kept(Bytes),
-    Sent,
-    Stream(Upload),
+pub enum Body {
+    Absent,
+    Http1 { conn: Rc<Conn>, remaining: Remaining },
+    Http2(Incoming),
 }
 
-/// A client's body, as it comes.
+impl Body {
+    /// How it is framed for an upstream that speaks HTTP/1.
+    pub fn framing(&self) -> Framing {
+        match self {
+            Body::Absent => Framing::Absent,
+            Body::Http1 { remaining, .. } => match remaining {
+                Remaining::Nothing => Framing::Absent,
+                Remaining::Length(length) => Framing::Length(*length),
+                Remaining::Chunked(_) | Remaining::UntilClose => Framing::Chunked,
+            },
+            Body::Http2(incoming) if incoming.is_end_stream() => Framing::Absent,
+            Body::Http2(incoming) => incoming.size_hint().exact().map_or(Framing::Chunked, Framing::Length),
+        }
+    }
+
+    /// Appends what has come. `wrap`: as chunks.
+    fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        core: &Core,
+        out: &mut Buffer,
+        wrap: bool,
+    ) -> Poll<Result<Piece, Broken>> {
+        match self {
+            Body::Absent => Poll::Ready(Ok(Piece::End(None))),
+            Body::Http1 { conn, remaining } => {
+                let Some(socket) = &conn.http1 else { return Poll::Ready(Err(Broken::Gone)) };
+                socket.poll_body(cx, core, remaining, out, wrap)
+            }
+            Body::Http2(incoming) => match ready!(Pin::new(incoming).poll_frame(cx)) {
+                None => Poll::Ready(Ok(Piece::End(None))),
+                Some(Err(_)) => Poll::Ready(Err(Broken::Gone)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        append(&data, out, wrap, &core.buffers);
+                        Poll::Ready(Ok(Piece::Data(data.len())))
+                    }
+                    // Trailers end a body, and are told once they are there.
+                    Err(frame) => {
+                        let trailers = frame.into_trailers().ok().map(|map| crate::http2::fields(&map));
+                        Poll::Ready(Ok(Piece::End(trailers)))
+                    }
+                },
+            },
+        }
+    }
+
+    /// Reads the rest whole; more than `max` bytes are an error of nobody's.
+    pub async fn collect(&mut self, core: &Core, max: usize) -> Result<Bytes, Broken> {
+        let mut all = Vec::new();
+        loop {
+            let mut out = Buffer::default();
+            let piece = std::future::poll_fn(|cx| self.poll_into(cx, core, &mut out, false)).await?;
+            all.extend_from_slice(out.filled());
+            out.consume(out.len());
+            core.buffers.release(&mut out);
+            match piece {
+                Piece::End(_) => return Ok(all.into()),
+                Piece::Data(_) if all.len() > max => return Err(Broken::Malformed),
+                Piece::Data(_) => {}
+            }
+        }
+    }
+}
+
+/// A client's body on its way to an upstream.
 #[derive(Debug)]
 pub struct Upload {
-    pub incoming: Incoming,
-    /// Bytes that may still come.
-    pub left: u64,
-    pub progress: Rc<Progress>,
-    pub watch: Arc<Watch>,
-    pub now_ms: Arc<AtomicU64>,
+    body: Body,
+    wrap: bool,
+    out: Buffer,
+    /// Bytes that came, and how many more may.
+    pub bytes: u64,
+    left: u64,
     /// Longest pause of the client.
-    pub pause: Duration,
+    pause: Duration,
     /// Armed once the body is complete.
-    pub response: Option<Duration>,
+    response: Option<Duration>,
+    pub state: Flow,
 }
 
-/// What became of an upload, read by the request that sent it off.
-#[derive(Debug, Default)]
-pub struct Progress {
-    pub bytes: Cell<u64>,
-    pub complete: Cell<bool>,
-    pub too_large: Cell<bool>,
-    pub broken: Cell<bool>,
-    /// What the client sent is no body: a chunk that cannot be read.
-    pub malformed: Cell<bool>,
-}
-
-/// hyper's errors for chunks it cannot read carry one of these kinds; a client that left, another.
-pub fn is_malformed(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<io::Error>());
-    source.is_some_and(|e| matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
-}
-
-impl Body for Payload {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut *self {
-            Payload::Empty | Payload::Sent => Poll::Ready(None),
-            Payload::Kept(bytes) => {
-                let bytes = std::mem::take(bytes);
-                *self = Payload::Sent;
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
-            Payload::Stream(upload) => upload.poll(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Payload::Empty | Payload::Sent => true,
-            Payload::Kept(bytes) => bytes.is_empty(),
-            Payload::Stream(upload) => upload.incoming.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Payload::Empty | Payload::Sent => SizeHint::with_exact(0),
-            Payload::Kept(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Payload::Stream(upload) => upload.incoming.size_hint(),
-        }
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Nothing of it was asked for yet.
+    Unbegun,
+    Flowing,
+    /// Read to its end, the last of it being written.
+    Ending,
+    Complete,
+    TooLarge,
+    Client(Broken),
+    /// The upstream takes no more; it may have said why.
+    Upstream,
 }
 
 impl Upload {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                self.watch.clear();
-                let size = frame.data_ref().map_or(0, Bytes::len) as u64;
-                self.progress.bytes.set(self.progress.bytes.get() + size);
-                if size > self.left {
-                    self.progress.too_large.set(true);
-                    return Poll::Ready(Some(Err(BodyError::TooLarge)));
-                }
-                self.left -= size;
-                if self.incoming.is_end_stream() {
-                    self.complete();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                self.progress.broken.set(true);
-                self.progress.malformed.set(is_malformed(&error));
-                Poll::Ready(Some(Err(BodyError::Client(error))))
-            }
-            Poll::Ready(None) => {
-                self.complete();
-                Poll::Ready(None)
-            }
-            Poll::Pending => {
-                self.watch.set(self.now_ms.load(Relaxed), self.pause);
-                Poll::Pending
-            }
-        }
+    pub fn new(body: Body, max: Option<u64>, pause: Duration, response: Option<Duration>) -> Upload {
+        let wrap = body.framing() == Framing::Chunked;
+        let (out, left) = (Buffer::default(), max.unwrap_or(u64::MAX));
+        Upload { body, wrap, out, bytes: 0, left, pause, response, state: Flow::Unbegun }
     }
 
-    fn complete(&self) {
-        self.progress.complete.set(true);
-        match self.response {
-            Some(limit) => self.watch.set(self.now_ms.load(Relaxed), limit),
-            None => self.watch.clear(),
+    pub fn into_body(self) -> Body {
+        self.body
+    }
+
+    /// Moves what can be moved. Ready once nothing more will: `state` says why.
+    pub fn poll(&mut self, cx: &mut Context<'_>, core: &Core, to: &mut TcpStream, watch: &Watch) -> Poll<()> {
+        if self.state == Flow::Unbegun {
+            self.state = Flow::Flowing;
         }
+        while matches!(self.state, Flow::Flowing | Flow::Ending) {
+            if ready!(self.out.poll_write(cx, to, &core.buffers)).is_err() {
+                self.state = Flow::Upstream;
+                break;
+            }
+            if self.state == Flow::Ending {
+                self.state = Flow::Complete;
+                match self.response {
+                    Some(limit) => watch.set(core.now_ms(), limit),
+                    None => watch.clear(),
+                }
+                break;
+            }
+            match self.body.poll_into(cx, core, &mut self.out, self.wrap) {
+                Poll::Pending => {
+                    watch.set(core.now_ms(), self.pause);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(Piece::Data(size))) => {
+                    watch.clear();
+                    self.bytes += size as u64;
+                    match self.left.checked_sub(size as u64) {
+                        Some(left) => self.left = left,
+                        None => self.state = Flow::TooLarge,
+                    }
+                }
+                Poll::Ready(Ok(Piece::End(trailers))) => {
+                    self.state = Flow::Ending;
+                    if self.wrap {
+                        append_end(trailers.as_ref(), &mut self.out, &core.buffers);
+                    }
+                }
+                Poll::Ready(Err(broken)) => self.state = Flow::Client(broken),
+            }
+        }
+        Poll::Ready(())
     }
 }
 
 /// What a client is sent.
 #[derive(Debug)]
 pub struct Answer {
+    pub head: Box<ResponseHead>,
     kind: Kind,
+    /// The client's connection ends with it.
+    pub close: bool,
     /// `None` where somebody else tells the end, as a tunnel does.
     finish: Option<Finish>,
 }
 
 #[derive(Debug)]
 enum Kind {
-    Full(Option<Bytes>),
+    Full(Bytes),
     Upstream(Passing),
+    Tunnel(Box<Opened>),
+}
+
+/// An upstream that agreed to speak another protocol from now on.
+#[derive(Debug)]
+pub struct Opened {
+    pub connection: Connection,
+    pub guard: crate::upstream::Tunnel,
+    pub idle: Duration,
+    pub finish: Finish,
 }
 
 /// An upstream's body, and all that is given back at its end.
 #[derive(Debug)]
 pub struct Passing {
-    pub incoming: Incoming,
     pub connection: Option<Connection>,
+    pub remaining: Remaining,
+    /// The client's body, where the upstream answered before it was whole.
+    pub upload: Option<Upload>,
     pub in_flight: InFlight,
     pub keep: Duration,
+    /// The connection may be used again after this response.
+    pub reusable: bool,
     /// Longest pause of the upstream.
     pub pause: Option<Duration>,
     /// The answer to a Socket.IO handshake: its `sid` binds the client to this instance.
     pub learn: bool,
 }
 
+/// The upstream broke off; the record says how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut;
+
 impl Answer {
-    pub fn full(bytes: Bytes, finish: Finish) -> Answer {
-        let bytes = (!bytes.is_empty()).then_some(bytes);
-        Answer { kind: Kind::Full(bytes), finish: Some(finish) }
+    /// A body of ours. Its length is told; to a HEAD request nothing more is.
+    pub fn full(mut head: Box<ResponseHead>, bytes: Bytes, to_head: bool, finish: Finish) -> Answer {
+        use crate::fields::Name;
+        if !matches!(head.status, 204 | 304) {
+            head.fields.set(Name::ContentLength, bytes.len().to_string().as_bytes());
+        }
+        let bytes = if to_head { Bytes::new() } else { bytes };
+        Answer { head, kind: Kind::Full(bytes), close: false, finish: Some(finish) }
     }
 
-    pub fn bare() -> Answer {
-        Answer { kind: Kind::Full(None), finish: None }
+    pub fn upstream(head: Box<ResponseHead>, passing: Passing, finish: Finish) -> Answer {
+        Answer { head, kind: Kind::Upstream(passing), close: false, finish: Some(finish) }
     }
 
-    pub fn upstream(passing: Passing, finish: Finish) -> Answer {
-        Answer { kind: Kind::Upstream(passing), finish: Some(finish) }
+    pub fn tunnel(head: Box<ResponseHead>, opened: Opened) -> Answer {
+        Answer { head, kind: Kind::Tunnel(Box::new(opened)), close: false, finish: None }
     }
-}
 
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = BodyError;
+    /// What is opened once the head has gone.
+    pub fn into_tunnel(mut self) -> Option<Box<Opened>> {
+        match std::mem::replace(&mut self.kind, Kind::Full(Bytes::new())) {
+            Kind::Tunnel(opened) => Some(opened),
+            _ => None,
+        }
+    }
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        match (&mut this.kind, &mut this.finish) {
+    pub fn is_tunnel(&self) -> bool {
+        matches!(self.kind, Kind::Tunnel(_))
+    }
+
+    /// How the body came, or is.
+    pub fn framing(&self) -> Framing {
+        match &self.kind {
+            Kind::Full(bytes) => Framing::Length(bytes.len() as u64),
+            Kind::Tunnel(_) => Framing::Absent,
+            Kind::Upstream(passing) => match &passing.remaining {
+                Remaining::Nothing => Framing::Absent,
+                Remaining::Length(length) => Framing::Length(*length),
+                Remaining::Chunked(_) => Framing::Chunked,
+                Remaining::UntilClose => Framing::UntilClose,
+            },
+        }
+    }
+
+    pub fn is_ended(&self) -> bool {
+        match &self.kind {
+            Kind::Full(bytes) => bytes.is_empty(),
+            Kind::Upstream(passing) => passing.remaining.is_nothing(),
+            Kind::Tunnel(_) => true,
+        }
+    }
+
+    /// The head and the first of the body in the memory they were read into: nothing is copied. `None` where that
+    /// cannot be.
+    pub fn first(&mut self, head: &[u8]) -> Option<Buffer> {
+        let (Kind::Upstream(passing), Some(finish)) = (&mut self.kind, &mut self.finish) else { return None };
+        let Remaining::Length(left) = &mut passing.remaining else { return None };
+        let input = &mut passing.connection.as_mut()?.input;
+        let size = input.len();
+        if passing.learn || size as u64 > *left || !input.put_before(head) {
+            return None;
+        }
+        *left -= size as u64;
+        finish.sent(size);
+        if *left == 0 {
+            passing.remaining = Remaining::Nothing;
+            finish.complete();
+        }
+        Some(std::mem::take(input))
+    }
+
+    /// Appends what has come of the body. `wrap`: as chunks, with their end.
+    pub fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        core: &Core,
+        out: &mut Buffer,
+        wrap: bool,
+    ) -> Poll<Result<Piece, Cut>> {
+        match (&mut self.kind, &mut self.finish) {
             (Kind::Full(bytes), finish) => {
-                let bytes = bytes.take();
-                if let Some(finish) = finish {
-                    finish.sent(bytes.as_ref().map_or(0, Bytes::len));
+                if bytes.is_empty() {
+                    return Poll::Ready(Ok(Piece::End(None)));
                 }
-                Poll::Ready(bytes.map(|b| Ok(Frame::data(b))))
+                let size = bytes.len();
+                append(bytes, out, wrap, &core.buffers);
+                bytes.clear();
+                if let Some(finish) = finish {
+                    finish.sent(size);
+                }
+                Poll::Ready(Ok(Piece::Data(size)))
             }
-            (Kind::Upstream(passing), Some(finish)) => passing.poll(cx, finish),
-            (Kind::Upstream(_), None) => Poll::Ready(None),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Full(bytes) => bytes.is_none(),
-            Kind::Upstream(passing) => passing.incoming.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.kind {
-            Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Kind::Upstream(passing) => passing.incoming.size_hint(),
+            (Kind::Upstream(passing), Some(finish)) => passing.poll_into(cx, core, out, wrap, finish),
+            (Kind::Upstream(_) | Kind::Tunnel(_), _) => Poll::Ready(Ok(Piece::End(None))),
         }
     }
 }
 
 impl Passing {
-    fn poll(&mut self, cx: &mut Context<'_>, finish: &mut Finish) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+    fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        core: &Core,
+        out: &mut Buffer,
+        wrap: bool,
+        finish: &mut Finish,
+    ) -> Poll<Result<Piece, Cut>> {
+        let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(Piece::End(None))) };
+        if let Some(upload) = &mut self.upload
+            && upload.poll(cx, core, &mut connection.stream, &finish.deadline().watch).is_ready()
+        {
+            let bytes = upload.bytes;
+            finish.note(|r| r.bytes_in = bytes);
+            self.reusable &= upload.state == Flow::Complete;
+            self.upload = None;
+        }
+        let before = out.len();
+        let Connection { stream, input, .. } = connection;
+        match self.remaining.poll_into(cx, stream, input, out, wrap, &core.buffers) {
+            Poll::Ready(Ok(Piece::Data(size))) => {
                 if self.pause.is_some() {
                     finish.deadline().watch.clear();
                 }
-                if let Some(data) = frame.data_ref() {
-                    finish.sent(data.len());
-                    if std::mem::take(&mut self.learn) {
-                        finish.learn_sid(data, self.in_flight.upstream());
-                    }
+                finish.sent(size);
+                if size > 0 && std::mem::take(&mut self.learn) {
+                    finish.learn_sid(&out.filled()[before..], self.in_flight.upstream());
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Ok(Piece::Data(size)))
             }
-            Poll::Ready(Some(Err(error))) => {
-                finish.decide(Verdict::UpstreamCut);
-                Poll::Ready(Some(Err(BodyError::Upstream(error))))
-            }
-            Poll::Ready(None) => {
+            Poll::Ready(Ok(end)) => {
                 finish.complete();
-                Poll::Ready(None)
+                Poll::Ready(Ok(end))
+            }
+            Poll::Ready(Err(_)) => {
+                finish.decide(Verdict::UpstreamCut);
+                Poll::Ready(Err(Cut))
             }
             Poll::Pending => {
                 let Some(pause) = self.pause else { return Poll::Pending };
                 if finish.deadline().has_passed(cx) {
                     finish.deadline().watch.forgive();
                     finish.decide(Verdict::UpstreamCut);
-                    return Poll::Ready(Some(Err(BodyError::UpstreamTimeout)));
+                    return Poll::Ready(Err(Cut));
                 }
-                finish.deadline().set(pause);
+                if self.upload.is_none() {
+                    finish.deadline().set(pause);
+                }
                 Poll::Pending
             }
+        }
+    }
+
+    /// Reads the rest whole. `None` where it broke off or is more than `max`.
+    pub async fn collect(&mut self, core: &Core, max: usize, finish: &mut Finish) -> Option<Vec<u8>> {
+        let mut all = Vec::new();
+        loop {
+            let mut out = Buffer::default();
+            let piece = std::future::poll_fn(|cx| self.poll_into(cx, core, &mut out, false, finish)).await;
+            all.extend_from_slice(out.filled());
+            out.consume(out.len());
+            core.buffers.release(&mut out);
+            match piece {
+                Ok(Piece::End(_)) => return Some(all),
+                Ok(Piece::Data(_)) if all.len() <= max => {}
+                _ => return None,
+            }
+        }
+    }
+
+    /// Gives the connection back, if it can be used again.
+    pub fn end(&mut self, finish: &Finish) {
+        if self.reusable
+            && self.remaining.is_nothing()
+            && self.upload.is_none()
+            && let Some(connection) = self.connection.take()
+        {
+            finish.give_back(self.in_flight.upstream(), connection, self.keep);
         }
     }
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        let ended = self.is_end_stream() || matches!(self.kind, Kind::Full(_));
+        let ended = self.is_ended();
         let Some(finish) = &mut self.finish else { return };
-        // A HEAD request's own body is never asked for.
-        if ended {
-            finish.complete();
-        }
-        if finish.is_complete()
-            && let Kind::Upstream(passing) = &mut self.kind
-            && let Some(connection) = passing.connection.take()
-        {
-            finish.give_back(passing.in_flight.upstream(), connection, passing.keep);
+        match &mut self.kind {
+            Kind::Full(_) => finish.complete(),
+            Kind::Upstream(passing) => {
+                if ended {
+                    finish.complete();
+                }
+                if finish.is_complete() {
+                    passing.end(finish);
+                }
+            }
+            Kind::Tunnel(_) => {}
         }
     }
 }
+
+/// An answer's body as hyper sends it over HTTP/2.
+#[derive(Debug)]
+pub struct Http2Body(pub Answer);
+
+impl http_body::Body for Http2Body {
+    type Data = Bytes;
+    type Error = CutError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, CutError>>> {
+        let Some(core) = self.0.finish.as_ref().map(|f| f.core().clone()) else { return Poll::Ready(None) };
+        loop {
+            if self.0.is_ended() {
+                return Poll::Ready(None);
+            }
+            let mut out = Buffer::default();
+            let piece = ready!(self.0.poll_into(cx, &core, &mut out, false));
+            let data = Bytes::copy_from_slice(out.filled());
+            out.consume(out.len());
+            core.buffers.release(&mut out);
+            return Poll::Ready(match piece {
+                Ok(Piece::Data(_)) if !data.has_remaining() => continue,
+                Ok(Piece::Data(_)) => Some(Ok(http_body::Frame::data(data))),
+                Ok(Piece::End(None)) => None,
+                Ok(Piece::End(Some(trailers))) => {
+                    Some(Ok(http_body::Frame::trailers(crate::http2::header_map(&trailers))))
+                }
+                Err(Cut) => Some(Err(CutError)),
+            });
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_ended()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        match self.0.framing() {
+            Framing::Absent => http_body::SizeHint::with_exact(0),
+            Framing::Length(length) => http_body::SizeHint::with_exact(length),
+            Framing::Chunked | Framing::UntilClose => http_body::SizeHint::default(),
+        }
+    }
+}
+
+/// Tells hyper to reset the stream: the client sees the cut, the record says the rest.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream broke off")]
+pub struct CutError;

@@ -4,17 +4,18 @@
 
 use crate::affinity::Affinity;
 use crate::body::Deadline;
-use crate::headers::{Has, Peer, REQUEST_ID, X_REQUEST_ID};
+use crate::fields::{Fields, Name};
+use crate::headers::Peer;
+use crate::http1::buffer::Buffers;
+use crate::http1::client::Socket;
 use crate::local::LocalSender;
+use crate::message::Heads;
 use crate::pool::{Connection, Pool};
 use crate::retry::Budget;
 use crate::snapshot::Snapshot;
-use crate::socket::Wire;
 use crate::upstream::Upstream;
-use crate::watch::{Phase, Sweep};
+use crate::watch::{Phase, Sweep, Watch};
 use arc_swap::{ArcSwap, Cache};
-use bytes::{BufMut, BytesMut};
-use http::{HeaderMap, HeaderValue};
 use mainstay_runtime::Clock;
 use mainstay_telemetry::id::Ids;
 use mainstay_telemetry::metrics::CoreMetrics;
@@ -26,9 +27,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-
-/// Ids and the like are written into pieces of one allocation of this size.
-const SCRIBE_BYTES: usize = 4096;
 
 /// Records kept for reuse; more are freed.
 const SPARE_RECORDS_MAX: usize = 256;
@@ -70,7 +68,10 @@ pub struct Core {
     /// Buffer of every tunnel on this core, used while one of them is polled.
     pub scratch: RefCell<Box<[u8]>>,
     instruments: RefCell<Instruments>,
-    scribe: RefCell<BytesMut>,
+    pub buffers: Buffers,
+    pub heads: Heads,
+    /// Where a head is written before it goes into a buffer.
+    pub text: RefCell<Vec<u8>>,
     #[expect(clippy::vec_box, reason = "a record goes from request to request in its box, never copied")]
     spare: RefCell<Vec<Box<Record>>>,
 }
@@ -96,7 +97,9 @@ impl Core {
             connections,
             scratch: RefCell::new(vec![0; crate::tunnel::SCRATCH_BYTES].into_boxed_slice()),
             instruments: RefCell::new(instruments),
-            scribe: RefCell::default(),
+            buffers: Buffers::default(),
+            heads: Heads::default(),
+            text: RefCell::default(),
             spare: RefCell::default(),
         }
     }
@@ -130,22 +133,6 @@ impl Core {
 
     pub fn now_ms(&self) -> u64 {
         self.now_ms.load(Relaxed)
-    }
-
-    /// A header value out of the shared allocation: no allocation of its own.
-    pub fn value(&self, text: &[u8]) -> HeaderValue {
-        let mut scribe = self.scribe.borrow_mut();
-        if scribe.capacity() < text.len() {
-            scribe.reserve(SCRIBE_BYTES.max(text.len()));
-        }
-        scribe.put_slice(text);
-        HeaderValue::from_maybe_shared(scribe.split().freeze()).unwrap_or(HeaderValue::from_static(""))
-    }
-
-    pub fn id_value(&self, id: RequestId) -> HeaderValue {
-        let mut text = *b"r_00000000000000000000000000";
-        text[2..].copy_from_slice(&id.0);
-        self.value(&text)
     }
 
     pub fn request_id(&self, unix_us: u64) -> RequestId {
@@ -190,8 +177,9 @@ impl Core {
 #[derive(Debug)]
 pub struct Conn {
     pub peer: Peer,
-    pub wire: Arc<Wire>,
-    pub http1: bool,
+    pub watch: Arc<Watch>,
+    /// Its socket, where it speaks HTTP/1.
+    pub http1: Option<Socket>,
     /// Requests being worked on: at most one on HTTP/1.
     pub open: Cell<u32>,
     pub idle: Duration,
@@ -223,15 +211,15 @@ impl Drop for Place {
 impl Conn {
     pub fn begin(&self) {
         self.open.set(self.open.get() + 1);
-        self.wire.watch.enter(Phase::Busy);
-        self.wire.watch.clear();
+        self.watch.enter(Phase::Busy);
+        self.watch.clear();
     }
 
     fn end(&self, now_ms: u64) {
         self.open.set(self.open.get().saturating_sub(1));
-        if self.open.get() == 0 && self.wire.watch.phase() == Phase::Busy {
-            self.wire.watch.enter(Phase::Idle);
-            self.wire.watch.set(now_ms, self.idle);
+        if self.open.get() == 0 && self.watch.phase() == Phase::Busy {
+            self.watch.enter(Phase::Idle);
+            self.watch.set(now_ms, self.idle);
         }
     }
 }
@@ -246,17 +234,19 @@ pub struct Finish {
     record: Option<Box<Record>>,
     started_us: u64,
     complete: bool,
-    /// The id as a header's value: the same on the request and on the response.
-    id_value: Option<HeaderValue>,
 }
 
 impl Finish {
     pub fn new(core: Rc<Core>, conn: Rc<Conn>, deadline: Deadline, record: Box<Record>, started_us: u64) -> Finish {
-        Finish { core, conn, deadline, record: Some(record), started_us, complete: false, id_value: None }
+        Finish { core, conn, deadline, record: Some(record), started_us, complete: false }
     }
 
     pub fn deadline(&self) -> &Deadline {
         &self.deadline
+    }
+
+    pub fn core(&self) -> &Rc<Core> {
+        &self.core
     }
 
     /// What is written down so far. Only empty while it is being dropped.
@@ -268,11 +258,6 @@ impl Finish {
 
     pub fn id(&self) -> RequestId {
         self.record.as_ref().map_or(Record::EMPTY.id, |r| r.id)
-    }
-
-    pub fn id_value(&mut self) -> HeaderValue {
-        let (core, id) = (&self.core, self.record.as_ref().map_or(Record::EMPTY.id, |r| r.id));
-        self.id_value.get_or_insert_with(|| core.id_value(id)).clone()
     }
 
     pub fn elapsed_us(&self) -> u64 {
@@ -295,13 +280,14 @@ impl Finish {
         self.complete
     }
 
-    /// Puts the id on a response; the app's own `X-Request-Id` stays.
-    pub fn identify(&mut self, headers: &mut HeaderMap, has: Has) {
-        let id = self.id_value();
-        if !has.any(Has::REQUEST_ID) {
-            headers.insert(X_REQUEST_ID, id.clone());
+    /// Puts the id on a head; an `X-Request-Id` that is there stays.
+    pub fn identify(&self, fields: &mut Fields) {
+        let mut id = *b"r_00000000000000000000000000";
+        id[2..].copy_from_slice(&self.id().0);
+        if !fields.has(Name::XRequestId) {
+            fields.add(Name::XRequestId, &id);
         }
-        headers.insert(REQUEST_ID, id);
+        fields.set(Name::RequestId, &id);
     }
 
     pub fn learn_sid(&self, data: &[u8], upstream: &Arc<Upstream>) {

@@ -1,9 +1,7 @@
 //! One core's connections to upstreams. Never shared: a request stays on the core that read it.
 
-use crate::body::Payload;
+use crate::http1::buffer::Buffer;
 use crate::upstream::Upstream;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
@@ -16,12 +14,6 @@ const IDLE_PER_UPSTREAM_MAX: usize = 256;
 
 /// How long an idle connection may be used again when the app does not say: Node closes after 5 s.
 pub const IDLE_DEFAULT: Duration = Duration::from_secs(4);
-
-/// hyper grows its read buffer up to this; large bodies want it, heads are limited apart.
-const READ_BUFFER_BYTES_MAX: usize = 256 * 1024;
-
-/// Largest response head.
-const RESPONSE_HEAD_BYTES_MAX: usize = 128 * 1024;
 
 #[derive(Debug, Default)]
 pub struct Pool {
@@ -38,8 +30,18 @@ struct Idle {
 /// A connection to an upstream.
 #[derive(Debug)]
 pub struct Connection {
-    pub sender: SendRequest<Payload>,
+    pub stream: TcpStream,
+    /// Read, and not yet passed on.
+    pub input: Buffer,
     expires_ms: u64,
+}
+
+impl Connection {
+    /// Nothing has come that nobody asked for, and no end. Costs no system call while that is so.
+    fn is_quiet(&self) -> bool {
+        self.input.is_empty()
+            && matches!(self.stream.try_read(&mut [0; 1]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+    }
 }
 
 impl Pool {
@@ -48,7 +50,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let connections = &mut idle.get_mut(&upstream.slot)?.connections;
         while let Some(connection) = connections.pop() {
-            if connection.expires_ms > now_ms && !connection.sender.is_closed() {
+            if connection.expires_ms > now_ms && connection.is_quiet() {
                 return Some(connection);
             }
         }
@@ -56,7 +58,7 @@ impl Pool {
     }
 
     pub fn give_back(&self, upstream: &Arc<Upstream>, mut connection: Connection, keep: Duration, now_ms: u64) {
-        if connection.sender.is_closed() || upstream.is_draining() {
+        if upstream.is_draining() || !connection.input.is_empty() {
             return;
         }
         connection.expires_ms = now_ms + u64::try_from(keep.as_millis()).unwrap_or(0);
@@ -68,13 +70,13 @@ impl Pool {
         }
     }
 
-    /// Closes what is too old or belongs to an upstream that drains.
+    /// Closes what is too old, was closed by the app, or belongs to an upstream that drains.
     pub fn sweep(&self, now_ms: u64) {
         self.idle.borrow_mut().retain(|_, idle| {
             if idle.upstream.is_draining() {
                 return false;
             }
-            idle.connections.retain(|c| c.expires_ms > now_ms && !c.sender.is_closed());
+            idle.connections.retain(|c| c.expires_ms > now_ms && c.is_quiet());
             if idle.connections.is_empty() {
                 idle.connections.shrink_to(0);
             }
@@ -83,37 +85,12 @@ impl Pool {
     }
 }
 
-/// Opens a connection. Its task lives on this core until the connection ends.
+/// Opens a connection.
 pub async fn connect(upstream: &Upstream, timeout: Duration) -> io::Result<Connection> {
-    let (sender, connection) = handshake(upstream, timeout).await?;
-    tokio::task::spawn_local(async move {
-        // Its error reaches whoever waits for an answer on it; an idle connection's end is no news.
-        let _ = connection.await;
-    });
-    Ok(Connection { sender, expires_ms: 0 })
-}
-
-/// Opens a connection that may become a tunnel.
-pub async fn connect_upgradable(upstream: &Upstream, timeout: Duration) -> io::Result<Connection> {
-    let (sender, connection) = handshake(upstream, timeout).await?;
-    tokio::task::spawn_local(async move {
-        let _ = connection.with_upgrades().await;
-    });
-    Ok(Connection { sender, expires_ms: 0 })
-}
-
-type Http1 = http1::Connection<TokioIo<TcpStream>, Payload>;
-
-async fn handshake(upstream: &Upstream, timeout: Duration) -> io::Result<(SendRequest<Payload>, Http1)> {
     let stream = match tokio::time::timeout(timeout, TcpStream::connect(upstream.address)).await {
         Ok(stream) => stream?,
         Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "connect timeout")),
     };
     stream.set_nodelay(true)?;
-    http1::Builder::new()
-        .max_buf_size(READ_BUFFER_BYTES_MAX)
-        .max_header_size(RESPONSE_HEAD_BYTES_MAX)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)
+    Ok(Connection { stream, input: Buffer::default(), expires_ms: 0 })
 }

@@ -1,26 +1,28 @@
 //! One request and the upstreams it is offered to, until one answers: choose, send, judge, hold.
 
 use crate::balance::{choose, hash_bytes};
-use crate::body::{Payload, Progress, Upload};
+use crate::body::{Body, Flow, Upload};
 use crate::core::{Core, Finish};
-use crate::headers::Rewrite;
+use crate::http1::body::{Broken, Remaining};
+use crate::http1::buffer::{Buffer, READ_BYTES};
+use crate::http1::framing::Framing;
+use crate::http1::head::{self, Parsed};
 use crate::members::List;
+use crate::message::{RequestHead, ResponseHead};
 use crate::pool::{self, Connection};
 use crate::retry::{TRIES_MORE_MAX, may_repeat};
 use crate::snapshot::{Served, Settings};
 use crate::upstream::{InFlight, Upstream};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Uri};
-use hyper::body::Incoming;
+use http::Method;
 use mainstay_telemetry::{Outcome, Try, Verdict};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// How long a request waits for an instance to become ready.
@@ -29,6 +31,8 @@ pub const HOLD_MAX: Duration = Duration::from_secs(10);
 pub const HELD_REQUESTS_MAX: u32 = 1000;
 /// A held request looks again this often, should nobody tell it.
 const HOLD_LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Largest head of a response.
+const RESPONSE_HEAD_BYTES_MAX: usize = 128 * 1024;
 /// Upstreams one request may have failed at.
 const FAILED_MAX: usize = 4;
 
@@ -62,12 +66,9 @@ pub struct Job<'a> {
 
 /// The request as upstreams will see it.
 #[derive(Debug)]
-pub struct Outgoing<'a> {
-    pub method: Method,
-    pub uri: Uri,
-    /// As the client sent them, while `rewrite` is there.
-    pub headers: HeaderMap,
-    pub rewrite: Option<Rewrite<'a>>,
+pub struct Outgoing {
+    /// Rewritten: what is sent, word for word, at each try.
+    pub head: Box<RequestHead>,
     pub body: Held,
     pub upgrade: bool,
     /// Carries an `Idempotency-Key`.
@@ -79,16 +80,27 @@ pub struct Outgoing<'a> {
 pub enum Held {
     Absent,
     Kept(Bytes),
-    /// `None` while, and after, it was on its way.
-    Stream(Option<Incoming>, Rc<Progress>),
+    /// `None` once something of it has gone.
+    Stream(Option<Body>),
 }
 
 /// An upstream's answer.
 #[derive(Debug)]
 pub struct Sent {
-    pub response: Response<Incoming>,
+    pub answered: Answered,
     pub connection: Connection,
     pub in_flight: InFlight,
+}
+
+/// The head of an answer, and what follows it.
+#[derive(Debug)]
+pub struct Answered {
+    pub head: Box<ResponseHead>,
+    pub remaining: Remaining,
+    /// The connection may be used again.
+    pub keeps: bool,
+    /// The client's body, where the answer came before it was whole.
+    pub upload: Option<Upload>,
 }
 
 /// How one try failed.
@@ -119,9 +131,9 @@ struct Tried {
 }
 
 /// Offers the request to upstreams until one answers.
-pub async fn forward(job: &Job<'_>, finish: &mut Finish, mut out: Outgoing<'_>) -> Result<Sent, Refusal> {
+pub async fn forward(job: &Job<'_>, finish: &mut Finish, out: &mut Outgoing) -> Result<Sent, Refusal> {
     let kept = !matches!(out.body, Held::Stream(..));
-    let repeat = may_repeat(&out.method, kept, out.key, job.settings.retry);
+    let repeat = may_repeat(&out.head.method, kept, out.key, job.settings.retry);
     job.core.budget.borrow_mut().request(job.core.now_ms());
     let mut tried = Tried::default();
     let mut hold = Hold::new(job);
@@ -141,17 +153,17 @@ pub async fn forward(job: &Job<'_>, finish: &mut Finish, mut out: Outgoing<'_>) 
         };
         let upstream = in_flight.upstream().clone();
         let started = job.core.now_us();
-        match attempt(job, finish, &upstream, &mut out, repeat).await {
-            Ok((response, connection)) => {
-                let status = response.status().as_u16();
+        match attempt(job, finish, &upstream, out, repeat).await {
+            Ok((answered, connection)) => {
+                let status = answered.head.status;
                 if !is_upstream_failure(status) {
                     upstream.succeeded();
-                    return Ok(Sent { response, connection, in_flight });
+                    return Ok(Sent { answered, connection, in_flight });
                 }
                 upstream.failed(job.core.now_ms(), job.served.app.passive);
                 tried.failed(upstream.slot);
                 if !(repeat && tried.may_go_on(job) && pick(job, &tried).is_some()) {
-                    return Ok(Sent { response, connection, in_flight });
+                    return Ok(Sent { answered, connection, in_flight });
                 }
                 tried.status = true;
                 note(finish, job, &upstream, Outcome::answered(status), started);
@@ -261,37 +273,43 @@ async fn attempt(
     job: &Job<'_>,
     finish: &mut Finish,
     upstream: &Arc<Upstream>,
-    out: &mut Outgoing<'_>,
+    out: &mut Outgoing,
     repeat: bool,
-) -> Result<(Response<Incoming>, Connection), Failure> {
-    if !out.upgrade {
-        while let Some(mut connection) = job.core.pool.take(upstream, job.core.now_ms()) {
-            // It was given back the moment its last body ended: its task may not have run since.
-            if connection.sender.ready().await.is_err() {
-                continue;
+) -> Result<(Answered, Connection), Failure> {
+    if let Some(mut connection) = job.core.pool.take(upstream, job.core.now_ms()) {
+        let started = job.core.now_us();
+        match send(job, finish, &mut connection, out).await {
+            Ok(answered) => return Ok((answered, connection)),
+            Err(Failure::Closed { sent }) if (!sent || repeat) && !out.body_is_gone() => {
+                note(finish, job, upstream, Outcome::Stale, started);
             }
-            let started = job.core.now_us();
-            match send(job, finish, &mut connection, out, repeat).await {
-                Ok(response) => return Ok((response, connection)),
-                Err(Failure::Closed { sent }) if !sent || repeat => {
-                    note(finish, job, upstream, Outcome::Stale, started);
-                }
-                Err(failure) => return Err(failure),
-            }
-            break;
+            Err(failure) => return Err(failure),
         }
     }
-    let connected = if out.upgrade {
-        Box::pin(pool::connect_upgradable(upstream, job.settings.connect)).await
-    } else {
-        Box::pin(pool::connect(upstream, job.settings.connect)).await
-    };
+    let connected = Box::pin(pool::connect(upstream, job.settings.connect)).await;
     let mut connection = connected.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => Failure::ConnectTimeout,
         _ => Failure::Refused,
     })?;
-    let response = send(job, finish, &mut connection, out, repeat).await?;
-    Ok((response, connection))
+    let answered = send(job, finish, &mut connection, out).await?;
+    Ok((answered, connection))
+}
+
+/// A request on its way over one connection.
+struct Exchange<'a> {
+    core: &'a Core,
+    connection: &'a mut Connection,
+    /// The head, and a small body.
+    out: Buffer,
+    /// Something of it has been written: it may have arrived.
+    sent: bool,
+    /// The upstream takes no more; it may still say why.
+    deaf: bool,
+    upload: Option<Upload>,
+    head: Box<ResponseHead>,
+    to_head: bool,
+    upgrade: bool,
+    seen: usize,
 }
 
 /// Sends the request on this connection and waits for the head of the answer.
@@ -299,90 +317,159 @@ async fn send(
     job: &Job<'_>,
     finish: &mut Finish,
     connection: &mut Connection,
-    out: &mut Outgoing<'_>,
-    repeat: bool,
-) -> Result<Response<Incoming>, Failure> {
-    let request = out.request(job, finish, repeat)?;
+    out: &mut Outgoing,
+) -> Result<Answered, Failure> {
     let deadline = finish.deadline();
-    match (&out.body, job.settings.response) {
-        (Held::Stream(..), _) | (_, None) => deadline.watch.clear(),
-        (_, Some(limit)) => deadline.set(limit),
+    let mut exchange = Exchange::new(job, connection, out)?;
+    match (&exchange.upload, job.settings.response) {
+        (Some(_), _) | (_, None) => deadline.watch.clear(),
+        (None, Some(limit)) => deadline.set(limit),
     }
-    let mut answer = pin!(connection.sender.try_send_request(request));
     let answered = poll_fn(|cx| {
         if deadline.has_passed(cx) {
-            return Poll::Ready(None);
+            let waits_for_client = exchange.upload.as_ref().is_some_and(|u| u.state == Flow::Flowing);
+            let failure = if waits_for_client { Failure::ClientTimeout } else { Failure::ResponseTimeout };
+            return Poll::Ready(Err(failure));
         }
-        answer.as_mut().poll(cx).map(Some)
+        exchange.poll(cx, &deadline.watch)
     })
     .await;
     deadline.watch.forgive();
-    let progress = match &out.body {
-        Held::Stream(_, progress) => Some(progress.clone()),
-        _ => None,
-    };
-    finish.note(|r| r.bytes_in = progress.as_ref().map_or(r.bytes_in, |p| p.bytes.get()));
+    let Exchange { upload, head, out: mut unsent, .. } = exchange;
+    let whole = unsent.is_empty();
+    unsent.consume(unsent.len());
+    job.core.buffers.release(&mut unsent);
+    if let Some(upload) = &upload {
+        let bytes = upload.bytes;
+        finish.note(|r| r.bytes_in = bytes);
+    }
     match answered {
-        Some(Ok(response)) => Ok(response),
-        Some(Err(mut error)) => {
-            let unsent = error.take_message();
-            let sent = unsent.is_none();
-            if let Some(request) = unsent {
-                out.take_back(request);
-            }
-            let error = error.into_error();
-            Err(match progress {
-                Some(p) if p.too_large.get() => Failure::BodyTooLarge,
-                Some(p) if p.malformed.get() => Failure::ClientMalformed,
-                Some(p) if p.broken.get() => Failure::ClientGone,
-                _ if error.is_parse() => Failure::Invalid,
-                _ => Failure::Closed { sent },
-            })
+        Ok((remaining, keeps)) => {
+            let upload = upload.filter(|u| u.state != Flow::Complete);
+            Ok(Answered { head, remaining, keeps: keeps && whole, upload })
         }
-        None if progress.is_some_and(|p| !p.complete.get()) => Err(Failure::ClientTimeout),
-        None => Err(Failure::ResponseTimeout),
+        Err(failure) => {
+            job.core.heads.release_response(head);
+            if let Some(upload) = upload.filter(|u| u.state == Flow::Unbegun) {
+                out.body = Held::Stream(Some(upload.into_body()));
+            }
+            Err(failure)
+        }
     }
 }
 
-impl Outgoing<'_> {
-    /// The request for one try. Headers are copied only where a further try is possible.
-    fn request(&mut self, job: &Job<'_>, finish: &Finish, repeat: bool) -> Result<Request<Payload>, Failure> {
-        let payload = match &mut self.body {
-            Held::Absent => Payload::Empty,
-            Held::Kept(bytes) => Payload::Kept(bytes.clone()),
-            Held::Stream(incoming, progress) => Payload::Stream(Upload {
-                incoming: incoming.take().ok_or(Failure::Closed { sent: true })?,
-                left: job.settings.body.unwrap_or(u64::MAX),
-                progress: progress.clone(),
-                watch: finish.deadline().watch.clone(),
-                now_ms: finish.deadline().now_ms.clone(),
-                pause: job.pause,
-                response: job.settings.response,
-            }),
+impl<'a> Exchange<'a> {
+    fn new(job: &'a Job<'_>, connection: &'a mut Connection, out: &mut Outgoing) -> Result<Exchange<'a>, Failure> {
+        let core: &Core = job.core;
+        let (framing, upload) = match &mut out.body {
+            Held::Absent => (Framing::Absent, None),
+            Held::Kept(bytes) => (Framing::Length(bytes.len() as u64), None),
+            Held::Stream(body) => {
+                let body = body.take().ok_or(Failure::Closed { sent: true })?;
+                let framing = body.framing();
+                (framing, Some(Upload::new(body, job.settings.body, job.pause, job.settings.response)))
+            }
         };
-        let mut request = Request::new(payload);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        let mut headers = if repeat { self.headers.clone() } else { std::mem::take(&mut self.headers) };
-        if let Some(rewrite) = &self.rewrite {
-            rewrite.apply(&mut headers);
+        let mut text = core.text.borrow_mut();
+        text.clear();
+        head::write_request(&mut text, &out.head, framing);
+        let mut buffer = Buffer::default();
+        buffer.put(&text, &core.buffers);
+        if let Held::Kept(bytes) = &out.body {
+            buffer.put(bytes, &core.buffers);
         }
-        *request.headers_mut() = headers;
-        Ok(request)
+        Ok(Exchange {
+            core,
+            connection,
+            out: buffer,
+            sent: false,
+            deaf: false,
+            upload,
+            head: core.heads.response(),
+            to_head: out.head.method == Method::HEAD,
+            upgrade: out.upgrade,
+            seen: 0,
+        })
     }
 
-    /// A request that was never written comes back whole, its headers rewritten already.
-    fn take_back(&mut self, request: Request<Payload>) {
-        let (parts, payload) = request.into_parts();
-        self.headers = parts.headers;
-        self.rewrite = None;
-        if let (Held::Stream(incoming, _), Payload::Stream(upload)) = (&mut self.body, payload) {
-            *incoming = Some(upload.incoming);
+    fn poll(&mut self, cx: &mut Context<'_>, watch: &crate::watch::Watch) -> Poll<Result<(Remaining, bool), Failure>> {
+        let written = self.poll_request(cx);
+        if written
+            && !self.deaf
+            && let Some(upload) = &mut self.upload
+            && upload.poll(cx, self.core, &mut self.connection.stream, watch).is_ready()
+        {
+            match upload.state {
+                Flow::TooLarge => return Poll::Ready(Err(Failure::BodyTooLarge)),
+                Flow::Client(Broken::Malformed) => return Poll::Ready(Err(Failure::ClientMalformed)),
+                Flow::Client(Broken::Gone) => return Poll::Ready(Err(Failure::ClientGone)),
+                Flow::Upstream => self.deaf = true,
+                Flow::Unbegun | Flow::Flowing | Flow::Ending | Flow::Complete => {}
+            }
+        }
+        self.poll_head(cx)
+    }
+
+    /// True once the head, and a small body, have gone.
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.out.is_empty() || self.deaf {
+            return true;
+        }
+        let before = self.out.len();
+        let written = self.out.poll_write(cx, &mut self.connection.stream, &self.core.buffers);
+        self.sent |= self.out.len() < before;
+        match written {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(_)) => {
+                self.deaf = true;
+                true
+            }
+            Poll::Pending => false,
         }
     }
 
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Remaining, bool), Failure>> {
+        let Connection { stream, input, .. } = &mut *self.connection;
+        loop {
+            if input.is_empty() {
+                input.leave_headroom(&self.core.buffers);
+            }
+            match ready!(input.poll_read(cx, stream, READ_BYTES, &self.core.buffers)) {
+                Ok(0) | Err(_) => return Poll::Ready(Err(Failure::Closed { sent: self.sent })),
+                Ok(_) => {}
+            }
+            // Several heads may have come: words in between before the answer.
+            while !input.is_empty() && (self.seen == 0 || head::may_be_whole(input.filled(), self.seen)) {
+                match head::response(input.filled(), &mut self.head, self.to_head) {
+                    Ok((Parsed::Partial, _)) => break,
+                    Err(_) => return Poll::Ready(Err(Failure::Invalid)),
+                    Ok((Parsed::Head(size, framing), keeps)) => {
+                        input.consume(size);
+                        self.core.buffers.release(input);
+                        match self.head.status {
+                            101 if self.upgrade => return Poll::Ready(Ok((Remaining::Nothing, false))),
+                            // A 101 that nobody asked for would have the client wait for ever.
+                            101 => return Poll::Ready(Err(Failure::Invalid)),
+                            100..=199 => {
+                                self.head.fields.clear();
+                                self.seen = 0;
+                            }
+                            _ => return Poll::Ready(Ok((Remaining::new(framing), keeps))),
+                        }
+                    }
+                }
+            }
+            self.seen = input.len();
+            if self.seen > RESPONSE_HEAD_BYTES_MAX {
+                return Poll::Ready(Err(Failure::Invalid));
+            }
+        }
+    }
+}
+
+impl Outgoing {
     fn body_is_gone(&self) -> bool {
-        matches!(self.body, Held::Stream(None, _))
+        matches!(self.body, Held::Stream(None))
     }
 }
 

@@ -1,8 +1,9 @@
 //! What a client reads when the edge says no: `application/problem+json` (RFC 9457), or a page in a browser.
 
+use crate::fields::Name;
+use crate::message::ResponseHead;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{Response, StatusCode};
+use http::StatusCode;
 use mainstay_runtime::Clock;
 use mainstay_telemetry::id::Ids;
 use mainstay_telemetry::{RequestId, Verdict};
@@ -11,26 +12,29 @@ use mainstay_telemetry::{RequestId, Verdict};
 const PAGES: &str = "/.mainstay/errors/";
 
 /// The refusal as a response. `retry_after` in seconds.
-pub fn response(verdict: Verdict, id: RequestId, page_wanted: bool, retry_after: Option<u32>) -> Response<Bytes> {
+pub fn response(
+    verdict: Verdict,
+    id: RequestId,
+    page_wanted: bool,
+    retry_after: Option<u32>,
+) -> (Box<ResponseHead>, Bytes) {
     let status = StatusCode::from_u16(verdict.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = if page_wanted { page(verdict, id, status) } else { problem(verdict, id, status, retry_after) };
-    let mut response = Response::new(Bytes::from(body));
-    *response.status_mut() = status;
-    let out = response.headers_mut();
+    let mut head = Box::new(ResponseHead::new(status.as_u16()));
     let kind = if page_wanted { "text/html; charset=utf-8" } else { "application/problem+json" };
-    out.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    out.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    head.fields.add(Name::ContentType, kind.as_bytes());
+    head.fields.add(Name::CacheControl, b"no-store");
     if let Some(seconds) = retry_after {
-        out.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        head.fields.add(Name::RetryAfter, seconds.to_string().as_bytes());
     }
-    response
+    (head, body.into())
 }
 
 /// A browser that opens an address, not a script that calls one.
-pub fn wants_page(fetch_mode: Option<&HeaderValue>, accept: Option<&HeaderValue>) -> bool {
+pub fn wants_page(fetch_mode: Option<&[u8]>, accept: Option<&[u8]>) -> bool {
     match fetch_mode {
-        Some(mode) => mode.as_bytes() == b"navigate",
-        None => accept.is_some_and(|a| a.as_bytes().starts_with(b"text/html")),
+        Some(mode) => mode == b"navigate",
+        None => accept.is_some_and(|a| a.starts_with(b"text/html")),
     }
 }
 
@@ -66,7 +70,7 @@ fn page(verdict: Verdict, id: RequestId, status: StatusCode) -> String {
     )
 }
 
-/// A refusal written by us in place of hyper's own answer to something that is not HTTP.
+/// A refusal of what is no request: nothing was read that could be asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Own {
     pub verdict: Verdict,
@@ -88,26 +92,18 @@ impl Own {
         Own { verdict, id: ids.request(unix_us), unix_us }
     }
 
-    /// From the head hyper was about to send: `HTTP/1.1 431 …`.
-    pub fn from_head(head: &[u8]) -> Own {
-        let digits = head.get(9..12).and_then(|d| std::str::from_utf8(d).ok());
-        Own::new(digits.and_then(|d| d.parse().ok()).unwrap_or(400))
-    }
-
     /// The whole answer, head and body.
     pub fn bytes(&self) -> Bytes {
-        let response = response(self.verdict, self.id, false, None);
-        let status = response.status();
-        let body = response.body();
-        let head = format!(
+        let (head, body) = response(self.verdict, self.id, false, None);
+        let text = format!(
             "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
              cache-control: no-store\r\nmainstay-request-id: {id}\r\nx-request-id: {id}\r\nconnection: close\r\n\r\n",
-            status.as_u16(),
-            status.canonical_reason().unwrap_or("Error"),
+            head.status,
+            head.reason(),
             body.len(),
             id = self.id,
         );
-        [head.as_bytes(), body].concat().into()
+        [text.as_bytes(), &body].concat().into()
     }
 }
 
@@ -121,36 +117,32 @@ mod tests {
 
     #[test]
     fn a_script_reads_json_and_a_browser_a_page() {
-        let (any, html) = (HeaderValue::from_static("*/*"), HeaderValue::from_static("text/html,*/*"));
-        let (navigate, cors) = (HeaderValue::from_static("navigate"), HeaderValue::from_static("cors"));
         for (mode, accept, page) in [
             (None, None, false),
-            (None, Some(&any), false),
-            (None, Some(&html), true),
-            (Some(&navigate), None, true),
-            (Some(&cors), Some(&html), false),
+            (None, Some("*/*"), false),
+            (None, Some("text/html,*/*"), true),
+            (Some("navigate"), None, true),
+            (Some("cors"), Some("text/html,*/*"), false),
         ] {
-            assert_eq!(wants_page(mode, accept), page, "{mode:?} {accept:?}");
+            let told = wants_page(mode.map(str::as_bytes), accept.map(str::as_bytes));
+            assert_eq!(told, page, "{mode:?} {accept:?}");
         }
-        let json = response(Verdict::HoldFull, id(), false, Some(1));
-        assert_eq!(json.status(), 503);
-        assert_eq!(json.headers()[RETRY_AFTER], "1");
-        let body: serde_json::Value = serde_json::from_slice(json.body()).expect("json");
+        let (head, body) = response(Verdict::HoldFull, id(), false, Some(1));
+        assert_eq!(head.status, 503);
+        assert_eq!(head.fields.get(Name::RetryAfter), Some(&b"1"[..]));
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("json");
         assert_eq!(body["code"], "hold_full");
         assert_eq!(body["retryAfter"], 1);
         assert_eq!(body["error"], Verdict::HoldFull.sentence());
-        assert!(response(Verdict::NoRoute, id(), true, None).body().starts_with(b"<!doctype html>"));
+        assert!(response(Verdict::NoRoute, id(), true, None).1.starts_with(b"<!doctype html>"));
     }
 
     #[test]
-    fn what_hyper_refuses_gets_our_words() {
-        for (head, code) in [
-            (&b"HTTP/1.1 400 Bad Request\r\n"[..], "malformed_request"),
-            (b"HTTP/1.1 431 Request Header Fields Too Large\r\n", "header_too_large"),
-            (b"HTTP/1.1 414 URI Too Long\r\n", "uri_too_long"),
-            (b"HTTP", "malformed_request"),
-        ] {
-            let own = Own::from_head(head);
+    fn what_is_no_request_gets_our_words() {
+        for (status, code) in
+            [(400, "malformed_request"), (408, "request_timeout"), (431, "header_too_large"), (414, "uri_too_long")]
+        {
+            let own = Own::new(status);
             let bytes = own.bytes();
             let text = std::str::from_utf8(&bytes).expect("text");
             assert!(text.contains(&format!("\"code\":\"{code}\"")), "{text}");

@@ -1,10 +1,14 @@
 //! The request path, on one screen: the gates in their order, then the upstream.
 
 use crate::affinity::{self, Query};
-use crate::body::{Answer, Deadline, Passing, is_malformed};
+use crate::body::{Answer, Body, Deadline, Opened, Passing};
 use crate::core::{Conn, Core, Finish};
-use crate::headers::{self, Has, Rewrite, Seen};
+use crate::fields::{Fields, Name};
+use crate::headers::{self, FORWARDING};
+use crate::http1::body::Broken;
+use crate::http1::framing::Framing;
 use crate::local::{self, Ask, Ours, Reply};
+use crate::message::{RequestHead, ResponseHead, Version};
 use crate::options::Offered;
 use crate::path::{canonical, readings};
 use crate::pool::IDLE_DEFAULT;
@@ -12,17 +16,12 @@ use crate::proxy::{self, Held, Job, Outgoing, Refusal, Sent};
 use crate::refusal;
 use crate::retry::{KEPT_BODY_BYTES_MAX, is_idempotent};
 use crate::snapshot::{Served, Settings, Snapshot};
-use crate::{traces, tunnel};
+use crate::traces;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
-use http_body::Body;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use http::Method;
 use mainstay_telemetry::traceparent::{SAMPLED, TraceParent};
 use mainstay_telemetry::{Cut, MethodCode, Names, Verdict};
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,33 +33,21 @@ const KEEP_MARGIN_S: u64 = 1;
 const LOCAL_ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Serves one request. Never fails: whatever goes wrong is an answer.
-pub async fn serve(
-    core: Rc<Core>,
-    conn: Rc<Conn>,
-    deadline: Deadline,
-    request: Request<Incoming>,
-) -> Result<Response<Answer>, Infallible> {
-    let (mut finish, facts) = begin(&core, &conn, deadline, &request);
+pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, deadline: Deadline, head: Box<RequestHead>, body: Body) -> Answer {
+    let (mut finish, facts) = begin(&core, &conn, deadline, &head);
     let snapshot = core.snapshot();
-    let mut response = match gates(&core, &conn, &snapshot, &facts, &mut finish, request).await {
-        Ok(Passed::Upstream(sent, learn)) => pass_on(&snapshot, finish, sent, learn).await,
-        Ok(Passed::Own(response)) => own(response, finish),
-        Ok(Passed::Tunnel(sent, client)) => open_tunnel(&core, &snapshot, sent, client, finish),
-        Err(stop) => refuse(stop, facts.page, finish),
-    };
-    if core.draining.get() && conn.http1 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    match gates(&core, &conn, &snapshot, &facts, &mut finish, head, body).await {
+        Ok(Passed::Upstream(sent, learn)) => pass_on(&core, &snapshot, finish, sent, learn).await,
+        Ok(Passed::Own(head, body)) => own(head, body, &facts, finish),
+        Ok(Passed::Tunnel(sent)) => open_tunnel(&snapshot, sent, finish),
+        Err(stop) => refuse(stop, &facts, finish),
     }
-    Ok(response)
 }
 
-/// What was read of a request's headers, once.
+/// What was read of a request's head, once.
 #[derive(Debug, Clone, Copy)]
 struct Facts {
-    has: Has,
-    size: usize,
-    hosts: usize,
-    host_is_one: bool,
+    to_head: bool,
     /// A browser opens an address: refusals are pages.
     page: bool,
     trace_flags: u8,
@@ -70,8 +57,8 @@ struct Facts {
 enum Passed {
     /// The app's answer; `true`: it may name a Socket.IO session.
     Upstream(Sent, bool),
-    Own(Response<Bytes>),
-    Tunnel(Sent, hyper::upgrade::OnUpgrade),
+    Own(Box<ResponseHead>, Bytes),
+    Tunnel(Sent),
 }
 
 /// The gates, in order. Each refuses with a code and the place of the rule that decided.
@@ -81,94 +68,93 @@ async fn gates(
     snapshot: &Arc<Snapshot>,
     facts: &Facts,
     finish: &mut Finish,
-    mut request: Request<Incoming>,
+    head: Box<RequestHead>,
+    body: Body,
 ) -> Result<Passed, Refusal> {
-    well_formed(&request, facts, snapshot)?;
-    let client = headers::client(request.headers(), &conn.peer, &snapshot.trusted);
+    well_formed(&head, snapshot)?;
+    let client = headers::client(&head.fields, &conn.peer, &snapshot.trusted);
     finish.note(|r| {
         r.client = client;
         if conn.peer.is_trusted && client != conn.peer.address {
             r.trusted_by = snapshot.trusted_by(conn.peer.address);
         }
     });
-    let gate = route(snapshot, &request)?;
+    let gate = route(snapshot, &head)?;
     finish.note(|r| {
         r.route = gate.settings.route;
         r.app = gate.served.map_or(0, |s| s.group.id);
         r.health = gate.health;
     });
-    body_size(&request, &gate.settings)?;
-    let asks = Asks::new(snapshot, &gate, &request);
+    body_size(&body, &gate.settings)?;
+    let asks = Asks::new(snapshot, &gate, &head);
     if asks.before
-        && let Some(response) = Box::pin(asks.before_the_app(core, conn, facts, client, &request)).await?
+        && let Some((head, body)) = Box::pin(asks.before_the_app(core, conn, client, &head)).await?
     {
-        return Ok(Passed::Own(response));
+        return Ok(Passed::Own(head, body));
     }
     let served = gate.served.ok_or(Verdict::NoRoute)?;
-    let engine = affinity::query(request.uri().query());
+    let engine = affinity::query(head.query());
     let preferred = match engine {
         Query::Session(sid) => core.shared.affinity.find(sid, core.now_ms()),
         _ => None,
     };
     let learn = engine == Query::Handshake;
-    let upgrade = conn.http1 && facts.has.any(Has::UPGRADE) && is_upgrade(request.headers());
-    let on_upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
-    let ask = asks.after_the_app(conn, facts, client, &request);
+    let ask = asks.after_the_app(conn, client, &head);
     let pause = snapshot.timeouts.body;
     let job = Job { core, served, settings: gate.settings, client, preferred, pause };
-    let outgoing = outgoing(&job, conn, facts, finish, request, upgrade).await?;
-    let sent = proxy::forward(&job, finish, outgoing).await?;
-    if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        // A 101 that nobody asked for would have the client wait for ever.
-        let client = on_upgrade.ok_or(Verdict::UpstreamInvalid)?;
-        return Ok(Passed::Tunnel(sent, client));
+    let mut outgoing = outgoing(&job, conn, facts, finish, head, body).await?;
+    let sent = proxy::forward(&job, finish, &mut outgoing).await?;
+    core.heads.release_request(outgoing.head);
+    if sent.answered.head.status == 101 {
+        return Ok(Passed::Tunnel(sent));
     }
-    if sent.response.status() == StatusCode::NOT_FOUND
+    if sent.answered.head.status == 404
         && let Some(ask) = ask
-        && let Some(response) = Box::pin(put(core, ask)).await?
+        && let Some((head, body)) = Box::pin(put(core, ask)).await?
     {
-        return Ok(Passed::Own(response));
+        return Ok(Passed::Own(head, body));
     }
     Ok(Passed::Upstream(sent, learn))
 }
 
 /// Writes down what is known at the start.
-fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, request: &Request<Incoming>) -> (Finish, Facts) {
+fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, head: &RequestHead) -> (Finish, Facts) {
     conn.begin();
     let started_us = core.tick();
-    let seen = Seen::new(request.headers());
     let mut record = core.record();
     record.started_unix_us = core.unix_us(started_us);
     record.id = core.request_id(record.started_unix_us);
-    record.method = method_code(request.method());
-    record.version = match request.version() {
-        Version::HTTP_2 => 20,
-        Version::HTTP_10 => 10,
-        _ => 11,
+    record.method = method_code(&head.method);
+    record.version = match head.version {
+        Version::Http2 => 20,
+        Version::Http10 => 10,
+        Version::Http11 => 11,
     };
     record.tls = conn.peer.tls;
     record.peer = conn.peer.address;
     record.client = conn.peer.address;
-    record.path = Cut::new(request.uri().path());
-    if let Some(agent) = seen.agent.and_then(|v| v.to_str().ok()) {
-        record.agent = Cut::new(agent);
-    }
-    if let Some(id) = seen.request_id.and_then(|v| v.to_str().ok()) {
-        record.client_request_id = Cut::new(id);
+    record.path = Cut::new(head.path());
+    let (mut parent, mut fetch_mode, mut accept) = (None, None, None);
+    for (name, value) in head.fields.iter_known() {
+        let text = || std::str::from_utf8(value).unwrap_or("");
+        match name {
+            Name::UserAgent => record.agent = Cut::new(text()),
+            Name::XRequestId => record.client_request_id = Cut::new(text()),
+            Name::Traceparent => parent = TraceParent::parse(value),
+            Name::SecFetchMode => fetch_mode = Some(value),
+            Name::Accept => accept = Some(value),
+            _ => {}
+        }
     }
     let (trace_id, span_id) = core.trace_and_span();
     record.span_id = span_id;
-    let parent = seen.traceparent.and_then(|v| TraceParent::parse(v.as_bytes()));
     match &parent {
         Some(parent) => (record.trace_id, record.parent_id) = (parent.trace_id, parent.parent_id),
         None => record.trace_id = trace_id,
     }
     let facts = Facts {
-        has: seen.has,
-        size: seen.size,
-        hosts: seen.hosts,
-        host_is_one: seen.host.is_none_or(|host| is_host(host.as_bytes())),
-        page: refusal::wants_page(seen.fetch_mode, seen.accept),
+        to_head: head.method == Method::HEAD,
+        page: refusal::wants_page(fetch_mode, accept),
         trace_flags: parent.map_or(SAMPLED, |p| p.flags),
     };
     (Finish::new(core.clone(), conn.clone(), deadline, record, started_us), facts)
@@ -190,20 +176,17 @@ fn method_code(method: &Method) -> MethodCode {
 }
 
 /// Gate: exactly one host, no CONNECT, heads within their limit.
-fn well_formed(request: &Request<Incoming>, facts: &Facts, snapshot: &Snapshot) -> Result<(), Refusal> {
-    if request.method() == Method::CONNECT {
+fn well_formed(head: &RequestHead, snapshot: &Snapshot) -> Result<(), Refusal> {
+    if head.method == Method::CONNECT {
         return Err(Verdict::MethodNotSupported.into());
     }
-    match facts.hosts {
-        0 if request.version() == Version::HTTP_11 && request.uri().authority().is_none() => {
-            return Err(Verdict::MissingHost.into());
-        }
-        0 => {}
-        1 if facts.host_is_one => {}
-        1 => return Err(Verdict::MalformedRequest.into()),
+    match head.fields.count(Name::Host) {
+        0 if head.version == Version::Http11 && head.authority.is_none() => return Err(Verdict::MissingHost.into()),
+        0 | 1 if is_host(head.host().as_bytes()) => {}
+        0 | 1 => return Err(Verdict::MalformedRequest.into()),
         _ => return Err(Verdict::RepeatedHost.into()),
     }
-    if facts.size > snapshot.limits.header {
+    if head.fields.size() > snapshot.limits.header {
         return Err(Refusal { rule: snapshot.rules.header, ..Verdict::HeaderTooLarge.into() });
     }
     Ok(())
@@ -222,14 +205,14 @@ struct Gate<'a> {
 }
 
 /// Gate: which app, which settings. The path is compared in its canonical form; the app gets the original.
-fn route<'a>(snapshot: &'a Snapshot, request: &Request<Incoming>) -> Result<Gate<'a>, Refusal> {
-    let path = canonical(request.uri().path());
-    let host = if snapshot.by_host { host(request) } else { Cow::Borrowed("") };
-    let method = request.method().as_str();
+fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>, Refusal> {
+    let path = canonical(head.path());
+    let host = if snapshot.by_host { host(head) } else { Cow::Borrowed("") };
+    let method = head.method.as_str();
     let ours = local::ours(&path.path);
     if path.ambiguous {
-        let ours = readings(request.uri().path()).iter().any(|r| local::ours(r) == Ours::Alone);
-        let divided = snapshot.divided(method, &host, &path.path, request.uri().path());
+        let ours = readings(head.path()).iter().any(|r| local::ours(r) == Ours::Alone);
+        let divided = snapshot.divided(method, &host, &path.path, head.path());
         if let Some(rule) = divided.or(ours.then_some(Names::NONE)) {
             return Err(Refusal { rule, ..Verdict::AmbiguousPath.into() });
         }
@@ -243,11 +226,8 @@ fn route<'a>(snapshot: &'a Snapshot, request: &Request<Incoming>) -> Result<Gate
 }
 
 /// The host asked for, in lower case and without its port.
-fn host(request: &Request<Incoming>) -> Cow<'_, str> {
-    let text = match request.uri().authority() {
-        Some(authority) => authority.as_str(),
-        None => request.headers().get(HOST).and_then(|h| h.to_str().ok()).unwrap_or(""),
-    };
+fn host(head: &RequestHead) -> Cow<'_, str> {
+    let text = head.host();
     let name = match text.rfind(':') {
         Some(colon) if !text[colon..].contains(']') => &text[..colon],
         _ => text,
@@ -258,9 +238,9 @@ fn host(request: &Request<Incoming>) -> Cow<'_, str> {
 }
 
 /// Gate: an announced body within the limit. A body without a length is counted as it passes.
-fn body_size(request: &Request<Incoming>, settings: &Settings) -> Result<(), Refusal> {
-    match (settings.body, request.body().size_hint().exact()) {
-        (Some(limit), Some(size)) if size > limit => {
+fn body_size(body: &Body, settings: &Settings) -> Result<(), Refusal> {
+    match (settings.body, body.framing()) {
+        (Some(limit), Framing::Length(size)) if size > limit => {
             Err(Refusal { rule: settings.body_rule, ..Verdict::BodyTooLarge.into() })
         }
         _ => Ok(()),
@@ -276,8 +256,8 @@ struct Asks {
 }
 
 impl Asks {
-    fn new(snapshot: &Snapshot, gate: &Gate<'_>, request: &Request<Incoming>) -> Asks {
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    fn new(snapshot: &Snapshot, gate: &Gate<'_>, head: &RequestHead) -> Asks {
+        let reads = matches!(head.method, Method::GET | Method::HEAD);
         let nobody = gate.served.is_none_or(|s| s.group.list().upstreams.iter().all(|u| u.is_draining()));
         match (gate.ours, snapshot.offered) {
             (Ours::Alone, _) => Asks { before: true, after: false, alone: true },
@@ -291,54 +271,47 @@ impl Asks {
         &self,
         core: &Core,
         conn: &Conn,
-        facts: &Facts,
         client: IpAddr,
-        request: &Request<Incoming>,
-    ) -> Result<Option<Response<Bytes>>, Refusal> {
-        match put(core, question(conn, facts, client, request)).await? {
+        head: &RequestHead,
+    ) -> Result<Option<Document>, Refusal> {
+        match put(core, question(conn, client, head)).await? {
             None if self.alone => Err(Verdict::NoRoute.into()),
             answer => Ok(answer),
         }
     }
 
-    fn after_the_app(
-        &self,
-        conn: &Conn,
-        facts: &Facts,
-        client: IpAddr,
-        request: &Request<Incoming>,
-    ) -> Option<Question> {
-        self.after.then(|| question(conn, facts, client, request))
+    fn after_the_app(&self, conn: &Conn, client: IpAddr, head: &RequestHead) -> Option<Question> {
+        self.after.then(|| question(conn, client, head))
     }
 }
 
+type Document = (Box<ResponseHead>, Bytes);
 type Question = (Ask, tokio::sync::oneshot::Receiver<Reply>);
 
-fn question(conn: &Conn, facts: &Facts, client: IpAddr, request: &Request<Incoming>) -> Question {
-    let text = |name| request.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok()).map(str::to_owned);
+fn question(conn: &Conn, client: IpAddr, head: &RequestHead) -> Question {
+    let text = |name| head.fields.text_of(name).map(str::to_owned);
     let (answer, reply) = tokio::sync::oneshot::channel();
     let ask = Ask {
-        path: canonical(request.uri().path()).path.into_owned(),
+        path: canonical(head.path()).path.into_owned(),
         client,
-        from_here: conn.peer.address.is_loopback() && !facts.has.any(Has::FORWARDED),
-        authorization: text(http::header::AUTHORIZATION),
-        accept: text(http::header::ACCEPT),
+        from_here: conn.peer.address.is_loopback() && !head.fields.has_any(FORWARDING),
+        authorization: text(Name::Authorization),
+        accept: text(Name::Accept),
         answer,
     };
     (ask, reply)
 }
 
 /// Puts a question to the control thread. `None`: nothing of ours is there for this caller.
-async fn put(core: &Core, (ask, reply): Question) -> Result<Option<Response<Bytes>>, Refusal> {
+async fn put(core: &Core, (ask, reply): Question) -> Result<Option<Document>, Refusal> {
     let busy = Refusal { retry_after: Some(1), ..Verdict::ServiceBusy.into() };
     core.shared.local.try_send(ask).map_err(|_| busy)?;
     match tokio::time::timeout(LOCAL_ANSWER_MAX, reply).await {
         Ok(Ok(Reply::Document { status, content_type, body })) => {
-            let mut response = Response::new(body);
-            *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-            response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            Ok(Some(response))
+            let mut head = Box::new(ResponseHead::new(status));
+            head.fields.add(Name::ContentType, content_type.as_bytes());
+            head.fields.add(Name::CacheControl, b"no-store");
+            Ok(Some((head, body)))
         }
         Ok(Ok(Reply::NotHere)) => Ok(None),
         Ok(Err(_)) | Err(_) => Err(busy),
@@ -346,170 +319,136 @@ async fn put(core: &Core, (ask, reply): Question) -> Result<Option<Response<Byte
 }
 
 /// An upgrade we pass on. `h2c` is not: a tunnel in HTTP would walk round every gate.
-fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers::wants_upgrade(headers)
-        && !headers
-            .get_all(http::header::UPGRADE)
-            .iter()
-            .any(|v| v.as_bytes().split(|&b| b == b',').any(|p| p.trim_ascii().eq_ignore_ascii_case(b"h2c")))
+fn is_upgrade(fields: &Fields) -> bool {
+    headers::wants_upgrade(fields) && !fields.has_token(Name::Upgrade, "h2c")
 }
 
 /// The request as upstreams will see it.
-async fn outgoing<'a>(
-    job: &Job<'a>,
-    conn: &'a Conn,
+async fn outgoing(
+    job: &Job<'_>,
+    conn: &Conn,
     facts: &Facts,
     finish: &mut Finish,
-    request: Request<Incoming>,
-    upgrade: bool,
-) -> Result<Outgoing<'a>, Refusal> {
-    let (parts, body) = request.into_parts();
-    let mut headers = parts.headers;
-    let (uri, authority) = origin_form(parts.uri)?;
-    if !conn.http1 {
-        headers::join_cookies(&mut headers);
+    mut head: Box<RequestHead>,
+    body: Body,
+) -> Result<Outgoing, Refusal> {
+    if conn.http1.is_none() {
+        headers::join_cookies(&mut head.fields);
     }
+    let upgrade = conn.http1.is_some() && head.fields.has(Name::Upgrade) && is_upgrade(&head.fields);
+    headers::to_upstream(&mut head, &conn.peer, job.client, upgrade);
     let mut trace = TraceParent { trace_id: [0; 16], parent_id: [0; 8], flags: facts.trace_flags };
     finish.note(|r| (trace.trace_id, trace.parent_id) = (r.trace_id, r.span_id));
-    let rewrite = Rewrite {
-        has: facts.has,
-        peer: &conn.peer,
-        client: job.client,
-        upgrade,
-        authority,
-        id: finish.id_value(),
-        traceparent: job.core.value(&trace.format()),
+    finish.identify(&mut head.fields);
+    head.fields.set(Name::Traceparent, &trace.format());
+    let key = head.fields.has(Name::IdempotencyKey);
+    let repeatable = is_idempotent(&head.method) || key && job.settings.retry == Some(true);
+    let body = match body.framing() {
+        Framing::Absent => Held::Absent,
+        Framing::Length(size) if repeatable && size <= KEPT_BODY_BYTES_MAX => Box::pin(keep(job, body, finish)).await?,
+        _ => Held::Stream(Some(body)),
     };
-    let key = facts.has.any(Has::IDEMPOTENCY_KEY);
-    let repeatable = is_idempotent(&parts.method) || key && job.settings.retry == Some(true);
-    let body = if body.is_end_stream() {
-        Held::Absent
-    } else if repeatable && body.size_hint().exact().is_some_and(|n| n <= KEPT_BODY_BYTES_MAX) {
-        Box::pin(keep(body, finish, job.pause)).await?
-    } else {
-        Held::Stream(Some(body), Rc::default())
-    };
-    Ok(Outgoing { method: parts.method, uri, headers, rewrite: Some(rewrite), body, upgrade, key })
+    Ok(Outgoing { head, body, upgrade, key })
 }
 
 /// Reads a small body whole, so that it can be sent again.
-async fn keep(body: Incoming, finish: &mut Finish, pause: Duration) -> Result<Held, Refusal> {
-    match tokio::time::timeout(pause, body.collect()).await {
-        Ok(Ok(collected)) => {
-            let bytes = collected.to_bytes();
+async fn keep(job: &Job<'_>, mut body: Body, finish: &mut Finish) -> Result<Held, Refusal> {
+    match tokio::time::timeout(job.pause, body.collect(job.core, KEPT_BODY_BYTES_MAX as usize)).await {
+        Ok(Ok(bytes)) => {
             finish.note(|r| r.bytes_in = bytes.len() as u64);
             Ok(Held::Kept(bytes))
         }
-        Ok(Err(error)) if is_malformed(&error) => Err(Verdict::MalformedRequest.into()),
-        Ok(Err(_)) => Err(Verdict::ClientGone.into()),
+        Ok(Err(Broken::Malformed)) => Err(Verdict::MalformedRequest.into()),
+        Ok(Err(Broken::Gone)) => Err(Verdict::ClientGone.into()),
         Err(_) => Err(Verdict::RequestTimeout.into()),
     }
 }
 
-/// `/path?query` of any form of target, and the authority if it named one.
-fn origin_form(uri: Uri) -> Result<(Uri, Option<HeaderValue>), Refusal> {
-    if uri.authority().is_none() {
-        return Ok((uri, None));
-    }
-    let parts = uri.into_parts();
-    let authority = parts.authority.as_ref().map_or("", |a| a.as_str());
-    // Without the user part, which says who asks and not whom.
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = HeaderValue::from_str(host).map_err(|_| Verdict::MalformedRequest)?;
-    let path = parts.path_and_query.unwrap_or(http::uri::PathAndQuery::from_static("/"));
-    Ok((Uri::from(path), Some(host)))
-}
-
 /// The app's answer, its body as it comes.
-async fn pass_on(snapshot: &Snapshot, mut finish: Finish, sent: Sent, learn: bool) -> Response<Answer> {
-    let Sent { response, connection, in_flight } = sent;
-    let (mut parts, incoming) = response.into_parts();
-    let status = parts.status;
+async fn pass_on(core: &Core, snapshot: &Snapshot, mut finish: Finish, sent: Sent, learn: bool) -> Answer {
+    let Sent { answered, connection, in_flight } = sent;
+    let mut head = answered.head;
     let elapsed = finish.elapsed_us();
     finish.note(|r| {
-        r.status = status.as_u16();
+        r.status = head.status;
         r.upstream = in_flight.upstream().name;
         r.first_byte_us = u32::try_from(elapsed).unwrap_or(u32::MAX);
     });
-    let has = Has::in_all(&parts.headers);
-    let keep = headers::keep_alive_timeout(&parts.headers, has)
+    let keep = headers::keep_alive_timeout(&head.fields)
         .map_or(IDLE_DEFAULT, |s| Duration::from_secs(s.saturating_sub(KEEP_MARGIN_S)));
-    headers::to_client(&mut parts.headers, has, false);
-    finish.identify(&mut parts.headers, has);
-    if snapshot.hide_traces
-        && status.is_server_error()
-        && incoming.size_hint().upper().is_none_or(|n| n <= traces::LOOKED_AT_BYTES_MAX)
-    {
-        return Box::pin(without_trace(parts, incoming, finish)).await;
+    headers::end_to_end(&mut head.fields, false);
+    finish.identify(&mut head.fields);
+    let passing = Passing {
+        connection: Some(connection),
+        remaining: answered.remaining,
+        upload: answered.upload,
+        in_flight,
+        keep,
+        reusable: answered.keeps,
+        pause: snapshot.timeouts.response,
+        learn,
+    };
+    if snapshot.hide_traces && head.status >= 500 {
+        return Box::pin(without_trace(core, head, passing, finish)).await;
     }
-    let pause = snapshot.timeouts.response;
-    let passing = Passing { incoming, connection: Some(connection), in_flight, keep, pause, learn };
-    Response::from_parts(parts, Answer::upstream(passing, finish))
+    Answer::upstream(head, passing, finish)
 }
 
-/// A 5xx of the app: read whole, and replaced if it shows the inside.
-async fn without_trace(mut parts: http::response::Parts, incoming: Incoming, mut finish: Finish) -> Response<Answer> {
-    let limited = http_body_util::Limited::new(incoming, traces::LOOKED_AT_BYTES_MAX as usize);
-    let Ok(collected) = limited.collect().await else {
-        return refuse(Verdict::UpstreamCut.into(), false, finish);
+/// A 5xx of the app: read whole where it is short, and replaced if it shows the inside.
+async fn without_trace(core: &Core, mut head: Box<ResponseHead>, mut passing: Passing, mut finish: Finish) -> Answer {
+    let max = traces::LOOKED_AT_BYTES_MAX;
+    let announced = head.fields.get(Name::ContentLength).and_then(crate::http1::framing::length);
+    if passing.remaining.is_nothing() || announced.is_some_and(|n| n > max) {
+        return Answer::upstream(head, passing, finish);
+    }
+    let Some(body) = passing.collect(core, max as usize, &mut finish).await else {
+        return refuse(Verdict::UpstreamCut.into(), &Facts { to_head: false, page: false, trace_flags: 0 }, finish);
     };
-    let body = collected.to_bytes();
+    passing.end(&finish);
+    // Counted again when it is sent.
+    finish.note(|r| r.bytes_out = 0);
     if !traces::holds_trace(&body) {
-        return Response::from_parts(parts, Answer::full(body, finish));
+        return Answer::full(head, body.into(), false, finish);
     }
     tracing::error!(
         request_id = %finish.id(),
         body = %String::from_utf8_lossy(&body),
         "the app's error page showed a stack trace; the client got a plain error"
     );
-    let plain = refusal::response(Verdict::Internal, finish.id(), false, None);
-    parts.headers.remove(http::header::CONTENT_LENGTH);
-    parts.headers.remove(http::header::CONTENT_ENCODING);
-    parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    finish.complete();
-    Response::from_parts(parts, Answer::full(plain.into_body(), finish))
+    let (_, plain) = refusal::response(Verdict::Internal, finish.id(), false, None);
+    head.fields.remove(Name::ContentEncoding);
+    head.fields.set(Name::ContentType, b"application/problem+json");
+    Answer::full(head, plain, false, finish)
 }
 
-fn own(response: Response<Bytes>, mut finish: Finish) -> Response<Answer> {
-    let (mut parts, body) = response.into_parts();
-    finish.note(|r| r.status = parts.status.as_u16());
-    let has = Has::in_all(&parts.headers);
-    finish.identify(&mut parts.headers, has);
-    Response::from_parts(parts, Answer::full(body, finish))
+fn own(mut head: Box<ResponseHead>, body: Bytes, facts: &Facts, mut finish: Finish) -> Answer {
+    finish.note(|r| r.status = head.status);
+    finish.identify(&mut head.fields);
+    Answer::full(head, body, facts.to_head, finish)
 }
 
-fn refuse(stop: Refusal, page: bool, mut finish: Finish) -> Response<Answer> {
+fn refuse(stop: Refusal, facts: &Facts, mut finish: Finish) -> Answer {
     finish.note(|r| (r.verdict, r.rule) = (stop.verdict, stop.rule));
-    let mut response = refusal::response(stop.verdict, finish.id(), page, stop.retry_after);
-    if matches!(stop.verdict, Verdict::BodyTooLarge | Verdict::RequestTimeout | Verdict::HeaderTooLarge) {
-        // The rest of the request is not read.
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    own(response, finish)
+    let (head, body) = refusal::response(stop.verdict, finish.id(), facts.page, stop.retry_after);
+    let mut answer = own(head, body, facts, finish);
+    // The rest of the request is not read.
+    answer.close = matches!(stop.verdict, Verdict::BodyTooLarge | Verdict::RequestTimeout | Verdict::HeaderTooLarge);
+    answer
 }
 
-fn open_tunnel(
-    core: &Rc<Core>,
-    snapshot: &Snapshot,
-    sent: Sent,
-    client: hyper::upgrade::OnUpgrade,
-    mut finish: Finish,
-) -> Response<Answer> {
-    let Sent { mut response, in_flight, connection: _ } = sent;
-    let upstream = hyper::upgrade::on(&mut response);
-    let (mut parts, _) = response.into_parts();
-    let has = Has::in_all(&parts.headers);
-    headers::to_client(&mut parts.headers, has, true);
-    finish.identify(&mut parts.headers, has);
+fn open_tunnel(snapshot: &Snapshot, sent: Sent, mut finish: Finish) -> Answer {
+    let Sent { answered, in_flight, connection } = sent;
+    let mut head = answered.head;
+    let socket = head.fields.get(Name::Upgrade).is_some_and(|p| p.eq_ignore_ascii_case(b"websocket"));
+    headers::end_to_end(&mut head.fields, true);
+    finish.identify(&mut head.fields);
     let elapsed = finish.elapsed_us();
     finish.note(|r| {
-        r.status = parts.status.as_u16();
+        r.status = head.status;
         r.upstream = in_flight.upstream().name;
         r.first_byte_us = u32::try_from(elapsed).unwrap_or(u32::MAX);
     });
-    let protocol = parts.headers.get(http::header::UPGRADE);
-    let socket = protocol.is_some_and(|p| p.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let guard = in_flight.upstream().tunnel(socket);
-    tunnel::open(core.clone(), client, upstream, guard, snapshot.timeouts.upgrade_idle, finish);
-    Response::from_parts(parts, Answer::bare())
+    let opened = Opened { connection, guard, idle: snapshot.timeouts.upgrade_idle, finish };
+    Answer::tunnel(head, opened)
 }

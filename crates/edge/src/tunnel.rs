@@ -1,13 +1,13 @@
 //! Upgraded connections: bytes both ways until one side ends, whatever the protocol. Of a WebSocket's frames only
 //! the ends are known, so that a drain can close it between two of them.
 
-use crate::core::{Core, Finish};
+use crate::body::Opened;
+use crate::core::Core;
 use crate::frames::{CLOSE_1012, Frames};
+use crate::http1::buffer::Buffer;
 use crate::upstream::Tunnel;
 use crate::watch::{Phase, Watch};
 use bytes::{Buf, BytesMut};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,26 +20,33 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// has not taken yet.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// Joins the two sides once both have been upgraded, and tells the record at the end.
-pub fn open(core: Rc<Core>, client: OnUpgrade, upstream: OnUpgrade, guard: Tunnel, idle: Duration, mut finish: Finish) {
-    tokio::task::spawn_local(async move {
-        finish.note(|r| r.upgraded = true);
-        if let (Ok(client), Ok(upstream)) = (client.await, upstream.await) {
-            core.with_metrics(|m| m.tunnel_opened());
-            let (received, sent) = relay(&core, client, upstream, idle, &guard).await;
-            core.with_metrics(|m| m.tunnel_closed());
-            finish.note(|r| {
-                r.bytes_in += received;
-                r.bytes_out += sent;
-            });
-        }
-        finish.complete();
+/// Joins the two sides until the end, and tells the record. `read` came from the client with its request.
+pub async fn run(core: &Rc<Core>, client: impl AsyncRead + AsyncWrite + Unpin, read: Buffer, opened: Opened) {
+    let Opened { connection, guard, idle, mut finish } = opened;
+    finish.note(|r| r.upgraded = true);
+    core.with_metrics(|m| m.tunnel_opened());
+    let (mut up, mut down) = (Way::default(), Way::default());
+    down.frames = guard.is_socket().then(Frames::default);
+    up.read_before(read.filled());
+    down.read_before(connection.input.filled());
+    relay(core, client, connection.stream, (&mut up, &mut down), idle, &guard).await;
+    core.with_metrics(|m| m.tunnel_closed());
+    finish.note(|r| {
+        r.bytes_in += up.bytes;
+        r.bytes_out += down.bytes;
     });
+    finish.complete();
 }
 
-/// Copies until both sides have ended, one failed, nothing moved for `idle`, or a drain closed it. Bytes received
-/// and sent.
-async fn relay(core: &Rc<Core>, client: Upgraded, upstream: Upgraded, idle: Duration, guard: &Tunnel) -> (u64, u64) {
+/// Copies until both sides have ended, one failed, nothing moved for `idle`, or a drain closed it.
+async fn relay(
+    core: &Rc<Core>,
+    mut client: impl AsyncRead + AsyncWrite + Unpin,
+    mut upstream: impl AsyncRead + AsyncWrite + Unpin,
+    (up, down): (&mut Way, &mut Way),
+    idle: Duration,
+    guard: &Tunnel,
+) {
     let watch = Arc::new(Watch::default());
     watch.enter(Phase::Tunnel);
     watch.set(core.now_ms(), idle);
@@ -48,9 +55,6 @@ async fn relay(core: &Rc<Core>, client: Upgraded, upstream: Upgraded, idle: Dura
     } else {
         core.sweep.enlist(watch.clone())
     };
-    let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-    let (mut up, mut down) = (Way::default(), Way::default());
-    down.frames = guard.is_socket().then(Frames::default);
     let mut told = false;
     std::future::poll_fn(|cx| {
         ticket.polled_by(cx);
@@ -78,7 +82,6 @@ async fn relay(core: &Rc<Core>, client: Upgraded, upstream: Upgraded, idle: Dura
         }
     })
     .await;
-    (up.bytes, down.bytes)
 }
 
 /// How long a client has to answer a close before it is cut.
@@ -104,6 +107,13 @@ struct Way {
 const READS_PER_POLL_MAX: usize = 8;
 
 impl Way {
+    /// What was read before the tunnel was one.
+    fn read_before(&mut self, data: &[u8]) {
+        self.bytes += data.len() as u64;
+        let (data, _) = self.passes(data);
+        self.pending.extend_from_slice(data);
+    }
+
     /// Closes the WebSocket as soon as no frame is half sent.
     fn close(&mut self) {
         self.closing = true;

@@ -3,40 +3,36 @@
 use crate::body::Deadline;
 use crate::core::{Conn, Core, Instruments, Place, Shared};
 use crate::headers::Peer;
+use crate::http1::buffer::Buffer;
+use crate::http1::client::{self, head_read_max};
+use crate::http1::stream::Stream;
+use crate::http2;
 use crate::refusal::Own;
 use crate::request;
 use crate::snapshot::Snapshot;
-use crate::socket::{Limits, Socket, Wire};
+use crate::socket::Socket;
 use crate::watch::{Phase, SWEEP_EVERY, Watch};
 use bytes::Bytes;
-use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use mainstay_telemetry::{Names, Record};
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
-/// hyper's read buffer; bodies want it large, heads are limited apart.
-const READ_BUFFER_BYTES_MAX: usize = 256 * 1024;
-/// Heads beyond the configured limit are still read up to this, so that the refusal can name the request.
-const HEAD_READ_BYTES_MIN: usize = 128 * 1024;
-/// The same, where the configured limit is itself large.
-const HEAD_READ_FACTOR: usize = 4;
 /// What begins an HTTP/2 connection without TLS (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// First read of a connection.
-const FIRST_READ_BYTES: usize = 4096;
 /// Streams one client may have open on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 250;
 /// How long an HTTP/2 client has to leave after it was told to.
@@ -129,161 +125,120 @@ async fn greet(core: &Rc<Core>, snapshot: &Snapshot, accepted: Accepted, place: 
     let stream = TcpStream::from_std(accepted.stream)?;
     core.tick();
     let peer = Peer::new(accepted.peer, &snapshot.trusted, accepted.tls);
+    let met = Met { core, snapshot, peer, place };
     if !accepted.tls {
-        return Box::pin(choose(core, snapshot, stream, peer, place)).await;
+        return Box::pin(met.choose(Stream::Plain(stream))).await;
     }
     let Some(config) = snapshot.tls.clone() else { return Ok(()) };
     let handshake = tokio_rustls::TlsAcceptor::from(config).accept(stream);
     let stream = Box::pin(tokio::time::timeout(snapshot.timeouts.header, handshake))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        return Box::pin(drive_http2(core, snapshot, stream, Bytes::new(), peer, place)).await;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let stream = Stream::Tls(Box::new(stream));
+    if http2 {
+        return Box::pin(met.http2(stream, Bytes::new())).await;
     }
-    Box::pin(choose(core, snapshot, stream, peer, place)).await
+    Box::pin(met.choose(stream)).await
 }
 
-/// Reads until it is clear whether the client speaks HTTP/2 by prior knowledge.
-async fn choose<S>(core: &Rc<Core>, snapshot: &Snapshot, mut stream: S, peer: Peer, place: Place) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut first = Vec::with_capacity(FIRST_READ_BYTES);
-    let sniff = async {
-        while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
-            if stream.read_buf(&mut first).await? == 0 {
-                break;
+/// A client whose connection is open and whose protocol is not known yet.
+struct Met<'a> {
+    core: &'a Rc<Core>,
+    snapshot: &'a Snapshot,
+    peer: Peer,
+    place: Place,
+}
+
+impl Met<'_> {
+    /// Reads until it is clear whether the client speaks HTTP/2 by prior knowledge.
+    async fn choose(self, mut stream: Stream) -> io::Result<()> {
+        let mut first = Buffer::default();
+        let sniff = poll_fn(|cx| {
+            while first.len() < PREFACE.len() && PREFACE.starts_with(first.filled()) {
+                let read = first.poll_read(cx, &mut stream, head_read_max(self.snapshot), &self.core.buffers);
+                if std::task::ready!(read)? == 0 {
+                    break;
+                }
+            }
+            Poll::Ready(io::Result::Ok(()))
+        });
+        match tokio::time::timeout(self.snapshot.timeouts.header, sniff).await {
+            Ok(read) => read?,
+            Err(_) if first.is_empty() => return Ok(()),
+            Err(_) => {
+                let own = Own::new(408);
+                refused(self.core, &self.peer, own);
+                return stream.write_all(&own.bytes()).await;
             }
         }
-        io::Result::Ok(())
-    };
-    match tokio::time::timeout(snapshot.timeouts.header, sniff).await {
-        Ok(read) => read?,
-        Err(_) if first.is_empty() => return Ok(()),
-        Err(_) => {
-            let own = Own::new(408);
-            refused(core, &peer, own);
-            return stream.write_all(&own.bytes()).await;
+        if first.is_empty() {
+            return Ok(());
         }
-    }
-    if first.is_empty() {
-        return Ok(());
-    }
-    if first.starts_with(PREFACE) {
-        Box::pin(drive_http2(core, snapshot, stream, first.into(), peer, place)).await
-    } else {
-        Box::pin(drive_http1(core, snapshot, stream, first.into(), peer, place)).await
-    }
-}
-
-fn open<S>(
-    core: &Core,
-    snapshot: &Snapshot,
-    stream: S,
-    first: Bytes,
-    peer: Peer,
-    place: Place,
-    http1: bool,
-) -> (Socket<S>, Rc<Conn>) {
-    let watch = Arc::new(Watch::default());
-    let wire = Arc::new(Wire { watch, now_ms: core.now_ms.clone(), ..Wire::default() });
-    wire.watch.set(core.now_ms(), snapshot.timeouts.header);
-    let limits = Limits { header: snapshot.timeouts.header, send: snapshot.timeouts.send };
-    let socket = Socket::new(stream, first, wire.clone(), limits, http1);
-    let conn = Conn { peer, wire, http1, open: Cell::new(0), idle: snapshot.timeouts.idle, _place: place };
-    (socket, Rc::new(conn))
-}
-
-async fn drive_http1<S>(
-    core: &Rc<Core>,
-    snapshot: &Snapshot,
-    stream: S,
-    first: Bytes,
-    peer: Peer,
-    place: Place,
-) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (socket, conn) = open(core, snapshot, stream, first, peer, place, true);
-    let wire = conn.wire.clone();
-    let service = service_fn({
-        let (core, conn) = (core.clone(), conn.clone());
-        move |request| {
-            let watch = conn.wire.watch.clone();
-            let deadline = Deadline { watch, now_ms: core.now_ms.clone(), ticket: None };
-            // Boxed, so that an idle connection does not keep the room of a request.
-            Box::pin(request::serve(core.clone(), conn.clone(), deadline, request))
+        if first.filled().starts_with(PREFACE) {
+            let first = Bytes::copy_from_slice(first.filled());
+            return Box::pin(self.http2(stream, first)).await;
         }
-    });
-    let mut builder = http1::Builder::new();
-    builder.auto_date_header(false).max_buf_size(READ_BUFFER_BYTES_MAX).max_header_size(head_read_max(snapshot));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service).with_upgrades());
-    let ticket = core.sweep.enlist(wire.watch.clone());
-    let ended = poll_fn(|cx| {
-        ticket.polled_by(cx);
-        connection.as_mut().poll(cx)
-    })
-    .await;
-    if let Some(own) = wire.refused.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        refused(core, &conn.peer, own);
+        let socket = client::Socket::new(stream, first, self.snapshot);
+        let core = self.core.clone();
+        let conn = self.conn(Some(socket));
+        Box::pin(client::drive(core, conn)).await
     }
-    ended.map_err(io::Error::other)
+
+    fn conn(self, http1: Option<client::Socket>) -> Rc<Conn> {
+        let watch = Arc::new(Watch::default());
+        watch.set(self.core.now_ms(), self.snapshot.timeouts.header);
+        let idle = self.snapshot.timeouts.idle;
+        Rc::new(Conn { peer: self.peer, watch, http1, open: Cell::new(0), idle, _place: self.place })
+    }
+
+    async fn http2(self, stream: Stream, first: Bytes) -> io::Result<()> {
+        let (core, snapshot) = (self.core.clone(), self.snapshot);
+        let conn = self.conn(None);
+        let socket = Socket::new(stream, first, conn.watch.clone(), core.now_ms.clone(), snapshot.timeouts.send);
+        let service = service_fn({
+            let (core, conn) = (core.clone(), conn.clone());
+            move |request| {
+                let watch = Arc::new(Watch::default());
+                watch.enter(Phase::Busy);
+                let ticket = Some(core.sweep.enlist(watch.clone()));
+                let deadline = Deadline { watch, now_ms: core.now_ms.clone(), ticket };
+                let (core, conn) = (core.clone(), conn.clone());
+                async move {
+                    let (head, body) = http2::request(&core, request);
+                    let answer = request::serve(core.clone(), conn, deadline, head, body).await;
+                    Ok::<_, Infallible>(http2::response(&core, answer))
+                }
+            }
+        });
+        let mut builder = hyper::server::conn::http2::Builder::new(OnThisCore);
+        builder
+            .auto_date_header(false)
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(u32::try_from(head_read_max(snapshot)).unwrap_or(u32::MAX));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
+        let watch = conn.watch.clone();
+        let ticket = core.sweep.enlist(watch.clone());
+        let mut told = false;
+        poll_fn(|cx| {
+            ticket.polled_by(cx);
+            if !told && (core.draining.get() || watch.is_expired()) {
+                told = true;
+                connection.as_mut().graceful_shutdown();
+                watch.forgive();
+                watch.set(core.now_ms(), GOAWAY_GRACE);
+            } else if told && watch.is_expired() && conn.open.get() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            connection.as_mut().poll(cx)
+        })
+        .await
+        .map_err(io::Error::other)
+    }
 }
 
-async fn drive_http2<S>(
-    core: &Rc<Core>,
-    snapshot: &Snapshot,
-    stream: S,
-    first: Bytes,
-    peer: Peer,
-    place: Place,
-) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (socket, conn) = open(core, snapshot, stream, first, peer, place, false);
-    let service = service_fn({
-        let (core, conn) = (core.clone(), conn.clone());
-        move |request| {
-            let watch = Arc::new(Watch::default());
-            watch.enter(Phase::Busy);
-            let ticket = Some(core.sweep.enlist(watch.clone()));
-            let deadline = Deadline { watch, now_ms: core.now_ms.clone(), ticket };
-            request::serve(core.clone(), conn.clone(), deadline, request)
-        }
-    });
-    let mut builder = http2::Builder::new(OnThisCore);
-    builder
-        .auto_date_header(false)
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(head_read_max(snapshot)).unwrap_or(u32::MAX));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
-    let watch = conn.wire.watch.clone();
-    let ticket = core.sweep.enlist(watch.clone());
-    let mut told = false;
-    poll_fn(|cx| {
-        ticket.polled_by(cx);
-        if !told && (core.draining.get() || watch.is_expired()) {
-            told = true;
-            connection.as_mut().graceful_shutdown();
-            watch.forgive();
-            watch.set(core.now_ms(), GOAWAY_GRACE);
-        } else if told && watch.is_expired() && conn.open.get() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        connection.as_mut().poll(cx)
-    })
-    .await
-    .map_err(io::Error::other)
-}
-
-fn head_read_max(snapshot: &Snapshot) -> usize {
-    (snapshot.limits.header * HEAD_READ_FACTOR).clamp(HEAD_READ_BYTES_MIN, READ_BUFFER_BYTES_MAX)
-}
-
-/// Writes down what hyper would not read.
-fn refused(core: &Core, peer: &Peer, own: Own) {
+/// Writes down what was no request.
+pub fn refused(core: &Core, peer: &Peer, own: Own) {
     let mut record = core.record();
     *record = Record {
         id: own.id,
