@@ -105,16 +105,27 @@ pub fn certificate(dir: &Path) -> Result<(PathBuf, PathBuf)> {
     Ok((chain, key))
 }
 
-/// A configuration in which every gate and the log are on, in front of one upstream.
+/// A configuration in which every gate and the log are on, in front of one upstream, with TLS on a second address.
 pub fn configuration(dir: &Path, ports: Ports, upstream: SocketAddr) -> Result<PathBuf> {
     let (chain, key) = certificate(dir)?;
-    let Ports { plain, tls } = ports;
+    let listen = format!(r#""{}", {{ at = "{}", tls = true }}"#, ports.plain, ports.tls);
+    let tls = format!("[tls.\"localhost\"]\ncert = \"{}\"\nkey = \"{}\"\n", chain.display(), key.display());
+    written(dir, upstream, &listen, &tls)
+}
+
+/// The same without TLS, whose start gathers entropy from the jitter of the clock: as many instructions as the
+/// machine's load makes it need.
+pub fn plain_configuration(dir: &Path, ports: Ports, upstream: SocketAddr) -> Result<PathBuf> {
+    written(dir, upstream, &format!(r#""{}""#, ports.plain), "")
+}
+
+fn written(dir: &Path, upstream: SocketAddr, listen: &str, tls: &str) -> Result<PathBuf> {
     let text = format!(
         r#"[app.main]
 upstreams = ["{upstream}"]
 
 [edge]
-listen = ["{plain}", {{ at = "{tls}", tls = true }}]
+listen = [{listen}]
 
 [edge.timeouts]
 header = "10s"
@@ -123,15 +134,10 @@ response = "60s"
 [edge.limits]
 body = "10MB"
 
-[tls."localhost"]
-cert = "{}"
-key = "{}"
-
+{tls}
 [[route]]
 match = "/api/v1/admin/*"
-"#,
-        chain.display(),
-        key.display()
+"#
     );
     let file = dir.join("mainstay.toml");
     fs::write(&file, text)?;

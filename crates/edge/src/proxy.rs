@@ -276,7 +276,10 @@ async fn attempt(
     out: &mut Outgoing,
     repeat: bool,
 ) -> Result<(Answered, Connection), Failure> {
-    if let Some(mut connection) = job.core.pool.take(upstream, job.core.now_ms()) {
+    // A tunnel takes its connection away: it gets a fresh one, and the pool keeps what it has.
+    if !out.upgrade
+        && let Some(mut connection) = job.core.pool.take(upstream, job.core.now_ms())
+    {
         let started = job.core.now_us();
         match send(job, finish, &mut connection, out).await {
             Ok(answered) => return Ok((answered, connection)),

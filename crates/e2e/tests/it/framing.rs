@@ -123,7 +123,7 @@ fn trailers_pass_both_ways() {
                 Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Check: 42\r\n\r\n";
     let response = sent(&mainstay, "trailers", ask);
     assert_eq!(response.text(), "body");
-    assert_eq!(peer.holding("/trailers")[0].trailers, [("x-check".to_string(), "42".to_string())]);
+    assert_eq!(peer.holding("/trailers")[0].trailers, [("X-Check".to_string(), "42".to_string())]);
     assert_eq!(response.trailers.len(), 1, "{response:?}");
     assert_eq!(response.trailers[0].1, "42");
 }

@@ -342,6 +342,17 @@ fn begin(core: &Core, answer: &mut Answer, framing: Framing, keep: Keep) -> Buff
     })
 }
 
+/// How far an answer has gone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    Head,
+    Body,
+    /// All that is left waits to be written.
+    Last,
+    /// The same, but the upstream broke off: the client sees what came, and then the end of the connection.
+    Cut,
+}
+
 /// Writes the answer as it comes. `wrap`: as chunks, and whether trailers are welcome.
 async fn send(
     core: &Rc<Core>,
@@ -351,39 +362,41 @@ async fn send(
     mut out: Buffer,
     wrap: Option<bool>,
 ) -> io::Result<()> {
-    let mut ended = answer.is_ended();
-    // The first of a body that has come already goes out with the head.
-    let mut fresh = true;
+    let mut state = if answer.is_ended() { Sending::Last } else { Sending::Head };
     let sent = poll_fn(|cx| {
         loop {
-            if !fresh || ended {
+            // The first of a body that has come already goes out with the head.
+            if state != Sending::Head {
                 ready!(socket.poll_write(cx, core, conn, &mut out))?;
             }
-            if ended {
-                return poll_flush(cx, &mut socket.stream.borrow_mut());
+            match state {
+                Sending::Last => return poll_flush(cx, &mut socket.stream.borrow_mut()),
+                Sending::Cut => {
+                    let _ = ready!(poll_flush(cx, &mut socket.stream.borrow_mut()));
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
+                Sending::Head | Sending::Body => {}
             }
             match answer.poll_into(cx, core, &mut out, wrap.is_some()) {
-                Poll::Ready(Ok(Piece::Data(_))) => ended = wrap.is_none() && answer.is_ended(),
+                Poll::Ready(Ok(Piece::Data(_))) if wrap.is_none() && answer.is_ended() => state = Sending::Last,
+                Poll::Ready(Ok(Piece::Data(_))) => state = Sending::Body,
                 Poll::Ready(Ok(Piece::End(trailers))) => {
-                    ended = true;
+                    state = Sending::Last;
                     if let Some(welcome) = wrap {
                         append_end(trailers.as_ref().filter(|_| welcome), &mut out, &core.buffers);
                     }
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+                Poll::Ready(Err(_)) => state = Sending::Cut,
                 Poll::Pending => {
-                    if !out.is_empty() {
-                        fresh = false;
-                        ready!(socket.poll_write(cx, core, conn, &mut out))?;
-                    }
+                    state = Sending::Body;
+                    ready!(socket.poll_write(cx, core, conn, &mut out))?;
                     let _ = poll_flush(cx, &mut socket.stream.borrow_mut());
-                    if socket.poll_gone(cx, core).is_ready() {
-                        return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-                    }
-                    return Poll::Pending;
+                    return match socket.poll_gone(cx, core) {
+                        Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                        Poll::Pending => Poll::Pending,
+                    };
                 }
             }
-            fresh = false;
         }
     });
     sent.await
