@@ -1,7 +1,7 @@
 //! What Mainstay answers itself over the edge: health documents and metrics.
 //!
-//! What tells of the inside is shown to this machine alone (no forwarding header) or to `[ops] allow`; for
-//! everybody else it does not exist.
+//! What tells of the inside is shown to this machine alone (no forwarding header), to `[ops] allow`, and to whoever
+//! brings `[ops] token`; for everybody else it does not exist.
 
 use crate::errors;
 use crate::scrape;
@@ -41,7 +41,7 @@ async fn reply(ask: &Ask, server: &Server) -> Reply {
         return Reply::Document { status: 200, content_type, body: Bytes::from_static(page.as_bytes()) };
     }
     let Some(document) = paths::offered(&ask.path) else { return Reply::NotHere };
-    if paths::is_inside(document) && !ask.from_here && !server.allows(ask.client) {
+    if paths::is_inside(document) && !ask.from_here && !server.allows(ask.client, ask.authorization.as_deref()) {
         return Reply::NotHere;
     }
     match document {

@@ -82,8 +82,10 @@ impl Current {
 }
 
 impl Server {
-    pub fn allows(&self, client: IpAddr) -> bool {
-        self.current.borrow().ops.allows(client)
+    /// Whether this caller may see the inside.
+    pub fn allows(&self, client: IpAddr, authorization: Option<&str>) -> bool {
+        let current = self.current.borrow();
+        current.ops.allows(client) || current.ops.knows(authorization)
     }
 
     /// Addresses of the edge, and whether each speaks TLS.

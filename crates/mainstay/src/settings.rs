@@ -59,9 +59,18 @@ impl Settings {
 }
 
 /// `[ops]`: who may see the inside.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Ops {
     pub allow: Vec<IpNet>,
+    /// Whoever brings it as `Authorization: Bearer` is let in from anywhere.
+    token: Option<String>,
+}
+
+/// Without the token.
+impl std::fmt::Debug for Ops {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ops").field("allow", &self.allow).finish_non_exhaustive()
+    }
 }
 
 impl Ops {
@@ -83,7 +92,30 @@ impl Ops {
                 ),
             }
         }
-        Ops { allow }
+        let token = table
+            .key("token")
+            .doc("Bearer token that may read the same from anywhere, as \"${OPS_TOKEN}\"")
+            .secret()
+            .opt_text();
+        if let Some(token) = &token
+            && token.value.chars().count() < SECRET_CHARACTERS as usize
+        {
+            table.fault(
+                &token.at,
+                "the token of `[ops]` is too short".to_owned(),
+                "32 characters or more",
+                Some("`mainstay secret OPS_TOKEN` makes one"),
+            );
+        }
+        Ops { allow, token: token.map(|t| t.value) }
+    }
+
+    /// `authorization` as the header has it. Compared in a time that says nothing about the token.
+    pub fn knows(&self, authorization: Option<&str>) -> bool {
+        let (Some(token), Some(given)) = (&self.token, authorization) else { return false };
+        let Some((scheme, given)) = given.split_once(' ') else { return false };
+        scheme.eq_ignore_ascii_case("bearer")
+            && aws_lc_rs::constant_time::verify_slices_are_equal(token.as_bytes(), given.trim().as_bytes()).is_ok()
     }
 
     pub fn allows(&self, peer: IpAddr) -> bool {

@@ -226,6 +226,32 @@ fn h6_what_tells_of_the_inside_needs_this_machine_or_an_allowed_network() {
 }
 
 #[test]
+fn s5_the_inside_is_shown_to_who_brings_the_token_and_the_token_to_nobody() {
+    let peer = plain_app();
+    let token = "a-token-of-more-than-32-characters-for-this-test";
+    let text = format!("{}\n[ops]\ntoken = \"${{OPS_TOKEN}}\"\n", in_front_of(&[&peer]));
+    let mainstay = Setup::file(&text).env("OPS_TOKEN", token).ready("/");
+    let url = mainstay.url("/api/v1/metrics");
+    let from_far = |authorization: &str| {
+        let authorization = format!("Authorization: {authorization}");
+        curl(&["-H", "X-Forwarded-For: 198.51.100.1", "-H", &authorization, &url])
+    };
+    assert_eq!(from_far(&format!("Bearer {token}")).status, 200);
+    for wrong in
+        ["Bearer wrong", "Bearer", "Basic eDp5", &format!("Bearer {token}x"), &format!("Bearer {}", &token[1..])]
+    {
+        assert_eq!(from_far(wrong).status, 404, "{wrong}");
+    }
+    for verb in [&["config"][..], &["logs"], &["status"]] {
+        let said = mainstay.verb(verb);
+        assert!(!said.all().contains(token), "{verb:?} shows the token");
+    }
+    let short = Setup::file(&text).env("OPS_TOKEN", "short").verb(&["check"]);
+    assert_eq!(short.code, 78, "{short:?}");
+    assert!(short.all().contains("mainstay.toml:") && !short.all().contains("\"short\""), "{short:?}");
+}
+
+#[test]
 fn h9_health_requests_are_left_out_of_the_access_log() {
     let mainstay = Setup::file(&static_app("")).ready("/");
     for _ in 0..5 {
