@@ -4,6 +4,7 @@ use crate::core::{Conn, Core, Finish};
 use crate::http1::body::{Broken, Piece, Remaining, append, append_end};
 use crate::http1::buffer::Buffer;
 use crate::http1::framing::Framing;
+use crate::http2::upstream::poll_into;
 use crate::message::ResponseHead;
 use crate::pool::Connection;
 use crate::upstream::InFlight;
@@ -11,7 +12,9 @@ use crate::watch::{Ticket, Watch};
 use bytes::{Buf, Bytes};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use mainstay_telemetry::Verdict;
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,15 +50,20 @@ impl Deadline {
 #[derive(Debug)]
 pub enum Body {
     Absent,
-    Http1 { conn: Rc<Conn>, remaining: Remaining },
+    Http1 {
+        conn: Rc<Conn>,
+        remaining: Remaining,
+    },
     Http2(Incoming),
+    /// None: the stream becomes a tunnel.
+    Upgrade(OnUpgrade),
 }
 
 impl Body {
     /// How it is framed for an upstream that speaks HTTP/1.
     pub fn framing(&self) -> Framing {
         match self {
-            Body::Absent => Framing::Absent,
+            Body::Absent | Body::Upgrade(_) => Framing::Absent,
             Body::Http1 { remaining, .. } => match remaining {
                 Remaining::Nothing => Framing::Absent,
                 Remaining::Length(length) => Framing::Length(*length),
@@ -67,7 +75,7 @@ impl Body {
     }
 
     /// Appends what has come. `wrap`: as chunks.
-    fn poll_into(
+    pub fn poll_into(
         &mut self,
         cx: &mut Context<'_>,
         core: &Core,
@@ -75,26 +83,12 @@ impl Body {
         wrap: bool,
     ) -> Poll<Result<Piece, Broken>> {
         match self {
-            Body::Absent => Poll::Ready(Ok(Piece::End(None))),
+            Body::Absent | Body::Upgrade(_) => Poll::Ready(Ok(Piece::End(None))),
             Body::Http1 { conn, remaining } => {
                 let Some(socket) = &conn.http1 else { return Poll::Ready(Err(Broken::Gone)) };
                 socket.poll_body(cx, core, remaining, out, wrap)
             }
-            Body::Http2(incoming) => match ready!(Pin::new(incoming).poll_frame(cx)) {
-                None => Poll::Ready(Ok(Piece::End(None))),
-                Some(Err(_)) => Poll::Ready(Err(Broken::Gone)),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => {
-                        append(&data, out, wrap, &core.buffers);
-                        Poll::Ready(Ok(Piece::Data(data.len())))
-                    }
-                    // Trailers end a body, and are told once they are there.
-                    Err(frame) => {
-                        let trailers = frame.into_trailers().ok().map(|map| crate::http2::fields(&map));
-                        Poll::Ready(Ok(Piece::End(trailers)))
-                    }
-                },
-            },
+            Body::Http2(incoming) => poll_into(incoming, cx, core, out, wrap),
         }
     }
 
@@ -130,6 +124,19 @@ pub struct Upload {
     /// Armed once the body is complete.
     response: Option<Duration>,
     pub state: Flow,
+}
+
+/// What became of a body that hyper sends, read by the request that sent it off.
+#[derive(Debug)]
+pub struct Progress {
+    pub bytes: Cell<u64>,
+    pub state: Cell<Flow>,
+}
+
+impl Default for Progress {
+    fn default() -> Progress {
+        Progress { bytes: Cell::new(0), state: Cell::new(Flow::Unbegun) }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,6 +220,7 @@ pub struct Answer {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a request at a time; a box would be an allocation a request")]
 enum Kind {
     Full(Bytes),
     Upstream(Passing),
@@ -231,18 +239,59 @@ pub struct Opened {
 /// An upstream's body, and all that is given back at its end.
 #[derive(Debug)]
 pub struct Passing {
-    pub connection: Option<Connection>,
-    pub remaining: Remaining,
-    /// The client's body, where the upstream answered before it was whole.
-    pub upload: Option<Upload>,
+    pub source: Source,
     pub in_flight: InFlight,
+    /// How long the connection may be used again.
     pub keep: Duration,
-    /// The connection may be used again after this response.
-    pub reusable: bool,
     /// Longest pause of the upstream.
     pub pause: Option<Duration>,
     /// The answer to a Socket.IO handshake: its `sid` binds the client to this instance.
     pub learn: bool,
+}
+
+/// Where an answer's body comes from.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a request at a time; a box would be an allocation a request")]
+pub enum Source {
+    Http1 {
+        connection: Connection,
+        remaining: Remaining,
+        /// The client's body, where the upstream answered before it was whole.
+        upload: Option<Upload>,
+        /// The connection may be used again after this response.
+        reusable: bool,
+    },
+    /// `true` once it has ended.
+    Http2(Incoming, bool),
+    /// Given back.
+    Done,
+}
+
+impl Source {
+    fn framing(&self) -> Framing {
+        match self {
+            Source::Http1 { remaining, .. } => match remaining {
+                Remaining::Nothing => Framing::Absent,
+                Remaining::Length(length) => Framing::Length(*length),
+                Remaining::Chunked(_) => Framing::Chunked,
+                Remaining::UntilClose => Framing::UntilClose,
+            },
+            Source::Http2(incoming, _) => match incoming.size_hint().exact() {
+                _ if self.is_ended() => Framing::Absent,
+                Some(length) => Framing::Length(length),
+                None => Framing::Chunked,
+            },
+            Source::Done => Framing::Absent,
+        }
+    }
+
+    pub fn is_ended(&self) -> bool {
+        match self {
+            Source::Http1 { remaining, .. } => remaining.is_nothing(),
+            Source::Http2(incoming, ended) => *ended || incoming.is_end_stream(),
+            Source::Done => true,
+        }
+    }
 }
 
 /// The upstream broke off; the record says how.
@@ -258,6 +307,11 @@ impl Answer {
         }
         let bytes = if to_head { Bytes::new() } else { bytes };
         Answer { head, kind: Kind::Full(bytes), close: false, finish: Some(finish) }
+    }
+
+    /// A head that somebody else finishes.
+    pub fn bare(head: Box<ResponseHead>) -> Answer {
+        Answer { head, kind: Kind::Full(Bytes::new()), close: false, finish: None }
     }
 
     pub fn upstream(head: Box<ResponseHead>, passing: Passing, finish: Finish) -> Answer {
@@ -285,19 +339,14 @@ impl Answer {
         match &self.kind {
             Kind::Full(bytes) => Framing::Length(bytes.len() as u64),
             Kind::Tunnel(_) => Framing::Absent,
-            Kind::Upstream(passing) => match &passing.remaining {
-                Remaining::Nothing => Framing::Absent,
-                Remaining::Length(length) => Framing::Length(*length),
-                Remaining::Chunked(_) => Framing::Chunked,
-                Remaining::UntilClose => Framing::UntilClose,
-            },
+            Kind::Upstream(passing) => passing.source.framing(),
         }
     }
 
     pub fn is_ended(&self) -> bool {
         match &self.kind {
             Kind::Full(bytes) => bytes.is_empty(),
-            Kind::Upstream(passing) => passing.remaining.is_nothing(),
+            Kind::Upstream(passing) => passing.source.is_ended(),
             Kind::Tunnel(_) => true,
         }
     }
@@ -306,19 +355,19 @@ impl Answer {
     /// cannot be.
     pub fn first(&mut self, head: &[u8]) -> Option<Buffer> {
         let (Kind::Upstream(passing), Some(finish)) = (&mut self.kind, &mut self.finish) else { return None };
-        let Remaining::Length(left) = &mut passing.remaining else { return None };
-        let input = &mut passing.connection.as_mut()?.input;
-        let size = input.len();
-        if passing.learn || size as u64 > *left || !input.put_before(head) {
+        let Source::Http1 { connection, remaining, .. } = &mut passing.source else { return None };
+        let Remaining::Length(left) = remaining else { return None };
+        let size = connection.input.len();
+        if passing.learn || size as u64 > *left || !connection.input.put_before(head) {
             return None;
         }
         *left -= size as u64;
         finish.sent(size);
         if *left == 0 {
-            passing.remaining = Remaining::Nothing;
+            *remaining = Remaining::Nothing;
             finish.complete();
         }
-        Some(std::mem::take(input))
+        Some(std::mem::take(&mut connection.input))
     }
 
     /// Appends what has come of the body. `wrap`: as chunks, with their end.
@@ -357,18 +406,30 @@ impl Passing {
         wrap: bool,
         finish: &mut Finish,
     ) -> Poll<Result<Piece, Cut>> {
-        let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(Piece::End(None))) };
-        if let Some(upload) = &mut self.upload
-            && upload.poll(cx, core, &mut connection.stream, &finish.deadline().watch).is_ready()
-        {
-            let bytes = upload.bytes;
-            finish.note(|r| r.bytes_in = bytes);
-            self.reusable &= upload.state == Flow::Complete;
-            self.upload = None;
-        }
         let before = out.len();
-        let Connection { stream, input, .. } = connection;
-        match self.remaining.poll_into(cx, stream, input, out, wrap, &core.buffers) {
+        let mut uploading = false;
+        let polled = match &mut self.source {
+            Source::Http1 { connection, remaining, upload, reusable } => {
+                let Connection { stream, input, .. } = connection;
+                if let Some(up) = upload
+                    && up.poll(cx, core, stream, &finish.deadline().watch).is_ready()
+                {
+                    let bytes = up.bytes;
+                    finish.note(|r| r.bytes_in = bytes);
+                    *reusable &= up.state == Flow::Complete;
+                    *upload = None;
+                }
+                uploading = upload.is_some();
+                remaining.poll_into(cx, stream, input, out, wrap, &core.buffers)
+            }
+            Source::Http2(incoming, ended) => {
+                let polled = poll_into(incoming, cx, core, out, wrap);
+                *ended = matches!(polled, Poll::Ready(Ok(Piece::End(_))));
+                polled
+            }
+            Source::Done => Poll::Ready(Ok(Piece::End(None))),
+        };
+        match polled {
             Poll::Ready(Ok(Piece::Data(size))) => {
                 if self.pause.is_some() {
                     finish.deadline().watch.clear();
@@ -394,7 +455,7 @@ impl Passing {
                     finish.decide(Verdict::UpstreamCut);
                     return Poll::Ready(Err(Cut));
                 }
-                if self.upload.is_none() {
+                if !uploading {
                     finish.deadline().set(pause);
                 }
                 Poll::Pending
@@ -421,12 +482,11 @@ impl Passing {
 
     /// Gives the connection back, if it can be used again.
     pub fn end(&mut self, finish: &Finish) {
-        if self.reusable
-            && self.remaining.is_nothing()
-            && self.upload.is_none()
-            && let Some(connection) = self.connection.take()
-        {
-            finish.give_back(self.in_flight.upstream(), connection, self.keep);
+        match std::mem::replace(&mut self.source, Source::Done) {
+            Source::Http1 { connection, remaining: Remaining::Nothing, upload: None, reusable: true } => {
+                finish.give_back(self.in_flight.upstream(), connection, self.keep);
+            }
+            _ => {}
         }
     }
 }

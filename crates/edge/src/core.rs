@@ -8,6 +8,7 @@ use crate::fields::{Fields, Name};
 use crate::headers::Peer;
 use crate::http1::buffer::Buffers;
 use crate::http1::client::Socket;
+use crate::http2::upstream::Streams;
 use crate::local::LocalSender;
 use crate::message::Heads;
 use crate::pool::{Connection, Pool};
@@ -61,6 +62,8 @@ pub struct Core {
     now_us: Cell<u64>,
     unix_ahead_us: Cell<u64>,
     pub pool: Pool,
+    /// Connections to upstreams that speak HTTP/2.
+    pub streams: Streams,
     pub budget: RefCell<Budget>,
     pub draining: Cell<bool>,
     /// Open connections of this core, read by the acceptor.
@@ -92,6 +95,7 @@ impl Core {
             now_us: Cell::new(Clock::micros()),
             unix_ahead_us: Cell::new(Clock::unix_micros().saturating_sub(Clock::micros())),
             pool: Pool::default(),
+            streams: Streams::default(),
             budget: RefCell::default(),
             draining: Cell::new(false),
             connections,

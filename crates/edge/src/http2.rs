@@ -1,15 +1,22 @@
 //! HTTP/2 between hyper and the gates: heads into ours, answers into hyper's.
 
+pub mod upstream;
+
 use crate::body::{Answer, Body, Http2Body};
 use crate::core::Core;
 use crate::fields::{Fields, Name};
 use crate::message::{RequestHead, ResponseHead, Version};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use hyper::ext::Protocol;
 
 /// A stream's request as the gates read it.
-pub fn request(core: &Core, request: Request<Incoming>) -> (Box<RequestHead>, Body) {
+pub fn request(core: &Core, mut request: Request<Incoming>) -> (Box<RequestHead>, Body) {
+    let upgrade = request.extensions().get::<Protocol>().is_some_and(|p| p.as_str() == "websocket");
+    let upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let mut head = core.heads.request();
     head.method = parts.method;
@@ -22,7 +29,33 @@ pub fn request(core: &Core, request: Request<Incoming>) -> (Box<RequestHead>, Bo
         let text = a.as_str();
         text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned()
     });
-    (head, Body::Http2(body))
+    match upgrade {
+        Some(upgrade) => {
+            as_http1_upgrade(&mut head, core);
+            (head, Body::Upgrade(upgrade))
+        }
+        None => (head, Body::Http2(body)),
+    }
+}
+
+/// A WebSocket asked for by `CONNECT` (RFC 8441 §5) as an app that speaks HTTP/1.1 expects it.
+fn as_http1_upgrade(head: &mut RequestHead, core: &Core) {
+    head.method = Method::GET;
+    head.fields.set(Name::Connection, b"upgrade");
+    head.fields.set(Name::Upgrade, b"websocket");
+    // A nonce that the answer would prove to have been read; on HTTP/2 nobody asks for that proof.
+    let (nonce, _) = core.trace_and_span();
+    head.fields.push(b"sec-websocket-key", BASE64.encode(nonce).as_bytes());
+}
+
+/// The answer to a `CONNECT`: 200, and none of what only HTTP/1.1 says.
+pub fn as_connect_answer(head: &mut ResponseHead) {
+    head.status = 200;
+    head.reason.clear();
+    for name in [Name::Connection, Name::Upgrade] {
+        head.fields.remove(name);
+    }
+    head.fields.remove_named(b"sec-websocket-accept");
 }
 
 fn append(fields: &mut Fields, map: &HeaderMap) {

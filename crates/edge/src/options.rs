@@ -83,6 +83,8 @@ pub struct App {
     pub passive: Passive,
     pub probe: Probe,
     pub addresses: Vec<Address>,
+    /// Its upstreams speak HTTP/2 without TLS, as gRPC servers do.
+    pub http2: bool,
 }
 
 /// An upstream that runs elsewhere: `host:port`, resolved again and again.
@@ -384,6 +386,12 @@ fn read_app(table: &Table) -> App {
         },
         probe: read_probe(table),
         addresses: read_addresses(table),
+        http2: table
+            .key("protocol")
+            .doc("What the app speaks: \"http/1.1\", or \"h2c\" (HTTP/2 without TLS, as gRPC servers do)")
+            .choice(&["http/1.1", "h2c"], "http/1.1")
+            .value
+            == "h2c",
     }
 }
 

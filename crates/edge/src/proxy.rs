@@ -1,12 +1,14 @@
 //! One request and the upstreams it is offered to, until one answers: choose, send, judge, hold.
 
 use crate::balance::{choose, hash_bytes};
-use crate::body::{Body, Flow, Upload};
+use crate::body::{Body, Flow, Progress, Source, Upload};
 use crate::core::{Core, Finish};
 use crate::http1::body::{Broken, Remaining};
 use crate::http1::buffer::{Buffer, READ_BYTES};
 use crate::http1::framing::Framing;
 use crate::http1::head::{self, Parsed};
+use crate::http2;
+use crate::http2::upstream::{Payload, Streamed};
 use crate::members::List;
 use crate::message::{RequestHead, ResponseHead};
 use crate::pool::{self, Connection};
@@ -16,9 +18,10 @@ use crate::upstream::{InFlight, Upstream};
 use bytes::Bytes;
 use http::Method;
 use mainstay_telemetry::{Outcome, Try, Verdict};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -87,21 +90,13 @@ pub enum Held {
 /// An upstream's answer.
 #[derive(Debug)]
 pub struct Sent {
-    pub answered: Answered,
-    pub connection: Connection,
+    pub head: Box<ResponseHead>,
+    pub source: Source,
     pub in_flight: InFlight,
 }
 
 /// The head of an answer, and what follows it.
-#[derive(Debug)]
-pub struct Answered {
-    pub head: Box<ResponseHead>,
-    pub remaining: Remaining,
-    /// The connection may be used again.
-    pub keeps: bool,
-    /// The client's body, where the answer came before it was whole.
-    pub upload: Option<Upload>,
-}
+type Answered = (Box<ResponseHead>, Source);
 
 /// How one try failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,16 +149,16 @@ pub async fn forward(job: &Job<'_>, finish: &mut Finish, out: &mut Outgoing) -> 
         let upstream = in_flight.upstream().clone();
         let started = job.core.now_us();
         match attempt(job, finish, &upstream, out, repeat).await {
-            Ok((answered, connection)) => {
-                let status = answered.head.status;
+            Ok((head, source)) => {
+                let status = head.status;
                 if !is_upstream_failure(status) {
                     upstream.succeeded();
-                    return Ok(Sent { answered, connection, in_flight });
+                    return Ok(Sent { head, source, in_flight });
                 }
                 upstream.failed(job.core.now_ms(), job.served.app.passive);
                 tried.failed(upstream.slot);
                 if !(repeat && tried.may_go_on(job) && pick(job, &tried).is_some()) {
-                    return Ok(Sent { answered, connection, in_flight });
+                    return Ok(Sent { head, source, in_flight });
                 }
                 tried.status = true;
                 note(finish, job, &upstream, Outcome::answered(status), started);
@@ -275,14 +270,17 @@ async fn attempt(
     upstream: &Arc<Upstream>,
     out: &mut Outgoing,
     repeat: bool,
-) -> Result<(Answered, Connection), Failure> {
+) -> Result<Answered, Failure> {
+    if job.served.app.http2 && !out.upgrade {
+        return Box::pin(stream(job, finish, upstream, out)).await;
+    }
     // A tunnel takes its connection away: it gets a fresh one, and the pool keeps what it has.
     if !out.upgrade
-        && let Some(mut connection) = job.core.pool.take(upstream, job.core.now_ms())
+        && let Some(connection) = job.core.pool.take(upstream, job.core.now_ms())
     {
         let started = job.core.now_us();
-        match send(job, finish, &mut connection, out).await {
-            Ok(answered) => return Ok((answered, connection)),
+        match send(job, finish, connection, out).await {
+            Ok(answered) => return Ok(answered),
             Err(Failure::Closed { sent }) if (!sent || repeat) && !out.body_is_gone() => {
                 note(finish, job, upstream, Outcome::Stale, started);
             }
@@ -290,18 +288,72 @@ async fn attempt(
         }
     }
     let connected = Box::pin(pool::connect(upstream, job.settings.connect)).await;
-    let mut connection = connected.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => Failure::ConnectTimeout,
-        _ => Failure::Refused,
-    })?;
-    let answered = send(job, finish, &mut connection, out).await?;
-    Ok((answered, connection))
+    send(job, finish, connected.map_err(Failure::of_connect)?, out).await
+}
+
+/// One try over HTTP/2.
+async fn stream(
+    job: &Job<'_>,
+    finish: &mut Finish,
+    upstream: &Arc<Upstream>,
+    out: &mut Outgoing,
+) -> Result<Answered, Failure> {
+    let connected = http2::upstream::connect(job.core, upstream, job.settings.connect).await;
+    let mut sender = connected.map_err(Failure::of_connect)?;
+    let deadline = finish.deadline();
+    let progress: Rc<Progress> = Rc::default();
+    let payload = match &mut out.body {
+        Held::Absent => Payload::Kept(Bytes::new()),
+        Held::Kept(bytes) => Payload::Kept(bytes.clone()),
+        Held::Stream(body) => Payload::Stream(Box::new(Streamed {
+            body: body.take().ok_or(Failure::Closed { sent: true })?,
+            core: job.core.clone(),
+            left: job.settings.body.unwrap_or(u64::MAX),
+            progress: progress.clone(),
+            watch: deadline.watch.clone(),
+            pause: job.pause,
+            response: job.settings.response,
+        })),
+    };
+    match (&payload, job.settings.response) {
+        (Payload::Stream(_), _) | (_, None) => deadline.watch.clear(),
+        (_, Some(limit)) => deadline.set(limit),
+    }
+    let request = http2::upstream::request(&out.head, payload).map_err(|_| Failure::ClientMalformed)?;
+    let mut answer = pin!(sender.try_send_request(request));
+    let answered = poll_fn(|cx| match deadline.has_passed(cx) {
+        true => Poll::Ready(None),
+        false => answer.as_mut().poll(cx).map(Some),
+    })
+    .await;
+    deadline.watch.forgive();
+    if progress.bytes.get() > 0 {
+        finish.note(|r| r.bytes_in = progress.bytes.get());
+    }
+    match answered {
+        Some(Ok(response)) => {
+            let (head, body) = http2::upstream::response(job.core, response);
+            Ok((head, Source::Http2(body, false)))
+        }
+        Some(Err(mut error)) => {
+            let unsent = error.take_message();
+            let sent = unsent.is_none();
+            if let Some(Payload::Stream(streamed)) = unsent.map(http::Request::into_body)
+                && progress.state.get() == Flow::Unbegun
+            {
+                out.body = Held::Stream(Some(streamed.body));
+            }
+            Err(Failure::of_flow(progress.state.get()).unwrap_or(Failure::Closed { sent }))
+        }
+        None if progress.state.get() == Flow::Flowing => Err(Failure::ClientTimeout),
+        None => Err(Failure::ResponseTimeout),
+    }
 }
 
 /// A request on its way over one connection.
 struct Exchange<'a> {
     core: &'a Core,
-    connection: &'a mut Connection,
+    connection: Connection,
     /// The head, and a small body.
     out: Buffer,
     /// Something of it has been written: it may have arrived.
@@ -319,7 +371,7 @@ struct Exchange<'a> {
 async fn send(
     job: &Job<'_>,
     finish: &mut Finish,
-    connection: &mut Connection,
+    connection: Connection,
     out: &mut Outgoing,
 ) -> Result<Answered, Failure> {
     let deadline = finish.deadline();
@@ -338,7 +390,7 @@ async fn send(
     })
     .await;
     deadline.watch.forgive();
-    let Exchange { upload, head, out: mut unsent, .. } = exchange;
+    let Exchange { connection, upload, head, out: mut unsent, .. } = exchange;
     let whole = unsent.is_empty();
     unsent.consume(unsent.len());
     job.core.buffers.release(&mut unsent);
@@ -349,7 +401,7 @@ async fn send(
     match answered {
         Ok((remaining, keeps)) => {
             let upload = upload.filter(|u| u.state != Flow::Complete);
-            Ok(Answered { head, remaining, keeps: keeps && whole, upload })
+            Ok((head, Source::Http1 { connection, remaining, upload, reusable: keeps && whole }))
         }
         Err(failure) => {
             job.core.heads.release_response(head);
@@ -362,7 +414,7 @@ async fn send(
 }
 
 impl<'a> Exchange<'a> {
-    fn new(job: &'a Job<'_>, connection: &'a mut Connection, out: &mut Outgoing) -> Result<Exchange<'a>, Failure> {
+    fn new(job: &'a Job<'_>, connection: Connection, out: &mut Outgoing) -> Result<Exchange<'a>, Failure> {
         let core: &Core = job.core;
         let (framing, upload) = match &mut out.body {
             Held::Absent => (Framing::Absent, None),
@@ -402,13 +454,10 @@ impl<'a> Exchange<'a> {
             && let Some(upload) = &mut self.upload
             && upload.poll(cx, self.core, &mut self.connection.stream, watch).is_ready()
         {
-            match upload.state {
-                Flow::TooLarge => return Poll::Ready(Err(Failure::BodyTooLarge)),
-                Flow::Client(Broken::Malformed) => return Poll::Ready(Err(Failure::ClientMalformed)),
-                Flow::Client(Broken::Gone) => return Poll::Ready(Err(Failure::ClientGone)),
-                Flow::Upstream => self.deaf = true,
-                Flow::Unbegun | Flow::Flowing | Flow::Ending | Flow::Complete => {}
+            if let Some(failure) = Failure::of_flow(upload.state) {
+                return Poll::Ready(Err(failure));
             }
+            self.deaf |= upload.state == Flow::Upstream;
         }
         self.poll_head(cx)
     }
@@ -432,7 +481,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Remaining, bool), Failure>> {
-        let Connection { stream, input, .. } = &mut *self.connection;
+        let Connection { stream, input, .. } = &mut self.connection;
         loop {
             if input.is_empty() {
                 input.leave_headroom(&self.core.buffers);
@@ -477,6 +526,23 @@ impl Outgoing {
 }
 
 impl Failure {
+    fn of_connect(error: io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Failure::ConnectTimeout,
+            _ => Failure::Refused,
+        }
+    }
+
+    /// What the client did wrong with its body, if anything.
+    fn of_flow(state: Flow) -> Option<Failure> {
+        match state {
+            Flow::TooLarge => Some(Failure::BodyTooLarge),
+            Flow::Client(Broken::Malformed) => Some(Failure::ClientMalformed),
+            Flow::Client(Broken::Gone) => Some(Failure::ClientGone),
+            Flow::Unbegun | Flow::Flowing | Flow::Ending | Flow::Complete | Flow::Upstream => None,
+        }
+    }
+
     /// The client's fault, not the upstream's.
     fn is_clients(self) -> bool {
         matches!(self, Failure::BodyTooLarge | Failure::ClientTimeout | Failure::ClientMalformed | Failure::ClientGone)

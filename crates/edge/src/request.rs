@@ -1,11 +1,12 @@
 //! The request path, on one screen: the gates in their order, then the upstream.
 
 use crate::affinity::{self, Query};
-use crate::body::{Answer, Body, Deadline, Opened, Passing};
+use crate::body::{Answer, Body, Deadline, Opened, Passing, Source};
 use crate::core::{Conn, Core, Finish};
 use crate::fields::{Fields, Name};
 use crate::headers::{self, FORWARDING};
 use crate::http1::body::Broken;
+use crate::http1::buffer::Buffer;
 use crate::http1::framing::Framing;
 use crate::local::{self, Ask, Ours, Reply};
 use crate::message::{RequestHead, ResponseHead, Version};
@@ -17,8 +18,11 @@ use crate::refusal;
 use crate::retry::{KEPT_BODY_BYTES_MAX, is_idempotent};
 use crate::snapshot::{Served, Settings, Snapshot};
 use crate::traces;
+use crate::{http2, tunnel};
 use bytes::Bytes;
 use http::Method;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use mainstay_telemetry::traceparent::{SAMPLED, TraceParent};
 use mainstay_telemetry::{Cut, MethodCode, Names, Verdict};
 use std::borrow::Cow;
@@ -39,7 +43,7 @@ pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, deadline: Deadline, head: Box
     match gates(&core, &conn, &snapshot, &facts, &mut finish, head, body).await {
         Ok(Passed::Upstream(sent, learn)) => pass_on(&core, &snapshot, finish, sent, learn).await,
         Ok(Passed::Own(head, body)) => own(head, body, &facts, finish),
-        Ok(Passed::Tunnel(sent)) => open_tunnel(&snapshot, sent, finish),
+        Ok(Passed::Tunnel(sent, stream)) => open_tunnel(&core, &snapshot, sent, stream, finish),
         Err(stop) => refuse(stop, &facts, finish),
     }
 }
@@ -58,7 +62,8 @@ enum Passed {
     /// The app's answer; `true`: it may name a Socket.IO session.
     Upstream(Sent, bool),
     Own(Box<ResponseHead>, Bytes),
-    Tunnel(Sent),
+    /// With the stream it was asked for on, where that is one of HTTP/2.
+    Tunnel(Sent, Option<OnUpgrade>),
 }
 
 /// The gates, in order. Each refuses with a code and the place of the rule that decided.
@@ -102,13 +107,18 @@ async fn gates(
     let ask = asks.after_the_app(conn, client, &head);
     let pause = snapshot.timeouts.body;
     let job = Job { core, served, settings: gate.settings, client, preferred, pause };
-    let mut outgoing = outgoing(&job, conn, facts, finish, head, body).await?;
+    let (body, stream) = match body {
+        Body::Upgrade(stream) => (Body::Absent, Some(stream)),
+        other => (other, None),
+    };
+    let upgrade = stream.is_some() || conn.http1.is_some() && is_upgrade(&head.fields);
+    let mut outgoing = outgoing(&job, conn, facts, finish, (head, body), upgrade).await?;
     let sent = proxy::forward(&job, finish, &mut outgoing).await?;
     core.heads.release_request(outgoing.head);
-    if sent.answered.head.status == 101 {
-        return Ok(Passed::Tunnel(sent));
+    if sent.head.status == 101 {
+        return Ok(Passed::Tunnel(sent, stream));
     }
-    if sent.answered.head.status == 404
+    if sent.head.status == 404
         && let Some(ask) = ask
         && let Some((head, body)) = Box::pin(put(core, ask)).await?
     {
@@ -329,13 +339,12 @@ async fn outgoing(
     conn: &Conn,
     facts: &Facts,
     finish: &mut Finish,
-    mut head: Box<RequestHead>,
-    body: Body,
+    (mut head, body): (Box<RequestHead>, Body),
+    upgrade: bool,
 ) -> Result<Outgoing, Refusal> {
     if conn.http1.is_none() {
         headers::join_cookies(&mut head.fields);
     }
-    let upgrade = conn.http1.is_some() && head.fields.has(Name::Upgrade) && is_upgrade(&head.fields);
     headers::to_upstream(&mut head, &conn.peer, job.client, upgrade);
     let mut trace = TraceParent { trace_id: [0; 16], parent_id: [0; 8], flags: facts.trace_flags };
     finish.note(|r| (trace.trace_id, trace.parent_id) = (r.trace_id, r.span_id));
@@ -366,8 +375,7 @@ async fn keep(job: &Job<'_>, mut body: Body, finish: &mut Finish) -> Result<Held
 
 /// The app's answer, its body as it comes.
 async fn pass_on(core: &Core, snapshot: &Snapshot, mut finish: Finish, sent: Sent, learn: bool) -> Answer {
-    let Sent { answered, connection, in_flight } = sent;
-    let mut head = answered.head;
+    let Sent { mut head, source, in_flight } = sent;
     let elapsed = finish.elapsed_us();
     finish.note(|r| {
         r.status = head.status;
@@ -378,16 +386,7 @@ async fn pass_on(core: &Core, snapshot: &Snapshot, mut finish: Finish, sent: Sen
         .map_or(IDLE_DEFAULT, |s| Duration::from_secs(s.saturating_sub(KEEP_MARGIN_S)));
     headers::end_to_end(&mut head.fields, false);
     finish.identify(&mut head.fields);
-    let passing = Passing {
-        connection: Some(connection),
-        remaining: answered.remaining,
-        upload: answered.upload,
-        in_flight,
-        keep,
-        reusable: answered.keeps,
-        pause: snapshot.timeouts.response,
-        learn,
-    };
+    let passing = Passing { source, in_flight, keep, pause: snapshot.timeouts.response, learn };
     if snapshot.hide_traces && head.status >= 500 {
         return Box::pin(without_trace(core, head, passing, finish)).await;
     }
@@ -398,7 +397,7 @@ async fn pass_on(core: &Core, snapshot: &Snapshot, mut finish: Finish, sent: Sen
 async fn without_trace(core: &Core, mut head: Box<ResponseHead>, mut passing: Passing, mut finish: Finish) -> Answer {
     let max = traces::LOOKED_AT_BYTES_MAX;
     let announced = head.fields.get(Name::ContentLength).and_then(crate::http1::framing::length);
-    if passing.remaining.is_nothing() || announced.is_some_and(|n| n > max) {
+    if passing.source.is_ended() || announced.is_some_and(|n| n > max) {
         return Answer::upstream(head, passing, finish);
     }
     let Some(body) = passing.collect(core, max as usize, &mut finish).await else {
@@ -436,9 +435,17 @@ fn refuse(stop: Refusal, facts: &Facts, mut finish: Finish) -> Answer {
     answer
 }
 
-fn open_tunnel(snapshot: &Snapshot, sent: Sent, mut finish: Finish) -> Answer {
-    let Sent { answered, in_flight, connection } = sent;
-    let mut head = answered.head;
+fn open_tunnel(
+    core: &Rc<Core>,
+    snapshot: &Snapshot,
+    sent: Sent,
+    stream: Option<OnUpgrade>,
+    mut finish: Finish,
+) -> Answer {
+    let Sent { mut head, source, in_flight } = sent;
+    let Source::Http1 { connection, .. } = source else {
+        return refuse(Verdict::UpstreamInvalid.into(), &Facts { to_head: false, page: false, trace_flags: 0 }, finish);
+    };
     let socket = head.fields.get(Name::Upgrade).is_some_and(|p| p.eq_ignore_ascii_case(b"websocket"));
     headers::end_to_end(&mut head.fields, true);
     finish.identify(&mut head.fields);
@@ -450,5 +457,13 @@ fn open_tunnel(snapshot: &Snapshot, sent: Sent, mut finish: Finish) -> Answer {
     });
     let guard = in_flight.upstream().tunnel(socket);
     let opened = Opened { connection, guard, idle: snapshot.timeouts.upgrade_idle, finish };
-    Answer::tunnel(head, opened)
+    let Some(stream) = stream else { return Answer::tunnel(head, opened) };
+    http2::as_connect_answer(&mut head);
+    let core = core.clone();
+    tokio::task::spawn_local(async move {
+        if let Ok(client) = stream.await {
+            tunnel::run(&core, TokioIo::new(client), Buffer::default(), opened).await;
+        }
+    });
+    Answer::bare(head)
 }

@@ -104,6 +104,7 @@ async fn serve(core: Rc<Core>, mut orders: mpsc::Receiver<Order>) {
                 core.sweep.run(now_ms);
                 core.sweep.close_sockets(core.draining.get(), core.snapshot().timeouts.drain);
                 core.pool.sweep(now_ms);
+                core.streams.sweep();
             }
         }
     }
@@ -214,6 +215,7 @@ impl Met<'_> {
         let mut builder = hyper::server::conn::http2::Builder::new(OnThisCore);
         builder
             .auto_date_header(false)
+            .enable_connect_protocol()
             .max_concurrent_streams(STREAMS_MAX)
             .max_header_list_size(u32::try_from(head_read_max(snapshot)).unwrap_or(u32::MAX));
         let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
@@ -258,13 +260,15 @@ pub fn refused(core: &Core, peer: &Peer, own: Own) {
 
 /// HTTP/2 streams stay on the core of their connection.
 #[derive(Debug, Clone, Copy)]
-struct OnThisCore;
+pub struct OnThisCore;
 
 impl<F> hyper::rt::Executor<F> for OnThisCore
 where
-    F: Future<Output = ()> + 'static,
+    F: Future + 'static,
 {
     fn execute(&self, stream: F) {
-        tokio::task::spawn_local(stream);
+        tokio::task::spawn_local(async move {
+            stream.await;
+        });
     }
 }

@@ -253,9 +253,11 @@ mod tests {
         fields
     }
 
+    type Lines = &'static [(&'static str, &'static str)];
+
     #[test]
     fn of_requests() {
-        let cases: [(&[(&str, &str)], Result<Framing, Unclear>); 12] = [
+        let cases: [(Lines, Result<Framing, Unclear>); 12] = [
             (&[], Ok(Framing::Absent)),
             (&[("content-length", "0")], Ok(Framing::Absent)),
             (&[("content-length", "5")], Ok(Framing::Length(5))),
@@ -277,7 +279,7 @@ mod tests {
 
     #[test]
     fn of_responses() {
-        let five: &[(&str, &str)] = &[("content-length", "5")];
+        let five: Lines = &[("content-length", "5")];
         for (lines, status, head, expected) in [
             (five, 200, false, Ok(Framing::Length(5))),
             (five, 200, true, Ok(Framing::Absent)),
