@@ -1,5 +1,6 @@
 //! `10s`, `1h30m`, `1.5s`: durations in `ms s m h d w`. A number without a unit is refused: nobody knows which.
 
+use super::number;
 use std::time::Duration;
 
 /// A hundred years: more is a slip, and adding it to a clock must not overflow.
@@ -9,23 +10,13 @@ pub const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
 const UNITS: [(&str, u64); 6] =
     [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Digits after the point that count: a millisecond of a week needs nine.
-const FRACTION_DIGITS: usize = 9;
-
 /// # Errors
 /// Says what is wrong with it, in words that follow the text.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Err("is empty".to_owned());
-    }
-    if text.starts_with('-') {
-        return Err("is negative".to_owned());
-    }
-    let mut rest = text;
+    let mut rest = text.trim();
     let mut total: u128 = 0;
     let mut last = u64::MAX;
-    while !rest.is_empty() {
+    loop {
         let (part, unit, after) = split(rest)?;
         let Some((name, millis)) = UNITS.iter().find(|(name, _)| *name == unit) else {
             return Err(unknown(unit));
@@ -34,8 +25,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             return Err(format!("has {name:?} out of order"));
         }
         last = *millis;
-        total = total.saturating_add(scaled(part, *millis)?);
+        total = total.saturating_add(number::scaled(part, *millis, "is finer than a millisecond")?);
         rest = after;
+        if rest.is_empty() {
+            break;
+        }
     }
     match u64::try_from(total).map(Duration::from_millis) {
         Ok(duration) if duration <= MAX_DURATION => Ok(duration),
@@ -61,11 +55,7 @@ pub fn show_duration(duration: Duration) -> String {
 }
 
 fn split(text: &str) -> Result<(&str, &str, &str), String> {
-    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
-    let (number, rest) = text.split_at(end);
-    if number.is_empty() {
-        return Err("does not begin with a number".to_owned());
-    }
+    let (number, rest) = number::split(text)?;
     let rest = rest.strip_prefix(' ').unwrap_or(rest);
     let end = rest.find(|c: char| c.is_ascii_digit() || c == '.' || c == ' ').unwrap_or(rest.len());
     let (unit, after) = rest.split_at(end);
@@ -87,26 +77,8 @@ fn unknown(unit: &str) -> String {
     };
     match meant {
         Some(meant) => format!("has the unit {unit:?} instead of {meant:?}"),
-        None => format!("has the unknown unit {:?}", unit.chars().take(16).collect::<String>()),
+        None => number::unknown(unit),
     }
-}
-
-/// `number × millis`, exact where it can be, whole milliseconds in any case.
-fn scaled(number: &str, millis: u64) -> Result<u128, String> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let malformed = || format!("has {number:?}, which is no number");
-    if fraction.contains('.') || whole.is_empty() || fraction.is_empty() || fraction.len() > FRACTION_DIGITS {
-        return Err(malformed());
-    }
-    // A number of 40 digits is not malformed but too long; saturation keeps that message.
-    let whole: u128 = whole.parse::<u128>().unwrap_or(u128::MAX);
-    let digits: u128 = fraction.parse().map_err(|_| malformed())?;
-    let parts = 10_u128.pow(u32::try_from(fraction.len()).map_err(|_| malformed())?);
-    let part = digits * u128::from(millis);
-    if !part.is_multiple_of(parts) {
-        return Err("is finer than a millisecond".to_owned());
-    }
-    Ok(whole.saturating_mul(u128::from(millis)).saturating_add(part / parts))
 }
 
 #[cfg(test)]

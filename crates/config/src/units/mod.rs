@@ -1,6 +1,7 @@
 //! Units, one parser each. Pure.
 
 mod duration;
+mod number;
 mod size;
 
 pub use duration::{MAX_DURATION, duration, show_duration};

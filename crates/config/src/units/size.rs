@@ -1,5 +1,7 @@
 //! `10MB`, `16KiB`, `512`: sizes in bytes, decimal `KB MB GB TB` and binary `KiB MiB GiB TiB`.
 
+use super::number;
+
 const UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("TB", 1_000_000_000_000),
@@ -15,27 +17,13 @@ const UNITS: [(&str, u64); 9] = [
 /// Signed on the wire and in TOML: nothing larger can be written down anyway.
 const MAX_BYTES: u64 = i64::MAX as u64;
 
-/// Digits after the point that count.
-const FRACTION_DIGITS: usize = 9;
-
 /// # Errors
 /// Says what is wrong with it, in words that follow the text.
 pub fn size(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Err("is empty".to_owned());
-    }
-    if text.starts_with('-') {
-        return Err("is negative".to_owned());
-    }
-    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    if number.is_empty() {
-        return Err("does not begin with a number".to_owned());
-    }
+    let (number, unit) = number::split(text.trim())?;
     let unit = unit.trim_start();
     let scale = if unit.is_empty() { 1 } else { scale(unit)? };
-    let bytes = scaled(number, scale)?;
+    let bytes = number::scaled(number, scale, "is not a whole number of bytes")?;
     u64::try_from(bytes).ok().filter(|bytes| *bytes <= MAX_BYTES).ok_or_else(|| "is too large".to_owned())
 }
 
@@ -56,24 +44,8 @@ fn scale(unit: &str) -> Result<u64, String> {
     let short = UNITS.iter().find(|(name, _)| name.len() == 3 && name[..1].eq_ignore_ascii_case(unit));
     Err(match short {
         Some((name, _)) => format!("has the unit {unit:?}, which is either {name:?} or \"{}B\"", &name[..1]),
-        None => format!("has the unknown unit {:?}", unit.chars().take(16).collect::<String>()),
+        None => number::unknown(unit),
     })
-}
-
-fn scaled(number: &str, scale: u64) -> Result<u128, String> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let malformed = || format!("has {number:?}, which is no number");
-    if fraction.contains('.') || whole.is_empty() || fraction.is_empty() || fraction.len() > FRACTION_DIGITS {
-        return Err(malformed());
-    }
-    let whole: u128 = whole.parse::<u128>().unwrap_or(u128::MAX);
-    let digits: u128 = fraction.parse().map_err(|_| malformed())?;
-    let parts = 10_u128.pow(u32::try_from(fraction.len()).map_err(|_| malformed())?);
-    let part = digits * u128::from(scale);
-    if !part.is_multiple_of(parts) {
-        return Err("is not a whole number of bytes".to_owned());
-    }
-    Ok(whole.saturating_mul(u128::from(scale)).saturating_add(part / parts))
 }
 
 #[cfg(test)]
