@@ -1,6 +1,6 @@
 //! The commands of the control API, each one line into the blocks.
 
-use crate::control::answer::{HealthAnswer, StatusAnswer, UpstreamAnswer};
+use crate::control::answer::{DroppedAnswer, HealthAnswer, StatusAnswer, UpstreamAnswer};
 use crate::control::{Command, Handler, Health, Refused, Restart, Say};
 use crate::reload;
 use crate::server::Server;
@@ -43,6 +43,7 @@ fn status(server: &Server) -> StatusAnswer {
     let state = server.state();
     let current = server.current.borrow();
     let apps = server.fleet.status();
+    let dropped = server.telemetry.dropped();
     StatusAnswer {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         environment: current.environment.clone(),
@@ -56,6 +57,7 @@ fn status(server: &Server) -> StatusAnswer {
         connections: server.edge.connections(),
         elsewhere: elsewhere(server, |app| apps.iter().any(|known| known.name == app)),
         apps,
+        dropped: DroppedAnswer { records: dropped.records, lines: dropped.lines, console_lines: dropped.console_lines },
     }
 }
 

@@ -40,8 +40,8 @@ impl Console {
         Ok(Console { text, color, buffer: Vec::new(), batches, ended, dropped: Arc::default() })
     }
 
-    /// Batches the console did not take in time.
-    pub fn dropped(&self) -> Arc<AtomicU64> {
+    /// Lines the console did not take in time. The files have them.
+    pub(crate) fn dropped(&self) -> Arc<AtomicU64> {
         self.dropped.clone()
     }
 
@@ -52,7 +52,8 @@ impl Console {
         match self.batches.try_send(std::mem::take(&mut self.buffer)) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
             Err(TrySendError::Full(mut batch)) => {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
+                let lines = batch.iter().filter(|byte| **byte == b'\n').count();
+                self.dropped.fetch_add(lines as u64, Ordering::Relaxed);
                 batch.clear();
                 self.buffer = batch;
             }

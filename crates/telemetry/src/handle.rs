@@ -47,12 +47,33 @@ pub(crate) struct Counts {
     /// One a core, for good: a core that is gone still dropped what it dropped.
     records: Mutex<Vec<Arc<AtomicU64>>>,
     pub lines_dropped: AtomicU64,
+    /// The console's own count.
+    console_dropped: Arc<AtomicU64>,
     pub bytes: AtomicU64,
     pub errors: AtomicU64,
 }
 
+/// What was not told of, since the start of this process; all of it was served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DroppedCounts {
+    /// Finished requests: a core's ring was full.
+    pub records: u64,
+    /// Lines: the queue was full.
+    pub lines: u64,
+    /// Lines that are in the files and that the console did not take.
+    pub console_lines: u64,
+}
+
 impl Counts {
-    pub fn records_dropped(&self) -> u64 {
+    pub fn dropped(&self) -> DroppedCounts {
+        DroppedCounts {
+            records: self.records_dropped(),
+            lines: self.lines_dropped.load(Ordering::Relaxed),
+            console_lines: self.console_dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    fn records_dropped(&self) -> u64 {
         lock(&self.records).iter().map(|core| core.load(Ordering::Relaxed)).sum()
     }
 }
@@ -62,12 +83,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub fn new() -> (Arc<Shared>, Receiver<Line>) {
+    pub fn new(console_dropped: Arc<AtomicU64>) -> (Arc<Shared>, Receiver<Line>) {
         let (lines, receive) = sync_channel(QUEUE_LINES_MAX);
         let shared = Shared {
             waker: Arc::default(),
             stop: AtomicBool::new(false),
-            counts: Counts::default(),
+            counts: Counts { console_dropped, ..Counts::default() },
             lines,
             queued_lines: AtomicUsize::new(0),
             queued_bytes: AtomicUsize::new(0),
@@ -180,13 +201,20 @@ impl Handle {
         self.shared.change(|changes| changes.secrets = Some(secrets));
     }
 
+    pub fn dropped(&self) -> DroppedCounts {
+        self.shared.counts.dropped()
+    }
+
     /// How this block itself is doing.
     pub fn expose(&self, out: &mut Exposition) {
         let counts = &self.shared.counts;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let dropped = counts.dropped();
+        let console = "mainstay_console_lines_dropped_total";
         let singles = [
-            ("mainstay_records_dropped_total", "Requests not told of: a ring was full.", counts.records_dropped()),
-            ("mainstay_log_lines_dropped_total", "Lines not written: the queue was full.", load(&counts.lines_dropped)),
+            ("mainstay_records_dropped_total", "Requests not told of: a ring was full.", dropped.records),
+            ("mainstay_log_lines_dropped_total", "Lines not written: the queue was full.", dropped.lines),
+            (console, "Lines in the files that the console did not take.", dropped.console_lines),
             ("mainstay_log_bytes_total", "Bytes written to log files.", load(&counts.bytes)),
             ("mainstay_log_errors_total", "Failed writes to log files.", load(&counts.errors)),
         ];

@@ -32,7 +32,7 @@ pub mod why;
 
 pub use console::Console;
 pub use error::Error;
-pub use handle::Handle;
+pub use handle::{DroppedCounts, Handle};
 pub use id::Ids;
 pub use level::Level;
 pub use line::{Line, Stream};

@@ -6,7 +6,7 @@
 use crate::access::{self, Access};
 use crate::console::Console;
 use crate::files::Files;
-use crate::handle::{Handle, Shared};
+use crate::handle::{DroppedCounts, Handle, Shared};
 use crate::ring::CoreDrain;
 use crate::{Error, Level, Line, Names, Options, Record, Redactor};
 use mainstay_runtime::Clock;
@@ -82,7 +82,8 @@ impl Service {
     pub fn new(setup: Setup) -> Result<(Service, Handle), Error> {
         let Setup { dir, options, names, secrets, console } = setup;
         let files = Files::open(&dir, options.bounds, Clock::unix_micros())?;
-        let (shared, lines) = Shared::new();
+        let console_dropped = console.as_ref().map(Console::dropped).unwrap_or_default();
+        let (shared, lines) = Shared::new(console_dropped);
         let handle = Handle::new(shared.clone());
         let service = Service {
             shared,
@@ -269,8 +270,7 @@ impl Service {
     }
 
     fn say_dropped(&mut self) {
-        let counts = &self.shared.counts;
-        let (records, lines) = (counts.records_dropped(), counts.lines_dropped.load(Ordering::Relaxed));
+        let DroppedCounts { records, lines, .. } = self.shared.counts.dropped();
         let (new_records, new_lines) = (records - self.told.records, lines - self.told.lines);
         (self.told.records, self.told.lines) = (records, lines);
         if new_records + new_lines > 0 {

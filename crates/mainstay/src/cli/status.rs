@@ -49,5 +49,6 @@ fn text(status: &StatusAnswer) -> String {
             upstream.app, upstream.address, upstream.requests, upstream.failures, upstream.in_flight
         ));
     }
+    text.extend(status.dropped.line().map(|line| line + "\n"));
     text
 }

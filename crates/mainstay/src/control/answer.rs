@@ -21,6 +21,29 @@ pub struct StatusAnswer {
     pub apps: Vec<AppStatus>,
     /// Apps that run elsewhere.
     pub elsewhere: Vec<UpstreamAnswer>,
+    pub dropped: DroppedAnswer,
+}
+
+/// What telemetry could not tell of since the server started; everything was served all the same.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DroppedAnswer {
+    /// Finished requests without a record.
+    pub records: u64,
+    /// Log lines that were not written.
+    pub lines: u64,
+    /// Log lines that are in the files and not on the console.
+    pub console_lines: u64,
+}
+
+impl DroppedAnswer {
+    /// Words for what there is, if there is any.
+    pub fn line(&self) -> Option<String> {
+        let counts =
+            [(self.records, "requests"), (self.lines, "log lines"), (self.console_lines, "lines of the console")];
+        let said = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        let said: Vec<String> = said.collect();
+        (!said.is_empty()).then(|| format!("dropped  {}   (served, not told of)", said.join("   ")))
+    }
 }
 
 /// An address this edge sends requests to and does not run.
@@ -55,6 +78,17 @@ pub fn ago(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_dropped_is_told_only_where_something_was() {
+        let none = DroppedAnswer { records: 0, lines: 0, console_lines: 0 };
+        assert_eq!(none.line(), None);
+        let some = DroppedAnswer { records: 3, console_lines: 12, ..none };
+        assert_eq!(
+            some.line().as_deref(),
+            Some("dropped  3 requests   12 lines of the console   (served, not told of)")
+        );
+    }
 
     #[test]
     fn times_are_read_at_a_glance() {

@@ -135,6 +135,13 @@ fn a_stuck_console_holds_up_nothing() {
         assert!(handle.sync(WAIT));
     }
     assert_eq!(all(dir.path(), &Query::default()).len(), 100);
+    // One is being written, 16 wait; the first may have waited too.
+    let dropped = handle.dropped();
+    assert!((82..=84).contains(&dropped.console_lines) && dropped.lines == 0, "{dropped:?}");
+    let mut out = Exposition::default();
+    handle.expose(&mut out);
+    let text = out.finish();
+    assert!(text.contains(&format!("mainstay_console_lines_dropped_total {}\n", dropped.console_lines)), "{text}");
     assert!(running.finish(WAIT));
     drop(release);
 }
