@@ -20,6 +20,8 @@ pub struct Setup {
     port: Port,
     named_by_port: bool,
     mark: String,
+    /// What the binary is started by: another user, as root.
+    wrapper: Vec<String>,
 }
 
 /// A running `mainstay`.
@@ -66,8 +68,15 @@ impl Setup {
     pub fn new() -> Setup {
         let folder = tempfile::Builder::new().prefix("mainstay-e2e-").tempdir().expect("a folder for mainstay");
         let mark = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let setup =
-            Setup { folder, arguments: Vec::new(), environment: vec![], port: Port::free(), named_by_port: true, mark };
+        let setup = Setup {
+            folder,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            port: Port::free(),
+            named_by_port: true,
+            mark,
+            wrapper: Vec::new(),
+        };
         setup.args(&["run"])
     }
 
@@ -106,6 +115,12 @@ impl Setup {
         self
     }
 
+    /// Started by these words, which must end in exec of the words that follow them. They get the folder as it is.
+    pub fn under(mut self, wrapper: &[&str]) -> Setup {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_string()).collect();
+        self
+    }
+
     /// A starter app of `fixtures/node/apps`.
     pub fn node_app(self, name: &str) -> Setup {
         crate::fixtures::node_app(name, self.folder.path());
@@ -127,7 +142,14 @@ impl Setup {
     }
 
     fn prepared(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match self.wrapper.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest);
+                command
+            }
+            None => Command::new(binary()),
+        };
         command.args(arguments).current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
         for name in ["PATH", "HOME", "LANG", "TMPDIR"] {
             if let Some(value) = std::env::var_os(name) {
@@ -295,10 +317,10 @@ impl Mainstay {
 
     /// The server's process, if it lives.
     pub fn find_server(&self) -> Option<i32> {
-        let all = self.processes();
+        // Not by its mark: only root may read its environment.
         let is_server =
-            |p: &&Process| p.parent == self.supervisor() && p.arguments.get(1).is_some_and(|w| w == "server");
-        all.iter().find(is_server).map(|process| process.pid)
+            |p: &Process| p.parent == self.supervisor() && p.arguments.get(1).is_some_and(|w| w == "server");
+        processes::all().find(is_server).map(|process| process.pid)
     }
 
     #[track_caller]
@@ -308,7 +330,12 @@ impl Mainstay {
 
     /// Every process it started, itself included.
     pub fn processes(&self) -> Vec<Process> {
-        processes::carrying(MARK, &self.setup.mark)
+        let mut found = processes::carrying(MARK, &self.setup.mark);
+        let own = [Some(self.supervisor()), self.find_server()].into_iter().flatten();
+        for pid in own.filter(|pid| !found.iter().any(|process| process.pid == *pid)).collect::<Vec<_>>() {
+            found.extend(processes::read(pid));
+        }
+        found
     }
 
     /// Every process of every instance: all but supervisor and server.
@@ -353,6 +380,7 @@ impl Setup {
             port: std::mem::replace(&mut self.port, Port::free()),
             named_by_port: self.named_by_port,
             mark: std::mem::replace(&mut self.mark, "gone".into()),
+            wrapper: self.wrapper.clone(),
         }
     }
 }
@@ -361,6 +389,12 @@ impl Drop for Mainstay {
     fn drop(&mut self) {
         if std::thread::panicking() && self.setup.mark != "gone" {
             eprintln!("--- what mainstay said ---\n{}", self.said());
+        }
+        // These two hide their mark from all but root. The supervisor is still ours to wait for, so its pid is its own.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let server = self.find_server();
+            let _ = self.child.kill();
+            server.into_iter().for_each(|pid| processes::signal(pid, Signal::SIGKILL));
         }
         processes::end_all(&self.setup.mark);
         let _ = self.child.wait();

@@ -24,6 +24,11 @@ pub fn carrying(name: &str, value: &str) -> Vec<Process> {
     found.filter_map(read).collect()
 }
 
+/// Every living process.
+pub fn all() -> impl Iterator<Item = Process> {
+    all_pids().into_iter().filter_map(read)
+}
+
 fn all_pids() -> Vec<i32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()

@@ -3,8 +3,8 @@
 //! Must never hold a decision: each function is one kernel call, or a fixed list of them.
 #![allow(unsafe_code)]
 
+use crate::limits::Limits;
 use crate::protocol::Exit;
-use nix::sys::resource::{Resource, rlim_t, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use nix::unistd::{Gid, Pid, Uid, getppid, setgid, setgroups, setuid};
 use std::io;
@@ -82,8 +82,8 @@ pub fn signal_group(group: i32, number: i32) -> io::Result<()> {
 /// What a child does to itself between fork and exec, in this order.
 #[derive(Debug, Clone)]
 pub struct BeforeExec {
-    /// The limit of open files the supervisor itself was given, before it raised its own.
-    pub open_files: Option<(rlim_t, rlim_t)>,
+    /// Those the supervisor itself was given, where they are to be given on.
+    pub limits: Option<Limits>,
     pub identity: Option<Identity>,
     /// Ask for SIGTERM when this parent ends; after the change of user, which clears it.
     pub die_with: Option<Pid>,
@@ -107,8 +107,8 @@ pub fn before_exec(command: &mut Command, steps: BeforeExec) {
 
 impl BeforeExec {
     fn take(&self) -> io::Result<()> {
-        if let Some((soft, hard)) = self.open_files {
-            setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+        if let Some(limits) = &self.limits {
+            limits.give_back()?;
         }
         if let Some(identity) = &self.identity {
             setgroups(&identity.groups)?;

@@ -9,6 +9,7 @@ pub mod data;
 mod error;
 mod instances;
 mod kernel;
+mod limits;
 pub mod listen;
 pub mod orphans;
 pub mod proc;
@@ -20,6 +21,7 @@ mod spawn;
 pub use channel::Channel;
 pub use data::Data;
 pub use error::{Error, explain};
+pub use limits::hide_memory;
 pub use run::{Options, run};
 
 /// In the environment of the server and of every process of every instance: data-folder id, colon, boot number.

@@ -126,7 +126,7 @@ fn refusal(address: SocketAddr, source: io::Error) -> Error {
 
 /// Who is in the way: of several that share the socket, the oldest.
 fn holder(address: SocketAddr) -> Option<Holder> {
-    let process = proc::holders_of(address).into_iter().next()?;
+    let process = proc::holders_of(address).into_iter().next().or_else(|| hidden_mainstay(address))?;
     let kind = if is_mainstay(&process) {
         HolderKind::Mainstay(fs::read_link(format!("/proc/{}/cwd", process.pid)).ok())
     } else if proc::environment_value(process.pid, BOOT_VARIABLE).is_some() {
@@ -135,6 +135,25 @@ fn holder(address: SocketAddr) -> Option<Holder> {
         HolderKind::Other
     };
     Some(Holder { pid: process.pid, name: process.name, kind })
+}
+
+/// A Mainstay hides its descriptors from all but root, from its own user too. If nobody else is seen to hold a port of
+/// this user and there is just one, it is that one.
+fn hidden_mainstay(address: SocketAddr) -> Option<proc::Process> {
+    if !proc::is_held_by_this_user(address) {
+        return None;
+    }
+    let processes = proc::Processes::read();
+    let server = |process: &proc::Process| processes.get(process.parent).is_some_and(is_mainstay);
+    let hidden = |process: &&proc::Process| {
+        is_mainstay(process)
+            && !server(process)
+            && proc::is_of_this_user(process.pid)
+            && proc::descriptors(process.pid).is_none()
+    };
+    let mut found = processes.iter().filter(hidden);
+    let only = found.next()?;
+    found.next().is_none().then(|| only.clone())
 }
 
 /// By name, or the same program as we are under another name.

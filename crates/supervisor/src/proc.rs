@@ -115,6 +115,15 @@ pub fn descriptors(pid: i32) -> Option<usize> {
     Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
 }
 
+/// Does it run as the user that we are? Told by its status: the owner of its files under /proc is root where it hides.
+pub(crate) fn is_of_this_user(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    // Real, effective, saved and file system.
+    let effective = uids.and_then(|uids| uids.split_ascii_whitespace().nth(1)?.parse::<u32>().ok());
+    effective == Some(nix::unistd::geteuid().as_raw())
+}
+
 /// A process of this moment.
 pub fn process(pid: i32) -> Option<Process> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
@@ -186,6 +195,12 @@ pub(crate) fn holders_of(address: SocketAddr) -> Vec<Process> {
     let mut holders: Vec<Process> = processes.iter().filter(holds).cloned().collect();
     holders.sort_by_key(|process| (process.start_ticks, process.pid));
     holders
+}
+
+/// Does a socket of the user that we are stand in the way of binding an address, whoever has it open?
+pub(crate) fn is_held_by_this_user(address: SocketAddr) -> bool {
+    let me = nix::unistd::geteuid().as_raw();
+    sockets_of_machine().any(|entry| entry.uid == me && overlaps(entry.local_address, address))
 }
 
 /// Would binding `wanted` collide with a socket bound to `held`?

@@ -3,13 +3,13 @@
 //! Must never block on the server, and never lose track of a process it started.
 
 use crate::instances::{INSTANCES_MAX, Instances};
+use crate::limits::Limits;
 use crate::listen::{self, Bound};
 use crate::orphans::{Boot, Ending, Progress, group_lives};
 use crate::protocol::{Exit, Hello, Instance, Listener, Spawn, ToServer, ToSupervisor};
 use crate::server::{History, Next, Server};
 use crate::{Data, Error, explain, kernel, proc, spawn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io::Write as _;
@@ -30,8 +30,6 @@ const STOP_LIMIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 /// Addresses and sockets of one configuration.
 const LISTENERS_MAX: usize = 256;
-/// Three descriptors an instance, `INSTANCES_MAX`, and room.
-const OPEN_FILES_WANTED: rlim_t = 4096;
 const EXIT_USAGE: i32 = 2;
 const EXIT_NEVER_READY: i32 = 69;
 const EXIT_INTERNAL: i32 = 70;
@@ -90,15 +88,6 @@ fn signals() -> Result<SignalFd, Error> {
     set_up.map_err(|errno| Error::io("cannot receive signals")(errno.into()))
 }
 
-/// Raises our own limit of open files where that is allowed; returns what children are to be given.
-fn raise_open_files() -> Option<(rlim_t, rlim_t)> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    if soft < OPEN_FILES_WANTED {
-        setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES_WANTED.min(hard), hard).ok()?;
-    }
-    Some((soft, hard))
-}
-
 fn unix_micros() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
@@ -127,7 +116,7 @@ struct Supervisor {
     inputs: String,
     stop_limit: Duration,
     started_unix_us: u64,
-    open_files: Option<(rlim_t, rlim_t)>,
+    limits: Limits,
     instances: Instances,
     server: Option<Server>,
     /// When the next server is due; set while there is none.
@@ -151,7 +140,7 @@ impl Supervisor {
             inputs,
             stop_limit: stop_limit.min(STOP_LIMIT_MAX),
             started_unix_us: unix_micros(),
-            open_files: raise_open_files(),
+            limits: Limits::set_ours(),
             instances: Instances::default(),
             server: None,
             start_at: None,
@@ -326,7 +315,7 @@ impl Supervisor {
         } else if self.instances.len() >= INSTANCES_MAX {
             Err(Error::Spawn(format!("there are {INSTANCES_MAX} instances already, the most one mainstay runs")))
         } else {
-            spawn::start(&spec, &self.boot, self.open_files)
+            spawn::start(&spec, &self.boot, self.limits)
         };
         let (message, fds) = match started {
             Ok(started) => {

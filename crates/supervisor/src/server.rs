@@ -52,7 +52,7 @@ impl Server {
         let third = Some(theirs.as_raw_fd());
         before_exec(
             &mut command,
-            BeforeExec { open_files: None, identity: None, die_with: None, third, ignore_ttou: true },
+            BeforeExec { limits: None, identity: None, die_with: None, third, ignore_ttou: true },
         );
         let child = command.spawn().map_err(Error::io(format!("cannot start the server ({shown})")))?;
         Ok(Server {

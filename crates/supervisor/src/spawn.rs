@@ -6,8 +6,8 @@ mod refusal;
 mod user;
 
 use crate::kernel::{BeforeExec, Identity, before_exec};
+use crate::limits::Limits;
 use crate::{BOOT_VARIABLE, Error, protocol};
-use nix::sys::resource::rlim_t;
 use nix::unistd::Pid;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -25,11 +25,7 @@ pub(crate) struct Started {
 }
 
 /// Starts what `spec` asks for, or says in a sentence why not and what to type.
-pub(crate) fn start(
-    spec: &protocol::Spawn,
-    boot: &str,
-    open_files: Option<(rlim_t, rlim_t)>,
-) -> Result<Started, Error> {
+pub(crate) fn start(spec: &protocol::Spawn, boot: &str, limits: Limits) -> Result<Started, Error> {
     let Some((program, arguments)) = spec.argv.split_first() else {
         return Err(Error::Spawn("there is no command to start".into()));
     };
@@ -48,7 +44,8 @@ pub(crate) fn start(
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let identity: Option<Identity> = account.map(|account| account.identity);
     let die_with = Some(Pid::this());
-    before_exec(&mut command, BeforeExec { open_files, identity, die_with, third: None, ignore_ttou: false });
+    let limits = Some(limits);
+    before_exec(&mut command, BeforeExec { limits, identity, die_with, third: None, ignore_ttou: false });
     let mut child = command.spawn().map_err(|error| refusal::sentence(spec, &error))?;
     let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
@@ -83,7 +80,7 @@ pub(crate) mod tests {
 
     /// PDEATHSIG follows the thread that forked; each test keeps its own thread until the child is done.
     fn output(spec: &protocol::Spawn) -> String {
-        let started = start(spec, "id:1", None).unwrap();
+        let started = start(spec, "id:1", Limits::default()).unwrap();
         let mut text = String::new();
         let mut stdout = std::fs::File::from(started.stdout.try_clone().unwrap());
         stdout.read_to_string(&mut text).unwrap();

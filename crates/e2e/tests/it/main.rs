@@ -14,6 +14,7 @@ mod limits;
 mod lossless;
 mod metrics;
 mod observe;
+mod privacy;
 mod processes;
 mod protocol;
 mod reload;

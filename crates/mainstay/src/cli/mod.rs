@@ -72,6 +72,10 @@ pub fn main() -> ExitCode {
 
 fn verb(cli: Cli) -> Result<u8, Failure> {
     let place = &cli.place;
+    // What stays knows secrets. Not the demo's backend: an app must show where it listens.
+    if matches!(cli.verb, Verb::Run(_) | Verb::Demo(_) | Verb::Server) {
+        mainstay_supervisor::hide_memory().map_err(|error| Failure::Internal(error.into()))?;
+    }
     match cli.verb {
         Verb::Run(args) => run::run(place, args),
         Verb::Demo(args) => demo::run(place, args),

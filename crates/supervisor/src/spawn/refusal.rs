@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     fn error(spec: &protocol::Spawn) -> String {
-        start(spec, "id:1", None).unwrap_err().to_string()
+        start(spec, "id:1", crate::limits::Limits::default()).unwrap_err().to_string()
     }
 
     #[test]
