@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn node_options_are_compared_with_the_machine() {
-        let machine = Machine { cpus: 4, memory: Some(4096 * MIB), root: false };
+        let machine = Machine { cpus: 4, memory: Some(4096 * MIB), root: false, contained: false };
         let warn = |options: &str, n| node_options_warnings(options, n, &machine);
         assert_eq!(warn("--max-old-space-size=2048", 2), []);
         let two = warn("--inspect --max_old_space_size=2048", 3);
@@ -152,12 +152,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_options_are_read_without_a_panic(options in "\\PC*", n in 0u32..5000) {
-            node_options_warnings(&options, n, &Machine { cpus: 1, memory: Some(1 << 30), root: false });
+            node_options_warnings(&options, n, &Machine { cpus: 1, memory: Some(1 << 30), root: false, contained: false });
         }
 
         #[test]
         fn a_heap_of_any_size_is_compared(mib in any::<u64>(), n in 0u32..5000, memory in any::<u64>()) {
-            let machine = Machine { cpus: 1, memory: Some(memory), root: false };
+            let machine = Machine { cpus: 1, memory: Some(memory), root: false, contained: false };
             node_options_warnings(&format!("--max-old-space-size={mib}"), n, &machine);
         }
     }

@@ -1,6 +1,6 @@
 //! What was set, by whom, and what the guides' variables do.
 
-use crate::support::{in_front_of, ready_instances, static_app};
+use crate::support::{as_ourselves, in_front_of, ready_instances, static_app};
 use mainstay_e2e::{Mainstay, Peer, Setup, fixtures, get};
 
 /// One setting of `mainstay config --json`.
@@ -11,6 +11,11 @@ fn setting(setup: &Setup, arguments: &[&str], key: &str) -> serde_json::Value {
     let all = setup.verb(&words).json();
     let found = all.as_array().and_then(|all| all.iter().find(|one| one["key"] == key).cloned());
     found.unwrap_or_else(|| panic!("no setting {key} in {all:#}"))
+}
+
+/// What `check` finds nothing wrong with in production either.
+fn ends_at_once() -> String {
+    format!("[app.main]\nrun = \"true\"\n{}", as_ourselves())
 }
 
 #[test]
@@ -106,7 +111,7 @@ fn c1_a_table_gives_its_app_variables_a_folder_and_interpolation() {
 
 #[test]
 fn c1_c4_a_secret_may_come_from_a_file() {
-    let setup = Setup::file("[app.main]\nrun = \"true\"\n")
+    let setup = Setup::file(&ends_at_once())
         .write("secret", "mFq2Zt8vLx0Rb6Ws4Hc9Yd1Kp5Gj7NuE3aTiXoVl\n")
         .env("JWT_SECRET_FILE", "secret")
         .env("NODE_ENV", "production");
@@ -121,10 +126,7 @@ fn c1_c4_a_secret_may_come_from_a_file() {
 #[test]
 fn c3_a_weak_or_sample_secret_is_refused_in_production_and_told_of_in_development() {
     let weak = |value: &str, environment: &str| {
-        Setup::file("[app.main]\nrun = \"true\"\n")
-            .env("JWT_SECRET", value)
-            .env("NODE_ENV", environment)
-            .verb(&["check"])
+        Setup::file(&ends_at_once()).env("JWT_SECRET", value).env("NODE_ENV", environment).verb(&["check"])
     };
     for sample in
         ["tooshort", "your-super-secret-jwt-key-change-in-production", "change-me-change-me-change-me-change-me"]
@@ -138,7 +140,8 @@ fn c3_a_weak_or_sample_secret_is_refused_in_production_and_told_of_in_developmen
         assert_eq!(warned.code, Some(0), "{sample}: {}", warned.all());
         assert!(warned.err.contains("JWT_SECRET"), "{}", warned.err);
     }
-    let bound = Setup::file(&static_app("")).env("JWT_SECRET", "tooshort").env("NODE_ENV", "production").ended();
+    let file = static_app(&as_ourselves());
+    let bound = Setup::file(&file).env("JWT_SECRET", "tooshort").env("NODE_ENV", "production").ended();
     assert_eq!(bound.code, Some(78), "{}", bound.all());
 }
 
@@ -156,7 +159,7 @@ fn c3_secrets_are_made_on_request_on_one_line() {
     assert_eq!(uuid.trim().split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{uuid}");
     // What it makes, it accepts.
     let made = named.trim().strip_prefix("JWT_SECRET=").expect("a value");
-    let check = Setup::file("[app.main]\nrun = \"true\"\n").env("JWT_SECRET", made).env("NODE_ENV", "production");
+    let check = Setup::file(&ends_at_once()).env("JWT_SECRET", made).env("NODE_ENV", "production");
     assert_eq!(check.verb(&["check"]).code, Some(0), "{}", check.verb(&["check"]).all());
 }
 
@@ -185,7 +188,7 @@ fn c7_an_example_names_every_variable_in_use_and_holds_no_value() {
 
 #[test]
 fn c8_production_does_not_start_without_the_names_that_are_required() {
-    let required = "required = [\"DATABASE_URL\", \"SENTRY_DSN\", \"SESSION_SECRET\"]";
+    let required = &format!("required = [\"DATABASE_URL\", \"SENTRY_DSN\", \"SESSION_SECRET\"]\n{}", as_ourselves());
     let setup =
         Setup::file(&static_app(required)).env("NODE_ENV", "production").env("SENTRY_DSN", "https://k@s.example/1");
     let ended = setup.ended();
@@ -236,4 +239,47 @@ fn the_reference_is_a_file_the_reader_accepts() {
     let setup = Setup::file(&reference);
     let checked = setup.verb(&["check"]);
     assert_eq!(checked.code, Some(0), "{}\n{reference}", checked.all());
+}
+
+#[test]
+fn root_in_production_is_refused_before_anything_is_bound_unless_the_file_says_who() {
+    if !nix::unistd::geteuid().is_root() {
+        // Then there is nothing to refuse.
+        assert_eq!(Setup::file("[app.main]\nrun = \"true\"\n").verb(&["check", "--production"]).code, Some(0));
+        return;
+    }
+    let words = ["check", "run"];
+    for verb in words {
+        let ended = Setup::file(&static_app("")).args(&[verb, "--production"]).ended();
+        assert_eq!(ended.code, Some(78), "{verb}: {}", ended.all());
+        for part in ["root", "mainstay.toml:1", "user = \"www-data\"", "user = \"root\""] {
+            assert!(ended.err.contains(part), "{verb}: {part} is missing:\n{}", ended.err);
+        }
+    }
+    // Said aloud, root is allowed; and in front of what runs elsewhere nothing needs to be said.
+    let meant = Setup::file(&static_app("user = \"root\"\n")).args(&["run", "--production"]).ready("/");
+    let owner = |mainstay: &Mainstay| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", crate::support::pids(mainstay)[0]));
+        let status = status.expect("status of the instance");
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("Uid:"))
+            .expect("Uid")
+            .split_whitespace()
+            .next()
+            .map(str::to_owned)
+    };
+    assert_eq!(owner(&meant).as_deref(), Some("0"));
+    // A reload is refused for the same reason, and what runs goes on.
+    meant.write("mainstay.toml", &static_app(""));
+    let reload = meant.verb(&["reload"]);
+    assert_ne!(reload.code, Some(0), "{}", reload.all());
+    assert!(reload.all().contains("root in production"), "{}", reload.all());
+    assert_eq!(get(&meant.url("/")).status, 200);
+    let peer = Peer::labelled("x");
+    assert_eq!(Setup::file(&in_front_of(&[&peer])).verb(&["check", "--production"]).code, Some(0));
+    // Without a file nothing that worked stops working; it is told.
+    let bare = Setup::new().args(&["check", "--production", "--", "true"]).ended();
+    assert_eq!(bare.code, Some(0), "{}", bare.all());
+    assert!(bare.err.contains("root in production"), "{}", bare.err);
 }

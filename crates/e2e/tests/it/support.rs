@@ -66,6 +66,11 @@ pub fn sent(mainstay: &Mainstay, name: &str, bytes: &[u8]) -> Response {
     }
 }
 
+/// Production asks of root who an app is to run as; a line of its table that says: as we do.
+pub fn as_ourselves() -> String {
+    format!("user = \"{}\"\n", nix::unistd::geteuid())
+}
+
 /// The states of an app's instances in `status --json`.
 pub fn instances(mainstay: &Mainstay) -> Vec<serde_json::Value> {
     let status = mainstay.verb(&["status", "--json"]).json();

@@ -201,11 +201,22 @@ impl Common<'_> {
     }
 
     fn user(&self, table: &Table) -> Option<String> {
-        let user = table.key("user").doc("Who runs it, where Mainstay is started as root").opt_text();
-        let root_in_production = self.machine.root && self.reader.environment().production;
-        if user.is_none() && root_in_production && !table.position().is_default() {
-            let what = format!("{} runs as root in production", table.label());
-            table.warn(&table.position(), what, "user = \"NAME\"", None);
+        let user = table
+            .key("user")
+            .doc("Who runs it, where Mainstay is started as root: a name, a number or UID:GID; production asks for it")
+            .example("\"www-data\"")
+            .opt_text();
+        if user.is_none() && self.machine.root && self.reader.environment().production {
+            let what = format!("{} would run as root in production", table.label());
+            // Without a file nothing that worked stops working; and in a container the image has chosen.
+            if table.position().is_default() || self.machine.contained {
+                let expected = "mainstay started as another user, or user = \"NAME\" in [app.NAME]";
+                table.warn(&table.position(), what, expected, None);
+            } else {
+                let expected = "user = \"NAME\", or mainstay started as another user";
+                let fix = format!("user = \"www-data\" in {}; user = \"root\" if root is meant", table.label());
+                table.fault(&table.position(), what, expected, Some(&fix));
+            }
         }
         user.map(|user| user.value)
     }

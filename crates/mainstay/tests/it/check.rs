@@ -1,6 +1,6 @@
 //! C2: every fault at once, each with file, line, found, expected; nothing started.
 
-use crate::{Project, has};
+use crate::{Project, as_ourselves, has};
 
 const FAULTY: &str = r#"[app.api]
 run = "node server.js"
@@ -59,8 +59,8 @@ fn c3_a_weak_secret_is_refused_in_production_and_told_of_in_development() {
 
 #[test]
 fn c8_a_required_name_that_is_missing_is_a_fault_in_production() {
-    let file = "[app.main]\nrun = \"sleep 1\"\nrequired = [\"SENTRY_DSN\"]\n";
-    let project = Project::new(&[("mainstay.toml", file)]);
+    let file = format!("[app.main]\nrun = \"sleep 1\"\nrequired = [\"SENTRY_DSN\"]\n{}", as_ourselves());
+    let project = Project::new(&[("mainstay.toml", &file)]);
     let said = project.mainstay(&["check", "--production"]);
     assert_eq!(said.code, Some(78));
     has(&said.err, &["SENTRY_DSN", "mainstay.toml:3"]);

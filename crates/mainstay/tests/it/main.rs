@@ -51,6 +51,11 @@ impl Project {
     }
 }
 
+/// Production asks of root who an app is to run as; a line of its table that says: as we do.
+pub fn as_ourselves() -> String {
+    format!("user = \"{}\"\n", nix::unistd::geteuid())
+}
+
 fn said(output: Output) -> Said {
     Said {
         code: output.status.code(),

@@ -1,6 +1,6 @@
 //! C3: secrets on request.
 
-use crate::{Project, has};
+use crate::{Project, as_ourselves, has};
 
 #[test]
 fn c3_a_secret_is_one_line_of_base64_for_32_or_64_bytes_or_a_uuid() {
@@ -16,7 +16,8 @@ fn c3_a_secret_is_one_line_of_base64_for_32_or_64_bytes_or_a_uuid() {
 
 #[test]
 fn c3_a_generated_secret_is_one_production_takes() {
-    let project = Project::new(&[("mainstay.toml", "[app.main]\nrun = \"true\"\n")]);
+    let file = format!("[app.main]\nrun = \"true\"\n{}", as_ourselves());
+    let project = Project::new(&[("mainstay.toml", &file)]);
     let secret = project.mainstay(&["secret", "JWT_SECRET"]).out;
     std::fs::write(project.path().join(".env"), secret).expect(".env");
     let check = project.mainstay(&["check", "--production"]);

@@ -3,7 +3,7 @@
 use super::*;
 use mainstay_config::Text;
 
-const MACHINE: Machine = Machine { cpus: 4, memory: Some(4 << 30), root: false };
+const MACHINE: Machine = Machine { cpus: 4, memory: Some(4 << 30), root: false, contained: false };
 
 fn inputs(file: &str, variables: &[(&str, &str)]) -> Inputs {
     let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -13,8 +13,12 @@ fn inputs(file: &str, variables: &[(&str, &str)]) -> Inputs {
 
 /// The options, and what is wrong and doubtful, a line each.
 fn read(inputs: &Inputs) -> (Options, Vec<String>, Vec<String>) {
+    read_on(&MACHINE, inputs)
+}
+
+fn read_on(machine: &Machine, inputs: &Inputs) -> (Options, Vec<String>, Vec<String>) {
     let reader = Reader::new(inputs);
-    let options = Options::read_on(&reader, inputs, &MACHINE);
+    let options = Options::read_on(&reader, inputs, machine);
     let report = reader.finish();
     let lines = |faults: &[mainstay_config::Fault]| faults.iter().map(mainstay_config::Fault::line).collect();
     (options, lines(&report.faults), lines(&report.warnings))
@@ -164,4 +168,36 @@ fn described_without_a_fault() {
     assert_eq!(Options::read_on(&reader, &Inputs::default(), &MACHINE).apps, []);
     let report = reader.finish();
     assert_eq!(report.faults.iter().map(mainstay_config::Fault::line).collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn root_in_production_is_refused_by_a_file_and_doubted_without_one_or_in_a_container() {
+    const APP: &str = "[app.api]\nrun = \"x\"\n";
+    let production: &[(&str, &str)] = &[("NODE_ENV", "production")];
+    let root = Machine { root: true, ..MACHINE };
+    let contained = Machine { contained: true, ..root };
+    let said = |machine: &Machine, file: &str, variables: &[(&str, &str)]| {
+        let mut inputs = inputs(file, variables);
+        inputs.command = file.is_empty().then(|| vec!["x".to_owned()]);
+        let (_, faults, warnings) = read_on(machine, &inputs);
+        let about = |lines: &[String]| lines.iter().filter(|line| line.contains("root in production")).count();
+        (about(&faults), about(&warnings))
+    };
+    assert_eq!(said(&root, APP, production), (1, 0));
+    assert_eq!(said(&contained, APP, production), (0, 1));
+    assert_eq!(said(&root, "", production), (0, 1));
+    let two = format!("{APP}[app.b]\nrun = \"y\"\nport = false\nuser = \"nobody\"\n");
+    assert_eq!(said(&root, &two, production), (1, 0), "each app by itself");
+    let elsewhere = "[app.api]\nupstreams = [\"10.0.0.1:80\"]\n";
+    for (machine, file, variables) in [
+        (&MACHINE, APP, production),
+        (&root, APP, &[][..]),
+        (&root, &format!("{APP}user = \"root\"\n"), production),
+        (&root, &format!("{APP}user = \"1000:1000\"\n"), production),
+        (&root, elsewhere, production),
+    ] {
+        assert_eq!(said(machine, file, variables), (0, 0), "{file} {variables:?}");
+    }
+    let (_, faults, _) = read_on(&root, &inputs(APP, production));
+    assert!(faults[0].contains("mainstay.toml:1"), "{faults:?}");
 }
