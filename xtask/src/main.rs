@@ -3,7 +3,6 @@
 mod arguments;
 mod bench;
 mod count;
-mod fixtures;
 mod instance;
 mod keepalive;
 mod process;

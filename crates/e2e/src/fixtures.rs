@@ -1,10 +1,11 @@
-//! The starter apps and what they need. `cargo xtask test` names the installed packages by `MAINSTAY_E2E_NODE_MODULES`
-//! and `MAINSTAY_E2E_PYTHON`; by hand (`cargo nextest run -p mainstay-e2e`) they are installed once under the target
-//! folder, from the lock files beside the apps.
+//! The starter apps and what they need, installed once under the target folder from the lock files beside the apps,
+//! never into the tree. This is the one place that does it; the program `fixtures` of this crate only calls it.
 
 use nix::fcntl::{Flock, FlockArg};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// `crates/e2e/fixtures`.
 pub fn folder() -> PathBuf {
@@ -14,8 +15,9 @@ pub fn folder() -> PathBuf {
 /// The build's own folder (`target/ci`), found from the running test.
 pub fn build_folder() -> PathBuf {
     let test = std::env::current_exe().expect("path of the running test");
+    // A test runs from target/PROFILE/deps, a program of this crate from target/PROFILE.
     let deps = test.ancestors().find(|path| path.file_name().is_some_and(|name| name == "deps"));
-    deps.and_then(Path::parent).expect("the test runs from target/PROFILE/deps").to_path_buf()
+    deps.unwrap_or(&test).parent().expect("a program lies in a folder").to_path_buf()
 }
 
 /// `target/e2e`: installed packages, locks, nothing a test leaves behind.
@@ -34,45 +36,53 @@ pub fn static_app() -> PathBuf {
 
 /// `node_modules` with everything of `fixtures/node/package-lock.json`.
 pub fn node_modules() -> PathBuf {
-    match std::env::var_os("MAINSTAY_E2E_NODE_MODULES") {
-        Some(path) => PathBuf::from(path),
-        None => installed("node", &["package.json", "package-lock.json"], |at| {
-            let mut npm = Command::new("npm");
-            npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(at);
-            vec![npm]
-        })
-        .join("node_modules"),
-    }
+    static AT: OnceLock<PathBuf> = OnceLock::new();
+    let install = |at: &Path| {
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(at);
+        vec![npm]
+    };
+    AT.get_or_init(|| installed("node", &["package.json", "package-lock.json"], "node", install).join("node_modules"))
+        .clone()
 }
 
 /// A Python interpreter with everything of `fixtures/python/requirements.txt`.
 pub fn python() -> PathBuf {
-    match std::env::var_os("MAINSTAY_E2E_PYTHON") {
-        Some(path) => PathBuf::from(path),
-        None => installed("python", &["requirements.txt"], |at| {
-            let mut venv = Command::new("python3");
-            venv.args(["-m", "venv", "venv"]).current_dir(at);
-            let mut pip = Command::new(at.join("venv/bin/pip"));
-            pip.args(["install", "-q", "-r", "requirements.txt"]).current_dir(at);
-            vec![venv, pip]
-        })
-        .join("venv/bin/python"),
-    }
+    static AT: OnceLock<PathBuf> = OnceLock::new();
+    let install = |at: &Path| {
+        let mut venv = Command::new("python3");
+        venv.args(["-m", "venv"]).arg(at);
+        let mut pip = Command::new(at.join("bin/python"));
+        let words = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
+        pip.args(words).arg(at.join("requirements.txt"));
+        vec![venv, pip]
+    };
+    AT.get_or_init(|| installed("python", &["requirements.txt"], "python3", install).join("bin/python")).clone()
 }
 
-/// Installs once, for all tests of all processes; again when a lock file has changed.
-fn installed(kind: &str, inputs: &[&str], commands: impl Fn(&Path) -> Vec<Command>) -> PathBuf {
-    let at = scratch().join(kind);
-    std::fs::create_dir_all(&at).expect("create the folder of packages");
+/// Written last: a folder without it was left half done and is made anew.
+const COMPLETE: &str = "complete";
+
+/// Installs once for all tests of all processes, into a folder of its own for each content of the lock files and each
+/// version of the interpreter.
+fn installed(kind: &str, files: &[&str], interpreter: &str, commands: impl Fn(&Path) -> Vec<Command>) -> PathBuf {
+    let mut hash = DefaultHasher::new();
+    for name in files {
+        std::fs::read(folder().join(kind).join(name)).expect(name).hash(&mut hash);
+    }
+    let version = Command::new(interpreter).arg("--version").output();
+    version.unwrap_or_else(|e| panic!("{interpreter}: {e}")).stdout.hash(&mut hash);
+    let at = scratch().join(format!("{kind}-{:016x}", hash.finish()));
     let lock = std::fs::File::create(scratch().join(format!("{kind}.lock"))).expect("create a lock file");
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| e).expect("lock the packages");
-    let wanted: String =
-        inputs.iter().map(|name| std::fs::read_to_string(folder().join(kind).join(name)).expect(name)).collect();
-    let stamp = at.join("installed");
-    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+    if at.join(COMPLETE).exists() {
         return at;
     }
-    for name in inputs {
+    if at.exists() {
+        std::fs::remove_dir_all(&at).expect("remove packages that were left half done");
+    }
+    std::fs::create_dir_all(&at).expect("create the folder of packages");
+    for name in files {
         std::fs::copy(folder().join(kind).join(name), at.join(name)).expect(name);
     }
     for mut command in commands(&at) {
@@ -80,7 +90,7 @@ fn installed(kind: &str, inputs: &[&str], commands: impl Fn(&Path) -> Vec<Comman
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{command:?} failed: {said}");
     }
-    std::fs::write(&stamp, wanted).expect("write the stamp");
+    std::fs::write(at.join(COMPLETE), "").expect("write the mark of a complete folder");
     at
 }
 
