@@ -84,6 +84,9 @@ async fn gates(
             r.trusted_by = snapshot.trusted_by(conn.peer.address);
         }
     });
+    if core.shared.bans.is_banned(client, core.now_ms()) {
+        return Err(Refusal { rule: snapshot.rules.bans, ..Verdict::Banned.into() });
+    }
     let gate = route(snapshot, &head)?;
     finish.note(|r| {
         r.route = gate.settings.route;
@@ -431,7 +434,10 @@ fn refuse(stop: Refusal, facts: &Facts, mut finish: Finish) -> Answer {
     let (head, body) = refusal::response(stop.verdict, finish.id(), facts.page, stop.retry_after);
     let mut answer = own(head, body, facts, finish);
     // The rest of the request is not read.
-    answer.close = matches!(stop.verdict, Verdict::BodyTooLarge | Verdict::RequestTimeout | Verdict::HeaderTooLarge);
+    answer.close = matches!(
+        stop.verdict,
+        Verdict::BodyTooLarge | Verdict::RequestTimeout | Verdict::HeaderTooLarge | Verdict::Banned
+    );
     answer
 }
 

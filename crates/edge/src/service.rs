@@ -10,6 +10,7 @@ use crate::snapshot::Snapshot;
 use crate::tls;
 use crate::worker::{self, CoreHandle, Order};
 use arc_swap::ArcSwap;
+use mainstay_limits::Bans;
 use mainstay_runtime::Shutdown;
 use mainstay_telemetry::Names;
 use std::future::Future;
@@ -84,7 +85,11 @@ impl Service {
             local: parts.local,
             connections: Default::default(),
             held: Default::default(),
+            bans: Default::default(),
+            crowd: Default::default(),
+            handshakes: Default::default(),
         });
+        shared.bans.set_policy(parts.options.bans.clone());
         set_addresses(&parts.members, &parts.options.apps);
         let for_acceptor = parts.instruments.pop();
         let cores: Vec<_> = parts
@@ -182,6 +187,7 @@ impl Handle {
                 self.0.members.set_addresses(&old.name, &[]);
             }
         }
+        self.0.shared.bans.set_policy(options.bans.clone());
         self.0.shared.snapshot.store(Arc::new(snapshot));
         let keep: Vec<(SocketAddr, bool)> = options.listen.iter().map(|l| (l.address, l.tls)).collect();
         self.0.acceptor.change(listening(&options, listeners), &keep);
@@ -235,6 +241,10 @@ impl Handle {
             }
         }
         busy
+    }
+
+    pub fn bans(&self) -> &Bans {
+        &self.0.shared.bans
     }
 
     /// Client connections open now.

@@ -8,6 +8,7 @@ macro_rules! pages {
 
 const PAGES: &[(&str, &str)] = pages![
     "ambiguous_path",
+    "banned",
     "body_too_large",
     "client_gone",
     "header_too_large",

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here is worth a test without a process; what is lives in the block it belongs to.
 
+mod bans;
 mod certificates;
 mod changes;
 mod cli;

@@ -24,13 +24,14 @@ pub enum Verdict {
     /// Begun, then broken off: a visible cut, never a short success.
     UpstreamCut,
     TooManyConnections,
+    Banned,
     ServiceBusy,
     ClientGone,
     Internal,
 }
 
 impl Verdict {
-    pub const ALL: [Verdict; 22] = [
+    pub const ALL: [Verdict; 23] = [
         Verdict::Ok,
         Verdict::MalformedRequest,
         Verdict::MissingHost,
@@ -50,6 +51,7 @@ impl Verdict {
         Verdict::UpstreamInvalid,
         Verdict::UpstreamCut,
         Verdict::TooManyConnections,
+        Verdict::Banned,
         Verdict::ServiceBusy,
         Verdict::ClientGone,
         Verdict::Internal,
@@ -77,6 +79,7 @@ impl Verdict {
             Verdict::UpstreamInvalid => "upstream_invalid",
             Verdict::UpstreamCut => "upstream_cut",
             Verdict::TooManyConnections => "too_many_connections",
+            Verdict::Banned => "banned",
             Verdict::ServiceBusy => "service_busy",
             Verdict::ClientGone => "client_gone",
             Verdict::Internal => "internal",
@@ -90,6 +93,7 @@ impl Verdict {
             Verdict::MalformedRequest | Verdict::MissingHost | Verdict::RepeatedHost | Verdict::AmbiguousPath => 400,
             Verdict::HeaderTooLarge => 431,
             Verdict::UriTooLong => 414,
+            Verdict::Banned => 403,
             Verdict::MethodNotSupported => 405,
             Verdict::BodyTooLarge => 413,
             Verdict::RequestTimeout => 408,
@@ -124,6 +128,7 @@ impl Verdict {
             Verdict::UpstreamInvalid => "The service's answer was not valid HTTP.",
             Verdict::UpstreamCut => "The service broke off in the middle of its answer.",
             Verdict::TooManyConnections => "Too many connections are open.",
+            Verdict::Banned => "This client was sent away for a while.",
             Verdict::ServiceBusy => "The server is busy; please try again shortly.",
             Verdict::ClientGone => "The client went away before the answer was complete.",
             Verdict::Internal => "Something went wrong on this server.",
