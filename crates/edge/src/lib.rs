@@ -10,6 +10,8 @@ mod body;
 mod core;
 mod fields;
 mod frames;
+#[cfg(test)]
+mod fuzz;
 mod headers;
 mod http1;
 mod http2;
