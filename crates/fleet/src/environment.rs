@@ -152,7 +152,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_options_are_read_without_a_panic(options in "\\PC*", n in 0u32..5000) {
-            node_options_warnings(&options, n, &Machine { cpus: 1, memory: Some(1 << 30), root: false, contained: false });
+            let machine = Machine { cpus: 1, memory: Some(1 << 30), root: false, contained: false };
+            node_options_warnings(&options, n, &machine);
         }
 
         #[test]
