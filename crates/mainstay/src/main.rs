@@ -11,6 +11,7 @@ mod demo;
 mod errors;
 mod exit;
 mod hearers;
+mod init;
 mod link;
 mod local;
 mod operate;

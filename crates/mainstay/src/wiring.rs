@@ -214,6 +214,7 @@ async fn hear(
                 tokio::task::spawn_local(async move { reload_by_signal(&server, &voice).await });
             }
             ToServer::Drain => server.stop.notify_one(),
+            ToServer::AreYouAlive => server.link.send(&ToSupervisor::Alive),
             // After the fleet has stopped there is nobody left whom it could concern.
             other => drop(fleet.send((other, descriptors)).await),
         }
@@ -233,8 +234,10 @@ async fn reload_by_signal(server: &Server, voice: &Voice) {
     };
     let reloading = async move { reload::run(server, &say).await };
     let ((), outcome) = tokio::join!(speaking, reloading);
-    match outcome {
+    match &outcome {
         Ok(_) => voice.info("reloaded"),
         Err(refused) => voice.error(&format!("not reloaded: {}", refused.message)),
     }
+    let refused = outcome.err().map(|refused| refused.message);
+    server.link.send(&ToSupervisor::Reloaded { refused });
 }

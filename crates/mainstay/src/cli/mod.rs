@@ -5,6 +5,7 @@ mod check;
 mod config;
 mod demo;
 mod health;
+mod init;
 mod log_line;
 mod logs;
 mod reload;
@@ -38,6 +39,8 @@ enum Verb {
     Run(run::Args),
     /// Run a small sample backend behind the edge, to look around
     Demo(demo::Args),
+    /// Write mainstay.toml from what this folder's files say, or a systemd unit
+    Init(init::Args),
     /// Read the configuration as `run` would, report every fault, start nothing
     Check(check::Args),
     /// Show every setting, its value and where it came from
@@ -82,6 +85,7 @@ fn verb(cli: Cli) -> Result<u8, Failure> {
     match cli.verb {
         Verb::Run(args) => run::run(place, args),
         Verb::Demo(args) => demo::run(place, args),
+        Verb::Init(args) => init::run(place, args),
         Verb::Check(args) => check::run(place, args),
         Verb::Config(args) => config::run(place, args),
         Verb::Secret(args) => secret::run(&args),
