@@ -30,6 +30,12 @@ pub const NGINX: Tool =
     Tool { name: "nginx", present: "PATH=$PATH:/usr/sbin nginx -v", packages: &["nginx-light", "nginx"] };
 pub const WRK: Tool = Tool { name: "wrk", present: "command -v wrk", packages: &["wrk"] };
 
+pub const DPKG_DEB: Tool = Tool { name: "dpkg-deb", present: "dpkg-deb --version", packages: &["dpkg"] };
+pub const SYSTEMD_ANALYZE: Tool =
+    Tool { name: "systemd-analyze", present: "systemd-analyze --version", packages: &["systemd"] };
+pub const DEBOOTSTRAP: Tool =
+    Tool { name: "debootstrap", present: "PATH=$PATH:/usr/sbin debootstrap --version", packages: &["debootstrap"] };
+
 /// Installs with services barred from starting; what bars them goes again however this ends.
 const INSTALL: &str = r#"
 set -e
