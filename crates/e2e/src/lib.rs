@@ -5,6 +5,7 @@
 pub mod curl;
 pub mod fixtures;
 pub mod mainstay;
+pub mod manager;
 pub mod peer;
 pub mod ports;
 pub mod processes;
@@ -17,6 +18,7 @@ pub mod wire;
 
 pub use curl::{Answer, curl, get};
 pub use mainstay::{Ended, Mainstay, Setup};
+pub use manager::Manager;
 pub use peer::{Ask, Peer};
 pub use wait::{BOUND, wait_for, wait_until};
 pub use wire::{Connection, Fault, Response};

@@ -12,6 +12,7 @@ mod grpc;
 mod harness;
 mod health;
 mod http2;
+mod install;
 mod limits;
 mod lossless;
 mod metrics;
