@@ -32,7 +32,14 @@ pub fn run(words: &[&str]) -> Result<()> {
     let mut arguments = Arguments::new(words);
     let is_proved = arguments.flag("--prove");
     let out = arguments.value("--out")?.map(PathBuf::from);
+    let only = arguments.value("--only")?;
     arguments.finish()?;
+    if let Some(kind) = only.filter(|kind| !["debian", "npm"].contains(kind)) {
+        bail!("`--only {kind}`: expected debian or npm");
+    }
+    if is_proved && only == Some("npm") {
+        bail!("--prove installs the Debian package, and --only npm makes none");
+    }
 
     tools::require(&[&tools::DPKG_DEB, &tools::NPM])?;
     let parts = parts()?;
@@ -44,13 +51,15 @@ pub fn run(words: &[&str]) -> Result<()> {
         fs::remove_dir_all(&out).with_context(|| format!("clear {}", out.display()))?;
     }
     fs::create_dir_all(&out)?;
-    let deb = debian::build(&parts, &out)?;
-    npm::pack(&parts, &out)?;
+    let deb = if only == Some("npm") { None } else { Some(debian::build(&parts, &out)?) };
+    if only != Some("debian") {
+        npm::pack(&parts, &out)?;
+    }
     for entry in fs::read_dir(&out)? {
         let entry = entry?;
         println!("{:>8} KiB   {}", entry.metadata()?.len() / 1024, entry.path().display());
     }
-    if is_proved {
+    if let Some(deb) = deb.filter(|_| is_proved) {
         prove::run(&deb)?;
     }
     Ok(())

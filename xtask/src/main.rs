@@ -23,7 +23,7 @@ cargo xtask bench idle [--json]
     memory at rest and for each idle connection, time to serve
 cargo xtask count [--json]
     instructions and allocations a request, under valgrind
-cargo xtask dist [--out DIR] [--prove]
+cargo xtask dist [--only debian|npm] [--out DIR] [--prove]
     the binary, a Debian package and npm packages; --prove installs and serves in a fresh Debian";
 
 fn main() -> ExitCode {

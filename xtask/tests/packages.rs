@@ -31,13 +31,13 @@ impl Drop for Folder {
     }
 }
 
-/// All packages, made from the binary as it ships.
-fn packages(name: &str) -> Folder {
+/// Packages of one kind, made from the binary as it ships.
+fn packages(kind: &str) -> Folder {
     let binary = std::env::var_os("MAINSTAY_DIST_BIN");
     let binary = binary.expect("MAINSTAY_DIST_BIN names no dist build; type: cargo xtask test");
-    let out = Folder::new(&format!("{name}-out"));
+    let out = Folder::new(&format!("{kind}-out"));
     let mut xtask = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    run(xtask.args(["dist", "--out"]).arg(&out.0).env("MAINSTAY_DIST_BIN", binary));
+    run(xtask.args(["dist", "--only", kind, "--out"]).arg(&out.0).env("MAINSTAY_DIST_BIN", binary));
     out
 }
 
@@ -63,7 +63,7 @@ fn packed(packages: &Folder, suffix: &str) -> PathBuf {
 
 #[test]
 fn the_debian_package_has_what_debian_and_an_operator_look_for() {
-    let packages = packages("deb");
+    let packages = packages("debian");
     let deb = packed(&packages, "_amd64.deb");
     let control = run(Command::new("dpkg-deb").arg("-f").arg(&deb));
     for line in ["Package: mainstay", "Architecture: amd64", "Depends: libc6 (>= 2.34), libgcc-s1, passwd"] {
@@ -106,8 +106,8 @@ fn the_debian_package_has_what_debian_and_an_operator_look_for() {
 }
 
 /// A project with an app, and both npm packages installed from their tarballs.
-fn project(name: &str) -> Folder {
-    let (packages, folder) = (packages(name), Folder::new(name));
+fn project() -> Folder {
+    let (packages, folder) = (packages("npm"), Folder::new("shop"));
     let write = |file: &str, text: &str| std::fs::write(folder.0.join(file), text).unwrap();
     write("package.json", r#"{"name":"shop","private":true,"scripts":{"start":"node server.js"}}"#);
     write("server.js", SERVER);
@@ -202,9 +202,15 @@ fn is_gone(pid: &str) {
     }
 }
 
+/// One test, as packing and installing takes longer than everything that is looked at.
 #[test]
-fn npx_mainstay_run_npm_start_serves_and_drains_from_the_packed_tarballs() {
-    let folder = project("npx");
+fn npx_mainstay_run_npm_start_works_from_the_packed_tarballs() {
+    let folder = project();
+    npx_serves_and_drains(&folder);
+    signals_exit_codes_and_deaths_are_passed_on(&folder);
+}
+
+fn npx_serves_and_drains(folder: &Folder) {
     let mut running = Running::start(&folder.0, &["npx", "--offline", "mainstay", "run", "--", "npm", "start"]);
     let answer = running.answer();
     let app = answer.strip_prefix("app ").expect("the app's own answer").to_owned();
@@ -218,9 +224,7 @@ fn npx_mainstay_run_npm_start_serves_and_drains_from_the_packed_tarballs() {
     assert!(init.starts_with("#:schema ./node_modules/mainstay/mainstay.schema.json\n"), "{init}");
 }
 
-#[test]
-fn the_npm_command_passes_on_signals_exit_codes_and_deaths() {
-    let folder = project("shim");
+fn signals_exit_codes_and_deaths_are_passed_on(folder: &Folder) {
     let shim = folder.0.join("node_modules/.bin/mainstay");
     let code = |words: &[&str]| Command::new(&shim).args(words).current_dir(&folder.0).output().unwrap().status.code();
     assert_eq!(code(&["--version"]), Some(0));

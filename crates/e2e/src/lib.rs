@@ -5,12 +5,13 @@
 pub mod curl;
 pub mod fixtures;
 pub mod mainstay;
-pub mod manager;
+
 pub mod peer;
 pub mod ports;
 pub mod processes;
 pub mod strict;
 pub mod strict_h2;
+pub mod systemd;
 pub mod tap;
 pub mod transcript;
 pub mod wait;
@@ -18,7 +19,7 @@ pub mod wire;
 
 pub use curl::{Answer, curl, get};
 pub use mainstay::{Ended, Mainstay, Setup};
-pub use manager::Manager;
 pub use peer::{Ask, Peer};
+pub use systemd::Manager;
 pub use wait::{BOUND, wait_for, wait_until};
 pub use wire::{Connection, Fault, Response};

@@ -39,7 +39,7 @@ fn documents(parts: &Parts, root: &Path) -> Result<()> {
     }
     let date = said(Command::new("date").args(["-u", "-R", "-d", &format!("@{}", parts.epoch)]))?;
     let entry = format!(
-        "mainstay ({VERSION}) stable; urgency=medium\n\n  * What changed stands in CHANGELOG.md.gz beside this file.\n\n \
+        "mainstay ({VERSION}) stable; urgency=medium\n\n  * See CHANGELOG.md.gz beside this file.\n\n \
          -- Mainstay contributors <packages@mainstay.invalid>  {date}"
     );
     put(root, &format!("{doc}/changelog"), entry.as_bytes(), 0o644)?;

@@ -1,4 +1,4 @@
-//! A Procfile: one process type a line, `web: npm start`. Only `web` takes requests, as on every platform that reads it.
+//! A Procfile: one process type a line, `web: npm start`. Only `web` takes requests, as on all platforms that read it.
 
 use super::found::{App, Found, Port, Seen, app_name};
 

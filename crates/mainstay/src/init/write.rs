@@ -1,4 +1,4 @@
-//! The file that `init` writes: what was found, each line with the place it came from, and what one would look for next.
+//! The file that `init` writes: what was found, each line with its place, and what one would look for next.
 //!
 //! Pure text. Whatever came from a file is quoted or has its control characters taken out.
 

@@ -75,7 +75,8 @@ fn a_procfile_gives_an_app_for_each_process_type() {
 
 #[test]
 fn env_gives_names_and_no_value_and_an_example_of_names() {
-    let env = "PORT=3000\nDATABASE_URL=postgres://u:hushhush@db/x\nJWT_SECRET=neversayitneversayitneversayitnever1\n=x\nREDIS_URL=redis://r\n";
+    let env = "PORT=3000\nDATABASE_URL=postgres://u:hushhush@db/x\n\
+               JWT_SECRET=neversayitneversayitneversayitnever1\n=x\nREDIS_URL=redis://r\n";
     let project = Project::new(&[(".env", env), ("Procfile", "web: node .\n")]);
     let said = project.mainstay(&["init"]);
     assert_eq!(said.code, Some(0), "{}", said.err);
@@ -167,7 +168,8 @@ fn nginx_conf_of_a_site_alone_with_its_certificate_here_is_the_server() {
     let project = Project::new(&[("full.pem", &key.cert.pem()), ("key.pem", &key.signing_key.serialize_pem())]);
     let at = |name: &str| project.path().join(name).display().to_string();
     let site = format!(
-        "server {{ listen 80; listen 8443 ssl; server_name shop.example;\nssl_certificate {};\nssl_certificate_key {};\n\
+        "server {{ listen 80; listen 8443 ssl; server_name shop.example;\n\
+         ssl_certificate {};\nssl_certificate_key {};\n\
          location / {{ proxy_pass http://10.9.9.9; }} }}\n",
         at("full.pem"),
         at("key.pem"),
