@@ -81,7 +81,7 @@ fn the_debian_package_has_what_debian_and_an_operator_look_for() {
     for script in ["postinst", "prerm", "postrm"] {
         run(Command::new("sh").arg("-n").arg(folder.0.join("DEBIAN").join(script)));
     }
-    let unit = read("lib/systemd/system/mainstay.service");
+    let unit = read("usr/lib/systemd/system/mainstay.service");
     for line in ["ExecStart=/usr/bin/mainstay run --file /etc/mainstay/mainstay.toml", "User=mainstay"] {
         assert!(unit.lines().any(|known| known == line), "no {line} in\n{unit}");
     }

@@ -14,7 +14,7 @@ pub fn build(parts: &Parts, out: &Path) -> Result<PathBuf> {
     // The mode of a folder is that of the package's: nobody's umask.
     put(&root, "usr/bin/mainstay", &fs::read(&parts.binary)?, 0o755)?;
     put(&root, CONFFILE, template("deb/mainstay.toml")?.as_bytes(), 0o644)?;
-    put(&root, "lib/systemd/system/mainstay.service", parts.unit.as_bytes(), 0o644)?;
+    put(&root, "usr/lib/systemd/system/mainstay.service", parts.unit.as_bytes(), 0o644)?;
     put(&root, "usr/lib/sysusers.d/mainstay.conf", template("deb/mainstay.sysusers")?.as_bytes(), 0o644)?;
     put(&root, "usr/share/mainstay/mainstay.schema.json", parts.schema.as_bytes(), 0o644)?;
     put(&root, "usr/share/man/man1/mainstay.1", template("deb/mainstay.1")?.as_bytes(), 0o644)?;
@@ -57,7 +57,7 @@ fn control(root: &Path) -> Result<()> {
     for script in ["postinst", "prerm", "postrm"] {
         put(root, &format!("DEBIAN/{script}"), template(&format!("deb/{script}"))?.as_bytes(), 0o755)?;
     }
-    let find = "find usr lib -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum";
+    let find = "find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum";
     let sums = said(Command::new("sh").args(["-c", find]).current_dir(root))?;
     put(root, "DEBIAN/md5sums", sums.as_bytes(), 0o644)
 }

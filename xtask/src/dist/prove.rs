@@ -54,7 +54,7 @@ fn prove(root: &Path, deb: &Path) -> Result<()> {
     let installed = said(&mut inside(root, "dpkg -i /mainstay.deb && id mainstay && mainstay --version"))?;
     println!("{}", installed.trim());
     let owners =
-        said(&mut inside(root, "find $(dpkg -L mainstay) -maxdepth 0 ! -user root -o -maxdepth 0 -perm /022"))?;
+        said(&mut inside(root, "find $(dpkg -L mainstay) -maxdepth 0 ! -type l ! \\( -user root ! -perm /022 \\)"))?;
     ensure!(owners.trim().is_empty(), "files that others than root may change:\n{owners}");
 
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();

@@ -10,6 +10,8 @@
 const { spawn } = require('node:child_process');
 
 const PACKAGES = { 'linux-x64': '@mainstay/linux-x64' };
+/** How soon the end of npm is noticed. */
+const PARENT_LOOK_MS = 250;
 /** Our own fault, as the binary's own exit codes have it. */
 const EXIT_INTERNAL = 70;
 
@@ -52,6 +54,18 @@ for (const signal of ['SIGTERM', 'SIGHUP', 'SIGUSR2', 'SIGINT', 'SIGQUIT']) {
   };
   handlers.set(signal, handler);
   process.on(signal, handler);
+}
+
+// npm starts commands by a shell and sends its SIGTERM there; Debian's shell passes nothing on. It ends, and so does
+// npm, and we would be left behind with everything running. Elsewhere a parent that ends is nobody's wish (nohup).
+if (process.env.npm_command !== undefined) {
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid !== parent) {
+      clearInterval(watch);
+      child.kill('SIGTERM');
+    }
+  }, PARENT_LOOK_MS);
 }
 
 child.on('exit', (code, signal) => {
