@@ -100,6 +100,7 @@ pub struct App {
 pub struct Address {
     pub to: String,
     pub weight: u32,
+    pub drain: bool,
 }
 
 /// Active checks.
@@ -446,12 +447,13 @@ fn read_addresses(table: &Table) -> Vec<Address> {
     }
     let mut out = Vec::new();
     for entry in entries {
-        let (to, weight, at): (String, u32, Position) = match entry.value {
-            Value::Text(to) => (to, 1, entry.at),
+        let (to, weight, drain, at): (String, u32, bool, Position) = match entry.value {
+            Value::Text(to) => (to, 1, false, entry.at),
             Value::Table(t) => {
                 let weight = t.key("weight").doc("Share of the requests").integer(1, 1..=WEIGHT_MAX).value as u32;
+                let drain = t.key("drain").doc("Finishes what it has and gets nothing new").boolean(false).value;
                 match t.key("to").doc("host:port").opt_text() {
-                    Some(to) => (to.value, weight, to.at),
+                    Some(to) => (to.value, weight, drain, to.at),
                     None => {
                         table.fault(&entry.at, "an upstream without `to`", EXPECTED, None);
                         continue;
@@ -467,7 +469,7 @@ fn read_addresses(table: &Table) -> Vec<Address> {
         let port = to.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
         match port {
             Some((host, port)) if !host.is_empty() && port > 0 && !host.contains('/') => {
-                out.push(Address { to, weight });
+                out.push(Address { to, weight, drain });
             }
             _ => table.fault(&at, format!("`{to}` is not host:port"), EXPECTED, None),
         }

@@ -71,7 +71,9 @@ fn elsewhere(server: &Server, supervised: impl Fn(&str) -> bool) -> Vec<Upstream
             answers.push(UpstreamAnswer {
                 app: group.name.clone(),
                 address: upstream.address.to_string(),
-                available: !upstream.is_probe_failed() && !upstream.is_ejected(now),
+                weight: upstream.weight(),
+                draining: upstream.is_draining(),
+                available: !upstream.is_draining() && !upstream.is_probe_failed() && !upstream.is_ejected(now),
                 in_flight: upstream.in_flight(),
                 tunnels: upstream.tunnels(),
                 requests,

@@ -15,6 +15,7 @@ mod secret;
 mod server;
 mod status;
 mod stop;
+mod upstreams;
 mod why;
 
 use crate::exit::{self, Failure};
@@ -59,6 +60,8 @@ enum Verb {
     Restart(restart::Args),
     /// Put a changed configuration in force, or say why not
     Reload(reload::Args),
+    /// Show backends that run elsewhere; `add`, `weight`, `drain`, `serve`, `remove`
+    Upstreams(upstreams::Args),
     /// Show who is sent away; `add` and `lift`
     Bans(bans::Args),
     /// Drain, stop the apps and end
@@ -95,6 +98,7 @@ fn verb(cli: Cli) -> Result<u8, Failure> {
         Verb::Why(args) => why::run(place, args),
         Verb::Restart(args) => restart::run(place, args),
         Verb::Reload(args) => reload::run(place, &args),
+        Verb::Upstreams(args) => upstreams::run(place, args),
         Verb::Bans(args) => bans::run(place, args),
         Verb::Stop(args) => stop::run(place, &args),
         Verb::Server => server::run(),
