@@ -23,6 +23,9 @@ pub const PYTHON: Tool =
     Tool { name: "python3 with venv", present: "python3 -c 'import venv, ensurepip'", packages: &["python3-venv"] };
 pub const CURL: Tool = Tool { name: "curl", present: "curl --version", packages: &["curl"] };
 pub const OPENSSL: Tool = Tool { name: "openssl", present: "openssl version", packages: &["openssl"] };
+/// An authority for tests, and the names server that comes with it.
+pub const PEBBLE: Tool =
+    Tool { name: "pebble", present: "command -v pebble && command -v pebble-challtestsrv", packages: &["pebble"] };
 pub const VALGRIND: Tool =
     Tool { name: "valgrind", present: "valgrind --version", packages: &["valgrind", "libc6-dbg"] };
 /// In `/usr/sbin`, which need not be in everybody's `PATH`.

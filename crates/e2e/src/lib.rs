@@ -6,6 +6,7 @@ pub mod curl;
 pub mod fixtures;
 pub mod mainstay;
 
+pub mod pebble;
 pub mod peer;
 pub mod ports;
 pub mod processes;
@@ -19,6 +20,7 @@ pub mod wire;
 
 pub use curl::{Answer, curl, get};
 pub use mainstay::{Ended, Mainstay, Setup};
+pub use pebble::{Manner, Pebble};
 pub use peer::{Ask, Peer};
 pub use systemd::Manager;
 pub use wait::{BOUND, wait_for, wait_until};

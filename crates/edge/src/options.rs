@@ -1,7 +1,9 @@
 //! What the file says about the edge: `[edge]`, `[[route]]`, `[tls."host"]`, and of `[app.NAME]` what routing needs.
 
+use crate::acme;
 use crate::address::{Trusted, parse_range};
 use crate::balance::Balance;
+use crate::https;
 use crate::path::Pattern;
 use crate::upstream::Passive;
 use mainstay_config::{Item, Position, Reader, Table, Value};
@@ -18,7 +20,9 @@ pub struct Options {
     pub listen: Vec<Listen>,
     /// The address was not chosen by anybody: the next free port will do.
     pub listen_is_default: bool,
-    pub domains: Vec<String>,
+    /// Certificates Mainstay gets by itself.
+    pub acme: acme::Options,
+    pub https: https::Options,
     pub trusted: Trusted,
     pub timeouts: Timeouts,
     pub limits: Limits,
@@ -38,6 +42,16 @@ pub struct Listen {
     pub tls: bool,
     pub at: String,
 }
+
+impl Listen {
+    /// Nobody wrote it: on a machine without IPv6 it is left out.
+    pub fn is_optional(&self) -> bool {
+        self.at == BY_DOMAINS && self.address.is_ipv6()
+    }
+}
+
+/// Where the addresses stand that follow from a domain.
+const BY_DOMAINS: &str = "edge.domains";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
@@ -134,23 +148,32 @@ pub struct TlsFiles {
 }
 
 impl Options {
+    /// Some certificate can be served.
+    pub fn serves_tls(&self) -> bool {
+        !self.tls.is_empty() || self.acme.serve_tls()
+    }
+
     pub fn read(reader: &Reader) -> Options {
         let edge = reader.table("edge");
         let with_file = reader.has_file();
         let tls = read_tls(reader);
-        let domains = edge
-            .key("domains")
-            .doc("Names this edge serves; with one, certificates are expected")
-            .texts(&[])
-            .value
-            .into_iter()
-            .map(|d| d.value)
-            .collect::<Vec<_>>();
-        let (listen, listen_is_default) = read_listen(reader, &edge, !tls.is_empty());
+        let given: Vec<String> = tls.iter().map(|files| files.host.clone()).collect();
+        let acme = acme::Options::read(&edge, &given);
+        let has_tls = !tls.is_empty() || acme.serve_tls();
+        let (listen, listen_is_default) = read_listen(reader, &edge, has_tls, !acme.wanted.is_empty());
+        if has_tls && !listen.iter().any(|l| l.tls) {
+            edge.warn(
+                &edge.position(),
+                "there are certificates and no address speaks TLS",
+                "",
+                Some("[edge] listen = [\":80\", \":443\"], or { at = \":8443\", tls = true }"),
+            );
+        }
         let options = Options {
             listen,
             listen_is_default,
-            domains,
+            acme,
+            https: https::Options::read(reader, &edge),
             trusted: read_trusted(&edge),
             timeouts: read_timeouts(&edge.table("timeouts"), with_file),
             limits: read_limits(&edge.table("limits"), with_file),
@@ -253,7 +276,7 @@ fn read_limits(t: &Table, with_file: bool) -> Limits {
     }
 }
 
-fn read_listen(reader: &Reader, edge: &Table, has_tls: bool) -> (Vec<Listen>, bool) {
+fn read_listen(reader: &Reader, edge: &Table, has_tls: bool, has_domains: bool) -> (Vec<Listen>, bool) {
     let production = reader.environment().production;
     let mut listen = Vec::new();
     if let Some(value) = edge.key("listen").doc("Addresses of the edge: \":80\", \"127.0.0.1:8080\"").value() {
@@ -287,8 +310,19 @@ fn read_listen(reader: &Reader, edge: &Table, has_tls: bool) -> (Vec<Listen>, bo
         None if production => vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
         None => loopback(),
     };
-    let listen = hosts.into_iter().map(|ip| Listen { address: (ip, port).into(), tls: false, at: at.clone() });
-    (listen.collect(), !chosen)
+    let on = |port: u16, tls: bool, at: &str| {
+        let at = at.to_owned();
+        hosts.iter().map(move |ip| Listen { address: (*ip, port).into(), tls, at: at.clone() })
+    };
+    if !has_domains {
+        return (on(port, false, &at).collect(), !chosen);
+    }
+    // A domain is all it takes; a PORT that an app's own settings name is listened on besides.
+    let mut listen: Vec<Listen> = on(80, false, BY_DOMAINS).chain(on(443, true, BY_DOMAINS)).collect();
+    if chosen && port != 80 && port != 443 {
+        listen.extend(on(port, false, &at));
+    }
+    (listen, false)
 }
 
 fn loopback() -> Vec<IpAddr> {
@@ -318,7 +352,7 @@ fn read_listen_entry(edge: &Table, entry: Item<Value>, has_tls: bool, production
                     edge.fault(
                         &at,
                         format!("TLS on {text} without a certificate"),
-                        "a [tls.\"host\"] with cert and key",
+                        "a domain in [edge] domains, or a [tls.\"host\"] with cert and key",
                         None,
                     );
                 }

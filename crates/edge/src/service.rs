@@ -7,7 +7,7 @@ use crate::members::Members;
 use crate::options::{App, Options};
 use crate::probe;
 use crate::snapshot::Snapshot;
-use crate::tls;
+use crate::tls::{self, Certificates, Given};
 use crate::worker::{self, CoreHandle, Order};
 use arc_swap::ArcSwap;
 use mainstay_limits::Bans;
@@ -65,6 +65,7 @@ struct Inner {
     cores: Vec<CoreHandle>,
     members: Members,
     names: Names,
+    certificates: Certificates,
     options: Mutex<Options>,
 }
 
@@ -72,13 +73,19 @@ struct Inner {
 #[derive(Debug)]
 pub struct Prepared {
     options: Options,
+    given: Vec<Given>,
     snapshot: Snapshot,
 }
 
 impl Service {
     /// Opens nothing and starts nothing.
     pub fn build(mut parts: Parts) -> Result<(Service, Handle), Error> {
-        let snapshot = build_snapshot(&parts.options, &parts.members, &parts.names)?;
+        let certificates = Certificates::new()?;
+        // A file that was there at the start may be gone when a server is replaced: the other hosts are served.
+        for error in certificates.take_up(&parts.options.tls) {
+            tracing::error!(%error, "a certificate cannot be used; its host gets a stand-in until it can");
+        }
+        let snapshot = Snapshot::build(&parts.options, &parts.members, &parts.names, &certificates);
         let shared = Arc::new(Shared {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             affinity: Default::default(),
@@ -112,6 +119,7 @@ impl Service {
             cores: handles,
             members: parts.members,
             names: parts.names,
+            certificates,
             options: Mutex::new(parts.options),
         }));
         Ok((Service { shared, acceptor, cores }, handle))
@@ -143,11 +151,6 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Error>
     std::thread::Builder::new().name(name).spawn(run).map(drop).map_err(Error::Thread)
 }
 
-fn build_snapshot(options: &Options, members: &Members, names: &Names) -> Result<Snapshot, Error> {
-    let tls = tls::load(&options.tls)?;
-    Ok(Snapshot::build(options, members, names, tls))
-}
-
 /// Addresses that need no lookup serve from the first request on.
 fn set_addresses(members: &Members, apps: &[App]) {
     for app in apps.iter().filter(|a| !a.addresses.is_empty()) {
@@ -174,13 +177,14 @@ impl Handle {
 
     /// Proves a configuration without putting it in force: certificates are read, routes built.
     pub fn prepare(&self, options: Options) -> Result<Prepared, Error> {
-        let snapshot = build_snapshot(&options, &self.0.members, &self.0.names)?;
-        Ok(Prepared { options, snapshot })
+        let given = tls::load(&options.tls)?;
+        let snapshot = Snapshot::build(&options, &self.0.members, &self.0.names, &self.0.certificates);
+        Ok(Prepared { options, given, snapshot })
     }
 
     /// Puts it in force, between two requests of each core. `listeners` are those that were not there before.
     pub fn commit(&self, prepared: Prepared, listeners: Vec<(SocketAddr, TcpListener)>) {
-        let Prepared { options, snapshot } = prepared;
+        let Prepared { options, given, snapshot } = prepared;
         set_addresses(&self.0.members, &options.apps);
         for old in self.options().apps.iter().filter(|a| !a.addresses.is_empty()) {
             if !options.apps.iter().any(|a| a.name == old.name && !a.addresses.is_empty()) {
@@ -188,10 +192,22 @@ impl Handle {
             }
         }
         self.0.shared.bans.set_policy(options.bans.clone());
+        self.0.certificates.set_given(given);
         self.0.shared.snapshot.store(Arc::new(snapshot));
         let keep: Vec<(SocketAddr, bool)> = options.listen.iter().map(|l| (l.address, l.tls)).collect();
         self.0.acceptor.change(listening(&options, listeners), &keep);
         *self.0.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
+    }
+
+    /// What TLS is served with; whoever gets certificates puts them there.
+    pub fn certificates(&self) -> &Certificates {
+        &self.0.certificates
+    }
+
+    /// Reads the certificate files once more. Each good pair is in force; what could not be used stays as it was.
+    pub fn take_up_files(&self) -> Vec<Error> {
+        let files = self.options().tls;
+        self.0.certificates.take_up(&files).into_iter().map(Error::Tls).collect()
     }
 
     /// Addresses listened on now.

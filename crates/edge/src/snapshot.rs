@@ -1,9 +1,11 @@
 //! What a core reads for each request: one immutable picture of the configuration, replaced whole by a reload.
 
 use crate::address::Trusted;
+use crate::https::Https;
 use crate::members::{Group, Members};
 use crate::options::{App, Limits, Offered, Options, Timeouts};
 use crate::path::{Pattern, readings};
+use crate::tls::Certificates;
 use mainstay_telemetry::Names;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,6 +27,9 @@ pub struct Snapshot {
     /// Some pattern names a host; else nobody needs to read it.
     pub by_host: bool,
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    // Read by the request path alone.
+    #[allow(dead_code)]
+    pub https: Https,
     /// In `Names`: where each rule stands, for trails.
     pub rules: Rules,
 }
@@ -75,12 +80,7 @@ pub struct Settings {
 }
 
 impl Snapshot {
-    pub fn build(
-        options: &Options,
-        members: &Members,
-        names: &Names,
-        tls: Option<Arc<rustls::ServerConfig>>,
-    ) -> Snapshot {
+    pub fn build(options: &Options, members: &Members, names: &Names, certificates: &Certificates) -> Snapshot {
         let apps: Vec<Served> =
             options.apps.iter().map(|app| Served { app: app.clone(), group: members.group(&app.name) }).collect();
         let mut table: Vec<(Pattern, usize)> = Vec::new();
@@ -103,6 +103,7 @@ impl Snapshot {
         });
         let patterns = options.apps.iter().flat_map(|a| &a.routes).chain(options.routes.iter().map(|r| &r.pattern));
         let by_host = patterns.into_iter().any(Pattern::names_host);
+        let tls_ports: Vec<u16> = options.listen.iter().filter(|l| l.tls).map(|l| l.address.port()).collect();
         Snapshot {
             apps,
             table,
@@ -114,7 +115,8 @@ impl Snapshot {
             offered: options.offered,
             hide_traces: options.hide_traces,
             by_host,
-            tls,
+            tls: options.serves_tls().then(|| certificates.config()),
+            https: Https::new(&options.https, &tls_ports, certificates.clone()),
             rules: Rules {
                 header: names.intern(&options.limits.header_rule),
                 connections: names.intern(&options.limits.connections_rule),

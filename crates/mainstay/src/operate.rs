@@ -3,7 +3,7 @@
 use crate::control::answer::{DroppedAnswer, HealthAnswer, StatusAnswer, UpstreamAnswer};
 use crate::control::{Command, Handler, Health, Refused, Restart, Say};
 use crate::server::Server;
-use crate::{bans, reload};
+use crate::{bans, certificates, reload};
 use mainstay_runtime::Clock;
 use mainstay_telemetry::trail::Found;
 use mainstay_watch::{Document, documents};
@@ -31,6 +31,7 @@ async fn run(server: &Server, command: Command, say: Say) -> Result<Value, Refus
         Command::Why(asked) => why(server, &asked.id),
         Command::Restart(asked) => restart(server, &asked, &say).await,
         Command::Reload(_) => reload::run(server, &say).await,
+        Command::Certificates(asked) => certificates::command(server, asked, &say).await,
         Command::Stop(_) => stop(&say).await,
         Command::Bans(asked) => bans::run(server, &asked),
     }

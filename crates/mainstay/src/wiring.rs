@@ -100,6 +100,11 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
         instruments: told.instruments(cores())?,
         local: asks,
     })?;
+    let (certificates_service, certificates) = edge::acme::Service::new(edge::acme::Setup {
+        options: settings.edge.acme.clone(),
+        certificates: edge.certificates().clone(),
+        data: hello.data.clone(),
+    });
     let (watch_service, watch) = watch::Service::new(settings.watch.clone());
     let tails = Tails::default();
     let outside = outside(members, &link, &voice, &tails, told.handle.clone());
@@ -107,6 +112,7 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
 
     let server = Rc::new(Server {
         edge,
+        certificates,
         fleet,
         telemetry: told.handle.clone(),
         metrics: told.metrics.clone(),
@@ -128,8 +134,9 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     bans::restore(server.edge.bans(), &hello.data);
     let kept = bans::keep(server.edge.bans().clone(), hello.data.clone(), watching.clone());
     tasks.spawn("bans", OnEnd::Ignore, kept);
-    tasks.spawn("probes of services", OnEnd::Ignore, watch_service.run(watching));
-    tasks.spawn("certificates", OnEnd::Stop, certificates::watch(server.clone(), voice.clone()));
+    tasks.spawn("probes of services", OnEnd::Ignore, watch_service.run(watching.clone()));
+    tasks.spawn("certificates", OnEnd::Ignore, certificates_service.run(watching));
+    tasks.spawn("certificate files", OnEnd::Stop, certificates::watch(server.clone(), voice.clone()));
     tasks.spawn("documents", OnEnd::Stop, local::serve(asked, server.clone()));
     tasks.spawn("supervisor messages", OnEnd::Stop, hear(incoming, fleet_events, server.clone(), voice.clone()));
     for listener in handed.control {

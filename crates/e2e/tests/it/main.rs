@@ -3,6 +3,9 @@
 
 mod bad_input;
 mod bans;
+mod certificates;
+mod certificates_files;
+mod certificates_limits;
 mod config;
 mod config_faults;
 mod demo;

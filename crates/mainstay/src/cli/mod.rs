@@ -1,6 +1,7 @@
 //! The verbs. One file each; stdout carries data alone, what is said to a person goes to stderr.
 
 mod bans;
+mod certificates;
 mod check;
 mod config;
 mod demo;
@@ -64,6 +65,8 @@ enum Verb {
     Upstreams(upstreams::Args),
     /// Show who is sent away; `add` and `lift`
     Bans(bans::Args),
+    /// List, renew and check certificates; trust the local authority
+    Certificates(certificates::Args),
     /// Drain, stop the apps and end
     Stop(stop::Args),
     /// The server process; started by `run` alone
@@ -100,6 +103,7 @@ fn verb(cli: Cli) -> Result<u8, Failure> {
         Verb::Reload(args) => reload::run(place, &args),
         Verb::Upstreams(args) => upstreams::run(place, args),
         Verb::Bans(args) => bans::run(place, args),
+        Verb::Certificates(args) => certificates::run(place, args),
         Verb::Stop(args) => stop::run(place, &args),
         Verb::Server => server::run(),
         Verb::DemoBackend => Ok(u8::try_from(crate::demo::backend()?).unwrap_or(70)),

@@ -8,5 +8,7 @@ pub mod client;
 mod command;
 mod serve;
 
-pub use command::{Bans, Command, Health, Line, Refused, Reload, Restart, Status, Stop, Why};
+pub use command::{
+    Bans, CertificatesAction, CertificatesAsked, Command, Health, Line, Refused, Reload, Restart, Status, Stop, Why,
+};
 pub use serve::{Handler, Say, serve};
