@@ -98,7 +98,8 @@ impl Https {
         HeaderValue::from_str(&location(port, arrived.host, arrived.target)).ok()
     }
 
-    /// `Strict-Transport-Security` for an answer over TLS, where the app set none.
+    /// `Strict-Transport-Security` for an answer over TLS, where the app set none. `host` in lower case, without its
+    /// port.
     pub fn hsts(&self, tls: bool, host: &str) -> Option<&HeaderValue> {
         self.hsts.as_ref().filter(|_| tls && self.certificates.is_public(host))
     }

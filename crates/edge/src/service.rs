@@ -1,6 +1,7 @@
 //! The edge as the binary holds it: built from its parts, started, changed by transactions, drained.
 
 use crate::acceptor::{self, AcceptorHandle, Listening};
+use crate::acme;
 use crate::core::{Instruments, Shared};
 use crate::local::LocalSender;
 use crate::members::Members;
@@ -29,6 +30,8 @@ const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(20);
 pub enum Error {
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    #[error("{0}")]
+    Authority(String),
     #[error("a thread of the edge could not be started")]
     Thread(#[source] io::Error),
 }
@@ -144,7 +147,8 @@ impl Service {
 
 /// What of these options will not work although it is written correctly: certificate files, all bad ones at once.
 pub fn prove(options: &Options) -> Vec<Error> {
-    tls::prove(&options.tls).into_iter().map(Error::Tls).collect()
+    let root = acme::prove(&options.acme).map(Error::Authority);
+    tls::prove(&options.tls).into_iter().map(Error::Tls).chain(root).collect()
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {

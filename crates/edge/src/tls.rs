@@ -13,6 +13,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -76,8 +77,10 @@ struct Layers {
 #[derive(Debug, Default)]
 struct Table {
     by_host: HashMap<String, Entry>,
-    /// For clients that name nothing, or nobody we know: the first of the file.
+    /// For clients that name nobody we know: the first of the file.
     first: Option<Arc<CertifiedKey>>,
+    /// For clients that name nothing: they asked for an address.
+    by_address: Option<Arc<CertifiedKey>>,
     challenges: HashMap<String, Arc<CertifiedKey>>,
 }
 
@@ -109,6 +112,9 @@ impl Layers {
         }
         let first = self.given.first().map(|given| &given.key).or(self.kept.first().map(|kept| &kept.key));
         table.first = first.map(|key| self.stapled(key));
+        let is_address = |name: &String| name.parse::<IpAddr>().is_ok();
+        let by_address = self.kept.iter().find(|kept| kept.names.iter().any(is_address));
+        table.by_address = by_address.map(|kept| kept.key.clone()).or(table.first.clone());
         table
     }
 
@@ -260,6 +266,11 @@ pub fn pair(chain: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'_>) -> Res
     }
 }
 
+/// A pair we made a moment ago for a challenge: its extension (RFC 8737 §3) is one that verifiers must refuse.
+pub fn unproved(leaf: CertificateDer<'static>, key: &PrivateKeyDer<'_>) -> Result<CertifiedKey, rustls::Error> {
+    Ok(CertifiedKey::new(vec![leaf], provider::sign::any_supported_type(key)?))
+}
+
 /// A client that believes these roots.
 pub fn client(roots: RootCertStore) -> Result<Arc<ClientConfig>, Error> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
@@ -287,7 +298,7 @@ impl ResolvesServerCert for ByName {
         if hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == ACME_ALPN)) {
             return table.challenges.get(&name?).cloned();
         }
-        let Some(name) = name else { return table.first.clone() };
+        let Some(name) = name else { return table.by_address.clone() };
         table.find(&name).map(|entry| &entry.key).or(table.first.as_ref()).cloned()
     }
 }

@@ -94,7 +94,7 @@ pub async fn command(server: &Server, asked: CertificatesAsked, say: &Say) -> Re
         }
         CertificatesAction::Renew => {
             say.line("ordering; an authority takes seconds, sometimes minutes").await;
-            let renewal = acme::Renewal { dry_run: asked.dry_run, new_key: asked.new_key };
+            let renewal = acme::Renewal { is_asked: true, dry_run: asked.dry_run, new_key: asked.new_key };
             let renewed = server.certificates.renew(host, renewal).await.map_err(Refused::new)?;
             Ok(json!({ "renewed": renewed }))
         }

@@ -141,22 +141,18 @@ impl State {
 
     /// The worst of all: no instance, something away, something unknown, in this order.
     pub fn overall(&self, services: &[Watched]) -> Status {
-        let has = |status| services.iter().any(|s| self.service(*s).status == status);
+        let certificates = self.certificates.map_or(Status::NotConfigured, |certificates| certificates.status);
+        let is = |status| certificates == status;
+        let has = |status| is(status) || services.iter().any(|s| self.service(*s).status == status);
         if !self.is_serving() {
             Status::Unavailable
-        } else if has(Status::Unavailable) || self.apps.iter().any(|app| app.ready == 0) {
+        } else if has(Status::Unavailable) || is(Status::Degraded) || self.apps.iter().any(|app| app.ready == 0) {
             Status::Degraded
-        } else if matches!(self.certificate_status(), Status::Degraded | Status::Unavailable) {
-            Status::Degraded
-        } else if has(Status::Unknown) || self.certificate_status() == Status::Unknown {
+        } else if has(Status::Unknown) {
             Status::Unknown
         } else {
             Status::Ok
         }
-    }
-
-    fn certificate_status(&self) -> Status {
-        self.certificates.map_or(Status::NotConfigured, |certificates| certificates.status)
     }
 
     /// Microseconds since the start; 0 where the clock was set back past it.

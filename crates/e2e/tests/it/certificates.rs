@@ -4,8 +4,10 @@ use crate::support::in_front_of;
 use mainstay_e2e::ports::Port;
 use mainstay_e2e::{Answer, Mainstay, Manner, Pebble, Peer, Setup, curl, get, wait_until};
 use serde_json::Value;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// An edge with a plain and a TLS address, and the authority that looks for it there.
 pub struct House {
@@ -130,12 +132,12 @@ fn e8_renew_now_and_dry_run_lose_no_connection() {
     assert!(dry.contains("dry run") && pebble.orders() == 2, "{dry}");
     assert_eq!(pin(&mainstay), first, "a dry run changed the certificate");
 
-    let mut open = mainstay_e2e::Connection::open(([127, 0, 0, 1], house.plain.number).into()).expect("connect");
+    let mut open = Encrypted::open(house.tls.number);
+    open.ask("/before");
     mainstay.verb(&["certificates", "renew", "api.example.com"]).ok();
     assert_ne!(pin(&mainstay), first);
     assert_eq!(house.over_tls("api.example.com", &root, &[]).status, 200);
-    open.send(b"GET /kept HTTP/1.1\r\nHost: a\r\n\r\n").expect("send");
-    assert_eq!(open.response(false).expect("the open connection").status, 200);
+    open.ask("/after");
     let stranger = mainstay.verb(&["certificates", "renew", "other.example.com"]);
     assert_eq!(stranger.code, Some(1), "{}", stranger.all());
 }
@@ -160,6 +162,42 @@ fn e8_bad_nonces_cost_no_attempt() {
     let root = pebble.root();
     wait_until("the certificate", || house.over_tls("api.example.com", &root, &[]).status == 200);
     assert_eq!(listed(&mainstay)[0]["failures"], 0);
+}
+
+/// One TLS connection of `openssl s_client`, kept open.
+struct Encrypted(Child, ChildStdout);
+
+impl Encrypted {
+    fn open(port: u16) -> Encrypted {
+        let mut child = Command::new("openssl")
+            .args(["s_client", "-quiet", "-servername", "api.example.com", "-connect", &format!("127.0.0.1:{port}")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("run openssl");
+        let out = child.stdout.take().expect("its output");
+        Encrypted(child, out)
+    }
+
+    /// Asks on the open connection and reads the answer to its end.
+    fn ask(&mut self, path: &str) {
+        let input = self.0.stdin.as_mut().expect("its input");
+        input.write_all(format!("GET {path} HTTP/1.1\r\nHost: api.example.com\r\n\r\n").as_bytes()).expect("send");
+        let (mut read, mut byte) = (Vec::new(), [0]);
+        while !read.ends_with(b"\r\n\r\napp") {
+            self.1.read_exact(&mut byte).unwrap_or_else(|e| panic!("{path}: {e}: {}", String::from_utf8_lossy(&read)));
+            read.push(byte[0]);
+        }
+        assert!(read.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&read));
+    }
+}
+
+impl Drop for Encrypted {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// E19: pins are printed, the key stays through a renewal, and the spare takes over when asked for.
@@ -209,6 +247,9 @@ fn e7_plain_requests_are_sent_to_https_and_health_is_not() {
     ] {
         assert_ne!(house.plainly("api.example.com", path, more).status, 308, "{path} {more:?}");
     }
+    let encrypted = house.over_tls("api.example.com", &root, &[]);
+    assert_eq!(encrypted.header("strict-transport-security"), Some("max-age=31536000"), "{encrypted:?}");
+    assert_eq!(sent.header("strict-transport-security"), None);
     assert_eq!(house.plainly("other.example.com", "/x", &[]).status, 200, "a host without a certificate was sent away");
     drop(mainstay);
 }

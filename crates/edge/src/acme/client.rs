@@ -35,17 +35,24 @@ pub struct Http {
     retry_after: Arc<Mutex<Option<Duration>>>,
 }
 
+/// The roots in a file, added to these.
+pub fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), Failure> {
+    let bad = |what: String| Failure::new(format!("edge.acme.ca {}: {what}", path.display()));
+    let before = roots.len();
+    for root in CertificateDer::pem_file_iter(path).map_err(|e| bad(e.to_string()))? {
+        let root = root.map_err(|e| bad(e.to_string()))?;
+        roots.add(root).map_err(|e| bad(e.to_string()))?;
+    }
+    if roots.len() == before { Err(bad("no certificate in it; give a PEM file".to_owned())) } else { Ok(()) }
+}
+
 impl Http {
     pub fn new(root: Option<&Path>) -> Result<Http, Failure> {
         let mut roots = RootCertStore::empty();
         // A root that cannot be read is one less; none at all is told below.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if let Some(path) = root {
-            let bad = |what: String| Failure::new(format!("edge.acme.ca {}: {what}", path.display()));
-            for root in CertificateDer::pem_file_iter(path).map_err(|e| bad(e.to_string()))? {
-                let root = root.map_err(|e| bad(e.to_string()))?;
-                roots.add(root).map_err(|e| bad(e.to_string()))?;
-            }
+            add_roots(&mut roots, path)?;
         }
         if roots.is_empty() {
             return Err(Failure::new("this machine has no root certificates; fix: apt-get install ca-certificates"));

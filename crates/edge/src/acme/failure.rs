@@ -30,7 +30,10 @@ impl Failure {
 
     /// With what it was about in front.
     pub fn about(self, about: &str) -> Failure {
-        Failure { what: format!("{about}: {}", self.what), ..self }
+        match self.what.starts_with(about) {
+            true => self,
+            false => Failure { what: format!("{about}: {}", self.what), ..self },
+        }
     }
 
     /// What may be tried again in the same breath, because the fault was not ours to wait out.

@@ -91,7 +91,8 @@ impl Keeper {
     pub fn adopt(&self, options: Options, now_s: u64) {
         let mut wanted = options.wanted.clone();
         if options.localhost {
-            let names = ["localhost", "*.localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+            // No wildcard: clients take none over a whole suffix.
+            let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
             wanted.push(Wanted { names, local: true, at: "edge.tls.local".to_owned() });
         }
         let old = self.held.take();
@@ -104,9 +105,24 @@ impl Keeper {
         });
         let all: Vec<Held> = all.collect();
         self.held.replace(all);
-        self.options.replace(options);
+        let before = self.options.replace(options);
+        self.try_anew(&before);
         self.publish();
         self.wake.notify_one();
+    }
+
+    /// Whoever changed where or how it is ordered has mended something: what has failed is tried now. A limit an
+    /// authority named stays.
+    fn try_anew(&self, before: &Options) {
+        let now = self.options.borrow();
+        let about = |options: &Options| (options.directories.clone(), options.challenge, options.root.clone());
+        if before.directories.is_empty() || about(before) == about(&now) {
+            return;
+        }
+        let all = self.held.borrow().clone();
+        for held in all.iter().filter(|held| held.progress.last_error.is_some()) {
+            self.remember(held.wanted.name(), &Progress { next_s: 0, ..held.progress.clone() });
+        }
     }
 
     fn take_up(&self, wanted: Wanted, now_s: u64) -> Option<Held> {

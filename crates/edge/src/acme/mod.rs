@@ -26,9 +26,17 @@ pub use report::{Entry, Finding, Outlook, Renewed, Summary};
 pub use service::{Handle, Service};
 pub use store::FOLDER;
 
+/// What is written correctly and will not work all the same: the root of a private authority.
+pub fn prove(options: &Options) -> Option<String> {
+    let path = options.root.as_ref()?;
+    client::add_roots(&mut rustls::RootCertStore::empty(), path).err().map(|failure| failure.what)
+}
+
 /// A renewal that somebody asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Renewal {
+    /// By a person: the schedule of our own attempts stays as it was.
+    pub is_asked: bool,
     /// The order is made with the authority's staging and thrown away.
     pub dry_run: bool,
     /// With the spare key where pins are kept, else a new one.

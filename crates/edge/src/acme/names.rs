@@ -23,6 +23,9 @@ pub fn parse(text: &str) -> Result<String, String> {
     if name.starts_with("*.") && !is_local(&name) {
         return Err(format!("`{text}` is a wildcard, which ACME gives only by DNS"));
     }
+    if LOCAL_SUFFIXES.iter().any(|suffix| name.strip_prefix("*.") == Some(suffix)) {
+        return Err(format!("`{text}` is a wildcard over everything, which no client takes"));
+    }
     let labels = name.strip_prefix("*.").unwrap_or(&name);
     let label_is_good = |label: &str| {
         !label.is_empty()
@@ -81,7 +84,8 @@ mod tests {
         ] {
             assert_eq!(parse(text).as_deref(), Ok(name));
         }
-        for text in ["münchen.de", "8.8.8.8", "*.example.com", "intranet", "a..b", "-a.com", "a/b.com", "", "a b.com"]
+        for text in
+            ["münchen.de", "8.8.8.8", "*.example.com", "intranet", "a..b", "-a.com", "a/b.com", "", "a b.com", "*.test"]
         {
             assert!(parse(text).is_err(), "{text}");
         }

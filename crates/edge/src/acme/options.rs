@@ -282,3 +282,72 @@ fn beside(path: &Item<String>) -> PathBuf {
     let folder = path.at.file().and_then(|file| Path::new(file).parent());
     folder.map_or_else(|| PathBuf::from(&path.value), |folder| folder.join(&path.value))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mainstay_config::{Inputs, Reader};
+
+    fn read(text: &str) -> (crate::Options, Vec<String>) {
+        let text = format!("[app.main]\nupstreams = [\"127.0.0.1:1\"]\n{text}");
+        let reader = Reader::new(&Inputs::of_file(text));
+        let options = crate::Options::read(&reader);
+        let faults = reader.finish().faults;
+        (options, faults.iter().map(|fault| fault.what.clone()).collect())
+    }
+
+    #[test]
+    fn a_domain_is_all_it_takes() {
+        let (options, faults) = read("[edge]\ndomains = [\"b.com www.b.com\", \"api.b.com\", \"shop.test\"]");
+        assert!(faults.is_empty(), "{faults:?}");
+        let wanted: Vec<_> = options.acme.wanted.iter().map(|w| (w.names.join(" "), w.local)).collect();
+        let expected = [("b.com www.b.com", false), ("api.b.com", false), ("shop.test", true)];
+        assert_eq!(wanted, expected.map(|(names, local)| (names.to_owned(), local)));
+        assert_eq!(options.acme.directories.iter().map(Directory::name).collect::<Vec<_>>(), ["letsencrypt"]);
+        assert_eq!(options.acme.directories[0].staging().name(), "letsencrypt-staging");
+        let ports: Vec<_> = options.listen.iter().map(|l| (l.address.port(), l.tls)).collect();
+        assert!(ports.contains(&(80, false)) && ports.contains(&(443, true)), "{ports:?}");
+    }
+
+    #[test]
+    fn a_host_with_files_is_not_ordered_and_local_names_can_be() {
+        let files = "[tls.\"*.b.com\"]\ncert = \"c\"\nkey = \"k\"\n";
+        let (options, _) = read(&format!("[edge]\ndomains = [\"b.com www.b.com\", \"a.b.com\"]\n{files}"));
+        assert_eq!(options.acme.wanted.len(), 1);
+        assert_eq!(options.acme.wanted[0].names, ["b.com"]);
+        let (options, _) = read("[edge]\ndomains = [\"db.internal\"]\n[edge.tls]\nlocal = false");
+        assert!(options.acme.order() && !options.acme.wanted[0].local);
+        let (options, _) = read("[edge]\nlisten = [{ at = \":8443\", tls = true }]\n[edge.tls]\nlocal = true");
+        assert!(options.acme.localhost && options.serves_tls() && !options.acme.order());
+    }
+
+    #[test]
+    fn a_second_authority_follows_where_there_is_an_account() {
+        let eab = "eab_kid = \"k\"\neab_key = \"c2VjcmV0\"";
+        let (options, _) = read(&format!("[edge]\ndomains = [\"b.com\"]\n[edge.acme]\n{eab}"));
+        assert_eq!(
+            options.acme.directories.iter().map(Directory::name).collect::<Vec<_>>(),
+            ["letsencrypt", "zerossl"]
+        );
+        assert!(options.acme.directories[0].eab.is_none() && options.acme.directories[1].eab.is_some());
+        let shown = format!("{options:?}");
+        assert!(!shown.contains("c2VjcmV0") && !shown.contains("115, 101, 99"), "the key is shown: {shown}");
+    }
+
+    #[test]
+    fn what_cannot_work_is_a_fault() {
+        for (lines, words) in [
+            ("[edge]\ndomains = [\"*.b.com\"]", "wildcard"),
+            ("[edge]\ndomains = [\"b.com\", \"B.com\"]", "twice"),
+            ("[edge]\ndomains = [\"8.8.8.8\"]", "public address"),
+            ("[edge.acme]\ndirectory = [\"http://ca.example/dir\"]", "no directory"),
+            ("[edge.acme]\ndirectory = [\"zerossl\"]", "customers alone"),
+            ("[edge.acme]\neab_kid = \"k\"", "both parts"),
+            ("[edge.acme]\neab_kid = \"k\"\neab_key = \"!\"", "base64url"),
+            ("[edge.acme]\nemail = \"ops\"", "no mail address"),
+        ] {
+            let (_, faults) = read(lines);
+            assert!(faults.iter().any(|fault| fault.contains(words)), "{lines}: {faults:?}");
+        }
+    }
+}

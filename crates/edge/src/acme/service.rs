@@ -21,8 +21,10 @@ use std::time::Duration;
 
 /// How often it is looked whether something is due.
 const LOOK_EVERY_S: u64 = 60;
+/// Our own attempt does not follow on the heels of one that somebody asked for.
+const ASKED_AGAIN_S: u64 = 60;
 /// A responder that does not answer is asked again after this.
-const STAPLE_AGAIN_S: u64 = 3600;
+const STAPLE_AGAIN_S: u64 = 300;
 
 /// Built, with everything that is stored in force; nothing runs yet.
 pub struct Service {
@@ -150,7 +152,7 @@ async fn obtain(keeper: &Keeper, held: &Held, renewal: Renewal) -> Result<(Leaf,
     let name = held.wanted.name();
     let options = keeper.options.borrow().clone();
     let attempt = held.progress.failures;
-    if !renewal.dry_run {
+    if !renewal.is_asked {
         // First written, then done: what ends in a crash counts as an attempt.
         keeper.set_progress(name, held.progress.begun(now_s(), chance()))?;
     }
@@ -159,8 +161,10 @@ async fn obtain(keeper: &Keeper, held: &Held, renewal: Renewal) -> Result<(Leaf,
         let progress = keeper.find(name).map(|held| held.progress).unwrap_or_default();
         let open = |directory: &Directory| keeper.stalled_until_s(&directory.url, now_s()).unwrap_or(0);
         let soonest_s = options.directories.iter().map(open).min().unwrap_or(0);
-        let next_s = progress.next_s.max(soonest_s);
-        keeper.remember(name, &schedule::Progress { last_error: Some(failure.what.clone()), next_s, ..progress });
+        let next_s = progress.next_s.max(soonest_s).max(now_s() + ASKED_AGAIN_S);
+        let failures = progress.failures.saturating_add(u32::from(renewal.is_asked));
+        let last_error = Some(failure.what.clone());
+        keeper.remember(name, &schedule::Progress { failures, last_error, next_s, ..progress });
     }
     outcome
 }
@@ -228,7 +232,7 @@ fn challenge(choice: ChallengeChoice, attempt: u32) -> ChallengeType {
     match choice {
         ChallengeChoice::Http => ChallengeType::Http01,
         ChallengeChoice::TlsAlpn => ChallengeType::TlsAlpn01,
-        ChallengeChoice::Auto if attempt % 2 == 0 => ChallengeType::Http01,
+        ChallengeChoice::Auto if attempt.is_multiple_of(2) => ChallengeType::Http01,
         ChallengeChoice::Auto => ChallengeType::TlsAlpn01,
     }
 }
@@ -284,8 +288,10 @@ async fn staple(keeper: &Keeper) {
                 tracing::warn!(names = leaf.names.join(" "), why = %failure, "no OCSP answer to staple");
                 // What was good until later is still stapled.
                 let old = keeper.staples.borrow().get(&own).and_then(|old| old.answer.clone().ok());
-                let answer = old.filter(|old| old.until_s > now).ok_or(failure.what);
-                Stapling { answer, again_s: now + STAPLE_AGAIN_S }
+                let old = old.filter(|old| old.until_s > now);
+                // Never served past its end.
+                let again_s = old.as_ref().map_or(u64::MAX, |old| old.until_s).min(now + STAPLE_AGAIN_S);
+                Stapling { answer: old.ok_or(failure.what), again_s }
             }
         };
         keeper.staples.borrow_mut().insert(own, stapling);
