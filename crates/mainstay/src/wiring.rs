@@ -100,11 +100,7 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
         instruments: told.instruments(cores())?,
         local: asks,
     })?;
-    let (certificates_service, certificates) = edge::acme::Service::new(edge::acme::Setup {
-        options: settings.edge.acme.clone(),
-        certificates: edge.certificates().clone(),
-        data: hello.data.clone(),
-    });
+    let (keeping, certificates) = edge::acme::Service::new(keeping(&settings, &edge, &hello));
     let (watch_service, watch) = watch::Service::new(settings.watch.clone());
     let tails = Tails::default();
     let outside = outside(members, &link, &voice, &tails, told.handle.clone());
@@ -135,7 +131,7 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     let kept = bans::keep(server.edge.bans().clone(), hello.data.clone(), watching.clone());
     tasks.spawn("bans", OnEnd::Ignore, kept);
     tasks.spawn("probes of services", OnEnd::Ignore, watch_service.run(watching.clone()));
-    tasks.spawn("certificates", OnEnd::Ignore, certificates_service.run(watching));
+    tasks.spawn("certificates", OnEnd::Ignore, keeping.run(watching));
     tasks.spawn("certificate files", OnEnd::Stop, certificates::watch(server.clone(), voice.clone()));
     tasks.spawn("documents", OnEnd::Stop, local::serve(asked, server.clone()));
     tasks.spawn("supervisor messages", OnEnd::Stop, hear(incoming, fleet_events, server.clone(), voice.clone()));
@@ -158,6 +154,12 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     told.finish();
     server.link.drained(0);
     Ok(0)
+}
+
+/// Certificates go from the data folder into the edge's table.
+fn keeping(settings: &Settings, edge: &edge::Handle, hello: &Hello) -> edge::acme::Setup {
+    let (options, certificates) = (settings.edge.acme.clone(), edge.certificates().clone());
+    edge::acme::Setup { options, certificates, data: hello.data.clone() }
 }
 
 /// A core's thread for each processor we may use.

@@ -28,7 +28,8 @@ impl House {
     /// `acme`: the lines of `[edge.acme]`; `edge`: further ones of `[edge]`.
     pub fn file(&self, edge: &str, acme: &str) -> String {
         format!(
-            "{}[edge]\nlisten = [\"127.0.0.1:{}\", {{ at = \"127.0.0.1:{}\", tls = true }}]\n{edge}\n[edge.acme]\n{acme}\n",
+            "{}[edge]\nlisten = [\"127.0.0.1:{}\", {{ at = \"127.0.0.1:{}\", tls = true }}]\n{edge}\n\
+             [edge.acme]\n{acme}\n",
             in_front_of(&[&self.peer]),
             self.plain.number,
             self.tls.number
