@@ -2,11 +2,10 @@
 //!
 //! Invariant: no request that came by HTTPS, here or to a proxy in front, is redirected: there is no loop.
 
+use crate::fields::{Fields, Name};
 use crate::local::Ours;
+use crate::message::ResponseHead;
 use crate::tls::Certificates;
-use bytes::Bytes;
-use http::header::LOCATION;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use mainstay_config::{Reader, Table};
 use std::time::Duration;
 
@@ -66,7 +65,7 @@ pub struct Arrived<'a> {
 pub struct Https {
     /// `None`: nothing is redirected.
     port: Option<u16>,
-    hsts: Option<HeaderValue>,
+    hsts: Option<String>,
     certificates: Certificates,
 }
 
@@ -75,8 +74,8 @@ impl Https {
     pub fn new(options: &Options, listens: &[u16], certificates: Certificates) -> Https {
         let own = listens.iter().find(|port| **port == 443).or(listens.first()).copied();
         let port = own.filter(|_| options.redirect).map(|own| options.port.unwrap_or(own));
-        let value = |time: Duration| HeaderValue::from_str(&format!("max-age={}", time.as_secs())).ok();
-        Https { port, hsts: options.hsts.filter(|_| own.is_some()).and_then(value), certificates }
+        let value = |time: Duration| format!("max-age={}", time.as_secs());
+        Https { port, hsts: options.hsts.filter(|_| own.is_some()).map(value), certificates }
     }
 
     /// Something may be redirected: else nothing of the request needs to be read.
@@ -86,7 +85,7 @@ impl Https {
 
     /// Where a plain request is sent with 308; `None`: it is served as it is. Only a host whose certificate clients
     /// believe is left for HTTPS: while there is none, plain is all a site has.
-    pub fn redirect(&self, arrived: &Arrived<'_>) -> Option<HeaderValue> {
+    pub fn redirect(&self, arrived: &Arrived<'_>) -> Option<String> {
         let port = self.port?;
         if arrived.tls
             || arrived.forwarded_https
@@ -95,32 +94,34 @@ impl Https {
         {
             return None;
         }
-        HeaderValue::from_str(&location(port, arrived.host, arrived.target)).ok()
+        Some(location(port, arrived.host, arrived.target))
     }
 
     /// `Strict-Transport-Security` for an answer over TLS, where the app set none. `host` in lower case, without its
     /// port.
-    pub fn hsts(&self, tls: bool, host: &str) -> Option<&HeaderValue> {
-        self.hsts.as_ref().filter(|_| tls && self.certificates.is_public(host))
+    pub fn hsts(&self, tls: bool, host: &str) -> Option<&str> {
+        self.hsts.as_deref().filter(|_| tls && self.certificates.is_public(host))
     }
 }
 
 /// A proxy in front says that it was asked by HTTPS.
-pub fn is_forwarded(headers: &HeaderMap) -> bool {
-    let is_https = |text: &str| text.trim().trim_matches('"').eq_ignore_ascii_case("https");
-    let said = |name: &str| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    let proto =
-        |part: &str| part.split_once('=').is_some_and(|(k, v)| k.trim().eq_ignore_ascii_case("proto") && is_https(v));
-    said("x-forwarded-proto").any(|value| value.split(',').any(is_https))
-        || said("forwarded").any(|value| value.split([',', ';']).any(proto))
+pub fn is_forwarded(fields: &Fields) -> bool {
+    let is_https = |text: &[u8]| text.trim_ascii().eq_ignore_ascii_case(b"https");
+    let proto = |part: &[u8]| {
+        let Some((name, value)) = std::str::from_utf8(part).ok().and_then(|part| part.split_once('=')) else {
+            return false;
+        };
+        name.trim().eq_ignore_ascii_case("proto") && is_https(value.trim().trim_matches('"').as_bytes())
+    };
+    fields.tokens(Name::ForwardedProto).any(is_https)
+        || fields.tokens(Name::Forwarded).any(|element| element.split(|&b| b == b';').any(proto))
 }
 
 /// `308 Permanent Redirect` keeps method and body.
-pub fn response(to: HeaderValue) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::new());
-    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
-    response.headers_mut().insert(LOCATION, to);
-    response
+pub fn response(to: &str) -> Box<ResponseHead> {
+    let mut head = Box::new(ResponseHead::new(308));
+    head.fields.add(Name::Location, to.as_bytes());
+    head
 }
 
 fn location(port: u16, host: &str, target: &str) -> String {
@@ -157,7 +158,7 @@ mod tests {
     #[test]
     fn plain_requests_are_sent_to_https_once() {
         let https = https(&ON, &[8443, 443]);
-        let to = |arrived: Arrived<'_>| https.redirect(&arrived).map(|to| to.to_str().expect("text").to_owned());
+        let to = |arrived: Arrived<'_>| https.redirect(&arrived);
         assert_eq!(to(PLAIN).as_deref(), Some("https://a.example/x?y=1"));
         assert_eq!(to(Arrived { target: "*", ..PLAIN }).as_deref(), Some("https://a.example/"));
         for arrived in [
@@ -185,9 +186,9 @@ mod tests {
             ("forwarded", "for=https;host=proto", false),
             ("x-other", "https", false),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(name, HeaderValue::from_static(value));
-            assert_eq!(is_forwarded(&headers), forwarded, "{name}: {value}");
+            let mut fields = Fields::default();
+            fields.push(name.as_bytes(), value.as_bytes());
+            assert_eq!(is_forwarded(&fields), forwarded, "{name}: {value}");
         }
     }
 

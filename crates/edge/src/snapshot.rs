@@ -28,7 +28,6 @@ pub struct Snapshot {
     pub by_host: bool,
     pub tls: Option<Arc<rustls::ServerConfig>>,
     // Read by the request path alone.
-    #[allow(dead_code)]
     pub https: Https,
     /// In `Names`: where each rule stands, for trails.
     pub rules: Rules,

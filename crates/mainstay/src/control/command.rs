@@ -76,6 +76,7 @@ pub struct CertificatesAsked {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CertificatesAction {
     #[default]
+    List,
     Renew,
     Check,
 }
