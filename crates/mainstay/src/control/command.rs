@@ -74,6 +74,7 @@ pub struct CertificatesAsked {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CertificatesAction {
     #[default]
     List,
