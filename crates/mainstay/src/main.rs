@@ -24,6 +24,7 @@ mod secret;
 mod server;
 mod settings;
 mod told;
+mod upgrade;
 mod upstreams;
 mod voice;
 mod wiring;
