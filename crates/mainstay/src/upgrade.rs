@@ -141,13 +141,13 @@ pub async fn run(server: &Server, asked: &Upgrade, say: &Say) -> Result<Value, R
         match stage {
             Stage::Retired { pid, version } if !told => {
                 told = true;
-                let limit = server.edge.options().timeouts.drain;
-                say.line(format!(
-                    "mainstay {version} (pid {pid}) serves; the old server finishes {} connections, for {} at most",
-                    server.edge.connections(),
-                    ago(limit.as_secs())
-                ))
-                .await;
+                let limit = ago(server.edge.options().timeouts.drain.as_secs());
+                let rest = match server.edge.connections() {
+                    0 => "the old server has nothing left to finish".to_owned(),
+                    1 => format!("the old server finishes 1 connection, for {limit} at most"),
+                    open => format!("the old server finishes {open} connections, for {limit} at most"),
+                };
+                say.line(format!("mainstay {version} (pid {pid}) serves; {rest}")).await;
             }
             Stage::Finished { pid, version, cut } => {
                 if cut > 0 {

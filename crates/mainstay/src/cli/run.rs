@@ -170,7 +170,7 @@ fn find(program: &str, dir: &Path, search: &std::ffi::OsStr) -> Option<PathBuf> 
 fn as_typed(dir: &Path, own: &Path) -> Option<PathBuf> {
     let typed = std::env::args_os().next()?;
     let search = std::env::var_os("PATH").unwrap_or_default();
-    let path = find(typed.to_str()?, dir, &search)?;
+    let path = std::path::absolute(find(typed.to_str()?, dir, &search)?).ok()?;
     let place = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     (place(&path)? == place(own)?).then_some(path)
 }

@@ -37,7 +37,7 @@ pub fn run(place: &PlaceArgs, args: Args) -> Result<u8, Failure> {
                 return Ok(exit::ASKED);
             }
             Some((true, _)) if began.elapsed() < REPLACED_LIMIT => {
-                local.block_on(&runtime, tokio::time::sleep(LOOK_EVERY));
+                local.block_on(&runtime, async { tokio::time::sleep(LOOK_EVERY).await });
             }
             Some((_, text)) => return Err(Failure::Refused(text)),
         }
