@@ -78,7 +78,6 @@ impl Setup {
             named_by_port: true,
             mark,
             wrapper: Vec::new(),
-            environment: vec![],
             own: None,
         };
         setup.args(&["run"])
@@ -131,6 +130,7 @@ impl Setup {
         std::fs::create_dir_all(self.path().join("bin")).expect("create a folder");
         std::fs::copy(binary(), &path).expect("copy the binary");
         self.own = Some(path);
+        self
     }
 
     /// What is run.
@@ -165,9 +165,8 @@ impl Setup {
                 command.args(rest);
                 command
             }
-            None => Command::new(binary()),
+            None => Command::new(self.binary()),
         };
-        let mut command = Command::new(self.binary());
         command.args(arguments).current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
         for name in ["PATH", "HOME", "LANG", "TMPDIR"] {
             if let Some(value) = std::env::var_os(name) {

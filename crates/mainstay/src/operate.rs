@@ -54,6 +54,7 @@ fn status(server: &Server) -> StatusAnswer {
         data: server.facts.data.display().to_string(),
         file: current.inputs.file.as_ref().map(|file| file.path.display().to_string()),
         pid: std::os::unix::process::parent_id(),
+        server_pid: std::process::id(),
         uptime_s: state.uptime_us() / 1_000_000,
         upgrade: server.upgrade.answer(),
         server_crashes: server.facts.crashes,

@@ -202,6 +202,7 @@ pub async fn retire(server: &Server, owned: Owned, voice: &Voice) {
     let begun = owned.outputs.release();
     let mut sessions = server.edge.known_sessions();
     sessions.drain(..sessions.len().saturating_sub(SESSIONS_MAX));
+    // A store that this server owned would be flushed and closed here: its successor opens it at `TakeOver`.
     server.telemetry.sync(SYNC_LIMIT);
     let memory = serde_json::to_string(&Memory { begun, sessions }).unwrap_or_default();
     server.link.send(&ToSupervisor::Released { memory });

@@ -112,6 +112,30 @@ fn r_upgrade_to_what_hangs_is_given_up_and_a_second_one_is_refused_meanwhile() {
 }
 
 #[test]
+fn r_upgrade_an_instance_that_dies_while_the_new_file_is_on_trial_comes_back() {
+    let mainstay = started("10s");
+    let (server, instances) = (servers(&mainstay), pids(&mainstay));
+    fake(&mainstay, 1, "hear()\nopen('greeted', 'w').close()\ntime.sleep(600)");
+    std::thread::scope(|scope| {
+        let asked = ["upgrade", "--binary", "fake"];
+        let trial = scope.spawn(|| refused(&mainstay, &asked, &["was not ready within 20 s", "it printed nothing"]));
+        wait_until("the trial to be under way", || mainstay.path().join("greeted").exists());
+        signal(instances[0], Signal::SIGKILL);
+        wait_until("the end to be noticed", || ready_count(&mainstay) == 1);
+        mainstay.answering("/");
+        trial.join().expect("the verb");
+    });
+    ready_instances(&mainstay, 2);
+    assert_eq!(servers(&mainstay), server);
+    assert!(pids(&mainstay).contains(&instances[1]), "the other one was not touched");
+    assert_eq!(mainstay.instances().len(), 2, "started once");
+}
+
+fn ready_count(mainstay: &Mainstay) -> usize {
+    crate::support::instances(mainstay).iter().filter(|instance| instance["state"] == "ready").count()
+}
+
+#[test]
 fn r_upgrade_to_what_crashes_once_it_is_ready_is_taken_back() {
     let mainstay = started("5s");
     let (server, instances) = (servers(&mainstay), pids(&mainstay));

@@ -32,6 +32,10 @@ pub fn run(place: &PlaceArgs, args: Args) -> Result<u8, Failure> {
     loop {
         let status = client::ask(&place, &Command::Status(Status {}), |_| {})?;
         match left(&status) {
+            _ if status["server_pid"] != answer["server"] => {
+                let why = format!("the new server (pid {}) ended after it had taken over", answer["server"]);
+                return Err(Failure::Refused(format!("{why}; another one serves   see: mainstay logs --level error")));
+            }
             None => {
                 eprintln!("upgraded to mainstay {version}   pid {} as before", status["pid"]);
                 return Ok(exit::ASKED);

@@ -13,6 +13,9 @@ pub struct StatusAnswer {
     pub file: Option<String>,
     /// Process id of the supervisor.
     pub pid: u32,
+    /// Process id of the server that answers.
+    #[serde(default)]
+    pub server_pid: u32,
     pub uptime_s: u64,
     /// Set while an upgrade is under way, and after one that was left half done.
     #[serde(default)]
