@@ -22,6 +22,7 @@ pub mod run;
 mod server;
 mod spawn;
 mod upgrade;
+mod words;
 
 pub use carry::resume;
 pub use channel::Channel;

@@ -7,12 +7,11 @@
 use crate::protocol::{Exit, Handover, PROTOCOL, ToServer, ToSupervisor};
 use crate::run::{Phase, Supervisor, say};
 use crate::server::Server;
+use crate::words::Words;
 use crate::{Error, explain};
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::{AccessFlags, access, read};
+use nix::unistd::{AccessFlags, access};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,9 +26,6 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 const RETIRE_GRACE: Duration = Duration::from_secs(10);
 /// What a server asks for before it is in charge: a start an instance, and a little more.
 const HELD_MESSAGES_MAX: usize = 4096;
-/// Of what the new server printed before it took over.
-const WORDS_BYTES_MAX: usize = 16 << 10;
-const WORDS_LINES_MAX: usize = 20;
 
 /// Where an upgrade is, if there is one.
 #[derive(Debug, Default)]
@@ -386,7 +382,7 @@ impl Supervisor {
             self.give_up_candidate(&why);
         }
         let Some(retiring) = &mut self.upgrade.retiring else { return };
-        if now >= retiring.until && retiring.server.socket().is_some() {
+        if now >= retiring.until {
             say("the old server did not finish in time and is ended");
             retiring.server.kill();
             retiring.until = now + RETIRE_GRACE;
@@ -431,74 +427,9 @@ fn runnable(program: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// What the new server prints before it takes over; shown only if it never does.
-#[derive(Debug)]
-struct Words {
-    /// `None` at its end.
-    pipe: Option<OwnedFd>,
-    tail: Vec<u8>,
-}
-
-impl Words {
-    fn pipe() -> io::Result<(Words, OwnedFd)> {
-        let (ours, theirs) = io::pipe()?;
-        let ours = OwnedFd::from(ours);
-        fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        Ok((Words { pipe: Some(ours), tail: Vec::new() }, theirs.into()))
-    }
-
-    fn open(&self) -> Option<BorrowedFd<'_>> {
-        self.pipe.as_ref().map(OwnedFd::as_fd)
-    }
-
-    /// As much as a pipe holds at most, so that a flood starves nobody.
-    fn read(&mut self) {
-        let mut buffer = [0; WORDS_BYTES_MAX];
-        for _ in 0..4 {
-            let Some(pipe) = &self.pipe else { return };
-            match read(pipe, &mut buffer) {
-                Ok(0) => self.pipe = None,
-                Ok(count) => {
-                    self.tail.extend_from_slice(&buffer[..count]);
-                    self.tail.drain(..self.tail.len().saturating_sub(WORDS_BYTES_MAX));
-                }
-                Err(Errno::EAGAIN | Errno::EINTR) => return,
-                Err(_) => self.pipe = None,
-            }
-        }
-    }
-
-    fn shown(&self) -> String {
-        let text = String::from_utf8_lossy(&self.tail);
-        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-        let last = &lines[lines.len().saturating_sub(WORDS_LINES_MAX)..];
-        if last.is_empty() {
-            return "; it printed nothing".to_owned();
-        }
-        format!("; its last lines:\n    {}", last.join("\n    "))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
-
-    #[test]
-    fn words_are_bounded_and_the_last_are_shown() {
-        let (mut words, theirs) = Words::pipe().unwrap();
-        assert_eq!(words.shown(), "; it printed nothing");
-        let mut theirs = std::fs::File::from(theirs);
-        for line in 0..2000 {
-            writeln!(theirs, "line {line}").unwrap();
-            words.read();
-        }
-        drop(theirs);
-        words.read();
-        assert!(words.open().is_none() && words.tail.len() <= WORDS_BYTES_MAX);
-        let shown = words.shown();
-        assert!(shown.ends_with("line 1999") && shown.lines().count() == WORDS_LINES_MAX + 1, "{shown}");
-    }
 
     #[test]
     fn a_file_that_cannot_be_started_says_what_to_type() {

@@ -116,8 +116,8 @@ fn r_upgrade_an_instance_that_dies_while_the_new_file_is_on_trial_comes_back() {
     let mainstay = started("10s");
     let (server, instances) = (servers(&mainstay), pids(&mainstay));
     fake(&mainstay, 1, "hear()\nopen('greeted', 'w').close()\ntime.sleep(600)");
+    let asked = ["upgrade", "--binary", "fake"];
     std::thread::scope(|scope| {
-        let asked = ["upgrade", "--binary", "fake"];
         let trial = scope.spawn(|| refused(&mainstay, &asked, &["was not ready within 20 s", "it printed nothing"]));
         wait_until("the trial to be under way", || mainstay.path().join("greeted").exists());
         signal(instances[0], Signal::SIGKILL);
