@@ -150,6 +150,21 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
         Some(handover) => voice.info(&format!("took over from the server before (pid {})", handover.from)),
         None => voice.opening(&server, &settings, &report),
     }
+    serve_until_the_end(&mut tasks, &server, owned, &turns, &voice).await?;
+    stop_watching.request();
+    told.finish();
+    server.link.drained(0);
+    Ok(0)
+}
+
+/// Comes back when this server has finished, by a stop or because another one has taken over.
+async fn serve_until_the_end(
+    tasks: &mut Tasks,
+    server: &Server,
+    owned: Owned,
+    turns: &Turns,
+    voice: &Voice,
+) -> anyhow::Result<()> {
     let retiring = tokio::select! {
         () = server.stop.notified() => false,
         () = turns.retire.notified() => true,
@@ -159,13 +174,10 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
         }
     };
     match retiring {
-        true => upgrade::retire(&server, owned, &voice).await,
-        false => end(&server, &voice).await,
+        true => upgrade::retire(server, owned, voice).await,
+        false => end(server, voice).await,
     }
-    stop_watching.request();
-    told.finish();
-    server.link.drained(0);
-    Ok(0)
+    Ok(())
 }
 
 /// Certificates go from the data folder into the edge's table.

@@ -183,13 +183,15 @@ impl Supervisor {
             match message {
                 ToSupervisor::Here { protocol, version } if protocol == PROTOCOL => self.greet(version, now),
                 ToSupervisor::Here { protocol, version } => self.give_up_candidate(&format!(
-                    "it is mainstay {version} and speaks protocol {protocol} between its processes, this one {PROTOCOL}; \
-                     fix: mainstay stop, then start the new one"
+                    "is mainstay {version} and speaks protocol {protocol} between its processes, this one \
+                     {PROTOCOL}; fix: mainstay stop, then start the new one"
                 )),
-                _ if candidate.version.is_none() => self.give_up_candidate("it is no mainstay: it did not say its version"),
+                _ if candidate.version.is_none() => {
+                    self.give_up_candidate("is no mainstay: it did not say its version");
+                }
                 ToSupervisor::Ready => self.take_over(now),
                 other if candidate.held.len() < HELD_MESSAGES_MAX => candidate.held.push(other),
-                _ => self.give_up_candidate("it asks for too much before it is ready"),
+                _ => self.give_up_candidate("asks for too much before it is ready"),
             }
         }
     }

@@ -237,10 +237,28 @@ fn r_upgrade_no_line_of_an_app_is_lost_or_torn() {
     assert!(seen.keys().all(|line| line.starts_with("count ") && line.ends_with(';')), "torn: {seen:?}");
 }
 
+/// Descriptors of the supervisor, but for the three of its own, that the next program would inherit.
+fn left_open_at_exec(mainstay: &Mainstay) -> Vec<String> {
+    const CLOSED_BY_EXEC: u32 = 0o2_000_000;
+    let folder = format!("/proc/{}/fdinfo", mainstay.supervisor());
+    let mut open = Vec::new();
+    for entry in std::fs::read_dir(&folder).expect("descriptors").flatten() {
+        let number = entry.file_name().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or_default().trim();
+        let closed = u32::from_str_radix(flags, 8).is_ok_and(|flags| flags & CLOSED_BY_EXEC != 0);
+        if number.parse().is_ok_and(|number: u32| number > 2) && !closed {
+            open.push(format!("{number} {:?}", std::fs::read_link(format!("{folder}/../fd/{number}"))));
+        }
+    }
+    open
+}
+
 #[test]
 fn r_upgrade_then_a_crash_a_reload_a_restart_and_the_end_are_as_ever() {
     let mut mainstay = started("10s");
     upgraded(&mainstay, false);
+    assert_eq!(left_open_at_exec(&mainstay), Vec::<String>::new(), "children would have them");
     let before = pids(&mainstay);
     let server = mainstay.server();
     signal(server, Signal::SIGKILL);

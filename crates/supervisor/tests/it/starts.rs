@@ -85,11 +85,11 @@ fn listeners_come_and_go() {
 fn descriptors() {
     let house = House::new("good");
     let instance = house.shell("exec sleep 300");
-    let open = crate::house::until("exec", || {
+    // The loader has a library open for a moment behind exec; a descriptor of ours would stay.
+    crate::house::until("standard input, output and error, and nothing else", || {
         let name = std::fs::read_to_string(format!("/proc/{}/comm", instance.pid)).ok()?;
-        (name == "sleep\n").then(|| mainstay_supervisor::proc::descriptors(instance.pid))
+        (name == "sleep\n" && mainstay_supervisor::proc::descriptors(instance.pid) == Some(3)).then_some(())
     });
-    assert_eq!(open, Some(3), "standard input, output and error");
 }
 
 fn same_id() {
