@@ -185,8 +185,15 @@ impl Fields {
         self.tokens(name).any(|t| t.eq_ignore_ascii_case(token.as_bytes()))
     }
 
+    /// A field of this name is there, whether or not the edge knows the name.
+    pub fn has_named(&self, name: &[u8]) -> bool {
+        match Name::of(name) {
+            Some(known) => self.has(known),
+            None => self.iter().any(|(n, _)| n.eq_ignore_ascii_case(name)),
+        }
+    }
+
     /// The first field of any name.
-    #[cfg(test)]
     pub fn find(&self, name: &str) -> Option<&[u8]> {
         if let Some(known) = Name::of(name.as_bytes()) {
             return self.get(known);
@@ -226,6 +233,17 @@ impl Fields {
             let at = l.at as usize;
             !text[at..at + l.name_bytes as usize].eq_ignore_ascii_case(name)
         });
+    }
+
+    /// Removes every name that begins so; `prefix` is in small letters.
+    pub fn remove_prefixed(&mut self, prefix: &[u8]) {
+        let text = &self.text;
+        let begins = |l: &Line| {
+            let name = &text[l.at as usize..(l.at + l.name_bytes) as usize];
+            name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
+        self.lines.retain(|l| !begins(l));
+        self.present = self.lines.iter().filter_map(|l| l.known).fold(0, |bits, name| bits | name.bit());
     }
 
     /// Writes each as `name: value` and the end of its line.

@@ -27,6 +27,7 @@ pub mod probe;
 mod proxy;
 mod refusal;
 mod request;
+mod respond;
 mod retry;
 mod service;
 mod snapshot;

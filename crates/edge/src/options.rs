@@ -5,6 +5,7 @@ use crate::address::{Trusted, parse_range};
 use crate::balance::Balance;
 use crate::https;
 use crate::path::Pattern;
+use crate::respond;
 use crate::upstream::Passive;
 use mainstay_config::{Item, Position, Reader, Table, Value};
 use mainstay_limits::Policy;
@@ -34,6 +35,7 @@ pub struct Options {
     pub tls: Vec<TlsFiles>,
     /// Whom to send away, where the file says so.
     pub bans: Option<Policy>,
+    pub respond: respond::Options,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,6 +139,7 @@ pub struct Route {
     pub connect: Option<Duration>,
     pub body: Option<u64>,
     pub retry: Option<bool>,
+    pub respond: respond::RouteOptions,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,6 +190,7 @@ impl Options {
             routes: read_routes(reader),
             tls,
             bans: Policy::read(reader),
+            respond: respond::Options::read(reader),
         };
         check_apps(reader, &options.apps);
         options
@@ -544,6 +548,7 @@ fn read_routes(reader: &Reader) -> Vec<Route> {
                 .doc("true: repeat requests that carry an Idempotency-Key; false: never repeat")
                 .opt_boolean()
                 .map(|b| b.value),
+            respond: respond::RouteOptions::read(&t, reader.environment().production),
         });
     }
     routes.sort_by(|a, b| b.pattern.specificity(&a.pattern));

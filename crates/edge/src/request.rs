@@ -16,6 +16,7 @@ use crate::path::{canonical, readings};
 use crate::pool::IDLE_DEFAULT;
 use crate::proxy::{self, Held, Job, Outgoing, Refusal, Sent};
 use crate::refusal;
+use crate::respond::Plan;
 use crate::retry::{KEPT_BODY_BYTES_MAX, is_idempotent};
 use crate::snapshot::{Served, Settings, Snapshot};
 use crate::traces;
@@ -39,30 +40,35 @@ const LOCAL_ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Serves one request. Never fails: whatever goes wrong is an answer.
 pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, deadline: Deadline, head: Box<RequestHead>, body: Body) -> Answer {
-    let (mut finish, facts) = begin(&core, &conn, deadline, &head);
+    let (mut finish, mut facts) = begin(&core, &conn, deadline, &head);
     let snapshot = core.snapshot();
-    let hsts = if conn.peer.tls { snapshot.https.hsts(true, &host(&head)) } else { None };
-    let mut answer = match gates(&core, &conn, &snapshot, &facts, &mut finish, head, body).await {
-        Ok(Passed::Upstream(sent, learn)) => pass_on(&core, &snapshot, finish, sent, learn).await,
-        Ok(Passed::Own(head, body)) => own(head, body, &facts, finish),
-        Ok(Passed::Tunnel(sent, stream)) => open_tunnel(&core, &snapshot, sent, stream, finish),
-        Err(stop) => refuse(stop, &facts, finish),
+    let decided = snapshot.respond.decides_hsts();
+    let hsts = if conn.peer.tls && !decided { snapshot.https.hsts(true, &host(&head)) } else { None };
+    facts.plan = Plan::new(&snapshot.respond, &conn.peer, &head);
+    let (mut answer, ours) = match gates(&core, &conn, &snapshot, &mut facts, &mut finish, head, body).await {
+        Ok(Passed::Upstream(sent, learn)) => (pass_on(&core, &snapshot, finish, sent, learn).await, false),
+        Ok(Passed::Own(head, body)) => (own(head, body, &facts, finish), true),
+        Ok(Passed::Tunnel(sent, stream)) => (open_tunnel(&core, &snapshot, sent, stream, finish), false),
+        Err(stop) => (refuse(stop, &facts, finish), true),
     };
     if let Some(hsts) = hsts
         && !answer.head.fields.has(Name::Hsts)
     {
         answer.head.fields.add(Name::Hsts, hsts.as_bytes());
     }
+    facts.plan.apply(&snapshot.respond, &mut answer, ours);
     answer
 }
 
 /// What was read of a request's head, once.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default)]
 struct Facts {
     to_head: bool,
     /// A browser opens an address: refusals are pages.
     page: bool,
     trace_flags: u8,
+    /// What is done to the answer.
+    plan: Plan,
 }
 
 /// How a request came through the gates.
@@ -79,7 +85,7 @@ async fn gates(
     core: &Rc<Core>,
     conn: &Rc<Conn>,
     snapshot: &Arc<Snapshot>,
-    facts: &Facts,
+    facts: &mut Facts,
     finish: &mut Finish,
     head: Box<RequestHead>,
     body: Body,
@@ -95,7 +101,7 @@ async fn gates(
     if core.shared.bans.is_banned(client, core.now_ms()) {
         return Err(Refusal { rule: snapshot.rules.bans, ..Verdict::Banned.into() });
     }
-    let gate = route(snapshot, &head)?;
+    let mut gate = route(snapshot, &head)?;
     finish.note(|r| {
         r.route = gate.settings.route;
         r.app = gate.served.map_or(0, |s| s.group.id);
@@ -112,6 +118,9 @@ async fn gates(
         })
     {
         return Ok(Passed::Own(https::response(&to), Bytes::new()));
+    }
+    if let Some(preflight) = facts.plan.route(&snapshot.respond, std::mem::take(&mut gate.respond), &head) {
+        return Ok(Passed::Own(preflight, Bytes::new()));
     }
     body_size(&body, &gate.settings)?;
     let asks = Asks::new(snapshot, &gate, &head);
@@ -189,6 +198,7 @@ fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, head: &RequestHea
         to_head: head.method == Method::HEAD,
         page: refusal::wants_page(fetch_mode, accept),
         trace_flags: parent.map_or(SAMPLED, |p| p.flags),
+        plan: Plan::default(),
     };
     (Finish::new(core.clone(), conn.clone(), deadline, record, started_us), facts)
 }
@@ -235,6 +245,8 @@ struct Gate<'a> {
     settings: Settings,
     ours: Ours,
     health: bool,
+    /// Entries of `Snapshot::respond` that speak about the answer.
+    respond: Vec<u16>,
 }
 
 /// Gate: which app, which settings. The path is compared in its canonical form; the app gets the original.
@@ -255,6 +267,7 @@ fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>, Ref
         settings: snapshot.settings(method, &host, &path.path),
         ours,
         health: ours != Ours::No && local::is_health(&path.path),
+        respond: snapshot.respond.matching(method, &host, &path.path),
     })
 }
 
@@ -425,7 +438,7 @@ async fn without_trace(core: &Core, mut head: Box<ResponseHead>, mut passing: Pa
         return Answer::upstream(head, passing, finish);
     }
     let Some(body) = passing.collect(core, max as usize, &mut finish).await else {
-        return refuse(Verdict::UpstreamCut.into(), &Facts { to_head: false, page: false, trace_flags: 0 }, finish);
+        return refuse(Verdict::UpstreamCut.into(), &Facts::default(), finish);
     };
     passing.end(&finish);
     // Counted again when it is sent.
@@ -471,7 +484,7 @@ fn open_tunnel(
 ) -> Answer {
     let Sent { mut head, source, in_flight } = sent;
     let Source::Http1 { connection, .. } = source else {
-        return refuse(Verdict::UpstreamInvalid.into(), &Facts { to_head: false, page: false, trace_flags: 0 }, finish);
+        return refuse(Verdict::UpstreamInvalid.into(), &Facts::default(), finish);
     };
     let socket = head.fields.get(Name::Upgrade).is_some_and(|p| p.eq_ignore_ascii_case(b"websocket"));
     headers::end_to_end(&mut head.fields, true);

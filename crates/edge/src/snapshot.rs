@@ -6,6 +6,7 @@ use crate::members::{Group, Members};
 use crate::options::{App, Limits, Offered, Options, Timeouts};
 use crate::path::{Pattern, readings};
 use crate::tls::Certificates;
+use crate::respond;
 use mainstay_telemetry::Names;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub https: Https,
     /// In `Names`: where each rule stands, for trails.
     pub rules: Rules,
+    /// What is done to answers.
+    pub respond: respond::Rules,
 }
 
 /// Places in `Names`.
@@ -116,6 +119,7 @@ impl Snapshot {
             by_host,
             tls: options.serves_tls().then(|| certificates.config()),
             https: Https::new(&options.https, &tls_ports, certificates.clone()),
+            respond: respond::Rules::new(&options.respond, options.routes.iter().map(|r| (&r.pattern, &r.respond))),
             rules: Rules {
                 header: names.intern(&options.limits.header_rule),
                 connections: names.intern(&options.limits.connections_rule),

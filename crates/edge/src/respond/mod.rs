@@ -1,0 +1,177 @@
+//! What is done to every answer, the app's and our own, in one place: headers, CORS, the sticky cookie, compression.
+//!
+//! Must never touch an answer that no file asks to be touched, nor a header the app set: where CORS is on, its headers
+//! are ours alone, and that is the one exception.
+
+pub mod cors;
+pub mod edits;
+pub mod secure;
+
+use crate::body::Answer;
+use crate::fields::{Fields, Name};
+use crate::headers::Peer;
+use crate::message::{RequestHead, ResponseHead};
+use crate::path::Pattern;
+use cors::{Cors, Said};
+use edits::Edit;
+use mainstay_config::{Reader, Table};
+use secure::Secure;
+
+/// `[edge.headers]` and `[edge.cors]`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Options {
+    pub secure: Secure,
+    pub cors: Option<Cors>,
+}
+
+/// The same of one `[[route]]`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RouteOptions {
+    pub edits: Vec<Edit>,
+    /// `Some(None)`: off here.
+    pub cors: Option<Option<Cors>>,
+}
+
+impl Options {
+    pub fn read(reader: &Reader) -> Options {
+        let edge = reader.table("edge");
+        Options { secure: secure::read(&edge, reader), cors: cors::read(&edge, reader) }
+    }
+}
+
+impl RouteOptions {
+    pub fn read(table: &Table, production: bool) -> RouteOptions {
+        RouteOptions { edits: edits::read(table), cors: cors::read_route(table, production) }
+    }
+
+    fn is_nothing(&self) -> bool {
+        *self == RouteOptions::default()
+    }
+}
+
+/// What holds for all answers, and for those of some routes.
+#[derive(Debug, Default)]
+pub struct Rules {
+    all: Options,
+    /// Most specific first, and only those that say something about answers.
+    routes: Vec<(Pattern, RouteOptions)>,
+    idle: bool,
+}
+
+impl Rules {
+    /// `routes`: most specific first.
+    pub fn new<'a>(all: &Options, routes: impl Iterator<Item = (&'a Pattern, &'a RouteOptions)>) -> Rules {
+        let routes: Vec<_> = routes.filter(|(_, r)| !r.is_nothing()).map(|(p, r)| (p.clone(), r.clone())).collect();
+        let idle = routes.is_empty() && *all == Options::default();
+        Rules { all: all.clone(), routes, idle }
+    }
+
+    /// `[edge.headers]` says what becomes of HSTS.
+    pub fn decides_hsts(&self) -> bool {
+        self.all.secure.decides_hsts()
+    }
+
+    /// Which routes speak about this request's answer, most specific first.
+    pub fn matching(&self, method: &str, host: &str, path: &str) -> Vec<u16> {
+        if self.routes.is_empty() {
+            return Vec::new();
+        }
+        let all = self.routes.iter().enumerate();
+        all.filter(|(_, (p, _))| p.matches(method, host, path)).filter_map(|(i, _)| u16::try_from(i).ok()).collect()
+    }
+}
+
+/// What will be done to one request's answer, decided while the request's head was still there.
+#[derive(Debug, Default)]
+pub struct Plan {
+    active: bool,
+    /// The client's side of the connection is encrypted, here or at a proxy we believe.
+    https: bool,
+    matched: Vec<u16>,
+    cors: Said,
+}
+
+impl Plan {
+    /// What holds for every answer, before it is known where the request goes.
+    pub fn new(rules: &Rules, peer: &Peer, head: &RequestHead) -> Plan {
+        if rules.idle {
+            return Plan::default();
+        }
+        let told = peer.is_trusted && head.fields.get(Name::ForwardedProto) == Some(b"https");
+        Plan { active: true, https: peer.tls || told, ..Plan::default() }
+    }
+
+    /// Takes in what these routes say. The answer, if it is the edge's to give: that of a CORS preflight.
+    pub fn route(&mut self, rules: &Rules, matched: Vec<u16>, head: &RequestHead) -> Option<Box<ResponseHead>> {
+        if !self.active {
+            return None;
+        }
+        self.matched = matched;
+        let named = self.options(rules).find_map(|o| o.cors.as_ref());
+        let cors = named.map_or(rules.all.cors.as_ref(), Option::as_ref)?;
+        if let Some(answer) = cors.preflight(head) {
+            return Some(answer);
+        }
+        self.cors = cors.answer(&head.fields);
+        None
+    }
+
+    fn options<'a>(&'a self, rules: &'a Rules) -> impl Iterator<Item = &'a RouteOptions> {
+        self.matched.iter().filter_map(|&i| rules.routes.get(usize::from(i))).map(|(_, options)| options)
+    }
+
+    /// Does it. `ours`: the answer is not the app's.
+    pub fn apply(&mut self, rules: &Rules, answer: &mut Answer, ours: bool) {
+        if !self.active || answer.is_tunnel() {
+            return;
+        }
+        let fields = &mut answer.head.fields;
+        self.cors.write(fields);
+        let edits = || self.options(rules).flat_map(|o| &o.edits);
+        // The most specific comes first, and who comes first has the word.
+        for (i, edit) in edits().enumerate() {
+            if !edits().take(i).any(|earlier| earlier.name.eq_ignore_ascii_case(&edit.name)) {
+                edit.apply(fields);
+            }
+        }
+        let named = |name: &str| edits().any(|edit| edit.name.eq_ignore_ascii_case(name));
+        for (name, value) in rules.all.secure.lines(self.https, ours) {
+            if !fields.has_named(name.as_bytes()) && !named(name) {
+                fields.push(name.as_bytes(), value.as_bytes());
+            }
+        }
+    }
+}
+
+/// Says that the answer depends on this header of the request.
+pub fn vary(fields: &mut Fields, name: &str) {
+    if fields.has_token(Name::Vary, name) || fields.has_token(Name::Vary, "*") {
+        return;
+    }
+    let mut all: Vec<u8> = fields.tokens(Name::Vary).collect::<Vec<_>>().join(&b", "[..]);
+    if !all.is_empty() {
+        all.extend_from_slice(b", ");
+    }
+    all.extend_from_slice(name.as_bytes());
+    fields.set(Name::Vary, &all);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vary_is_one_list_without_doubles() {
+        let mut fields = Fields::default();
+        vary(&mut fields, "Origin");
+        fields.push(b"Vary", b"Cookie,");
+        vary(&mut fields, "Accept-Encoding");
+        vary(&mut fields, "origin");
+        assert_eq!(fields.text_of(Name::Vary), Some("Origin, Cookie, Accept-Encoding"));
+        assert_eq!(fields.count(Name::Vary), 1);
+        let mut fields = Fields::default();
+        fields.push(b"Vary", b"*");
+        vary(&mut fields, "Origin");
+        assert_eq!(fields.text_of(Name::Vary), Some("*"));
+    }
+}
