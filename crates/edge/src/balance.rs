@@ -6,6 +6,8 @@ pub enum Balance {
     RoundRobin,
     LeastConn,
     IpHash,
+    /// A cookie names the upstream; round robin for who has none.
+    Sticky,
 }
 
 /// What a choice needs to know about one upstream.
@@ -29,7 +31,7 @@ pub fn choose(
     client: u64,
 ) -> Option<usize> {
     match balance {
-        Balance::RoundRobin => {
+        Balance::RoundRobin | Balance::Sticky => {
             let mut turns = (0..schedule.len()).map(|step| usize::from(schedule[(turn + step) % schedule.len()]));
             turns.find(|&i| i < count && candidate(i).available)
         }

@@ -39,6 +39,8 @@ const SPARE_RECORDS_MAX: usize = 256;
 pub struct Shared {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub affinity: Affinity,
+    /// Signs sticky cookies.
+    pub sticky: crate::sticky::Key,
     pub local: LocalSender,
     /// Open client connections, over all cores.
     pub connections: AtomicU32,

@@ -32,6 +32,7 @@ mod retry;
 mod service;
 mod snapshot;
 mod socket;
+pub mod sticky;
 mod tls;
 mod traces;
 mod tunnel;

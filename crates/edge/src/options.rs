@@ -36,6 +36,8 @@ pub struct Options {
     /// Whom to send away, where the file says so.
     pub bans: Option<Policy>,
     pub respond: respond::Options,
+    /// Signs the cookies of `balance = "sticky"` in place of the data folder's key: one for several hosts.
+    pub sticky_secret: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,6 +193,12 @@ impl Options {
             tls,
             bans: Policy::read(reader),
             respond: respond::Options::read(reader),
+            sticky_secret: edge
+                .key("sticky_secret")
+                .doc("Signs sticky cookies where several hosts serve one name; unset: a key of the data folder")
+                .secret()
+                .opt_text()
+                .map(|s| s.value),
         };
         check_apps(reader, &options.apps);
         options
@@ -424,7 +432,7 @@ fn read_app(table: &Table) -> App {
     let balance = table
         .key("balance")
         .doc("How requests are spread over the instances")
-        .choice(&["round_robin", "least_conn", "ip_hash"], "round_robin");
+        .choice(&["round_robin", "least_conn", "ip_hash", "sticky"], "round_robin");
     App {
         name: table.name().to_owned(),
         routes,
@@ -432,6 +440,7 @@ fn read_app(table: &Table) -> App {
         balance: match balance.value.as_str() {
             "least_conn" => Balance::LeastConn,
             "ip_hash" => Balance::IpHash,
+            "sticky" => Balance::Sticky,
             _ => Balance::RoundRobin,
         },
         passive: Passive {

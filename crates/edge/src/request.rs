@@ -19,6 +19,7 @@ use crate::refusal;
 use crate::respond::Plan;
 use crate::retry::{KEPT_BODY_BYTES_MAX, is_idempotent};
 use crate::snapshot::{Served, Settings, Snapshot};
+use crate::sticky;
 use crate::traces;
 use crate::{http2, tunnel};
 use bytes::Bytes;
@@ -87,7 +88,7 @@ async fn gates(
     snapshot: &Arc<Snapshot>,
     facts: &mut Facts,
     finish: &mut Finish,
-    head: Box<RequestHead>,
+    mut head: Box<RequestHead>,
     body: Body,
 ) -> Result<Passed, Refusal> {
     well_formed(&head, snapshot)?;
@@ -136,6 +137,8 @@ async fn gates(
         _ => None,
     };
     let learn = engine == Query::Handshake;
+    let sticking = sticky::begin(core, snapshot, served, &conn.peer, &mut head.fields);
+    let preferred = preferred.or_else(|| sticking.as_ref()?.slot(served));
     let ask = asks.after_the_app(conn, client, &head);
     let pause = snapshot.timeouts.body;
     let job = Job { core, served, settings: gate.settings, client, preferred, pause };
@@ -145,7 +148,10 @@ async fn gates(
     };
     let upgrade = stream.is_some() || conn.http1.is_some() && is_upgrade(&head.fields);
     let mut outgoing = outgoing(&job, conn, facts, finish, (head, body), upgrade).await?;
-    let sent = proxy::forward(&job, finish, &mut outgoing).await?;
+    let mut sent = proxy::forward(&job, finish, &mut outgoing).await?;
+    if let Some(sticking) = sticking {
+        sticking.end(core, snapshot, served, &mut sent);
+    }
     core.heads.release_request(outgoing.head);
     if sent.head.status == 101 {
         return Ok(Passed::Tunnel(sent, stream));

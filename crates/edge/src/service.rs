@@ -9,6 +9,7 @@ use crate::options::{App, Options};
 use crate::probe;
 use crate::snapshot::Snapshot;
 use crate::tls::{self, Certificates, Given};
+use crate::sticky::Key;
 use crate::worker::{self, CoreHandle, Order};
 use arc_swap::ArcSwap;
 use mainstay_limits::Bans;
@@ -53,6 +54,8 @@ pub struct Parts {
     /// One for each core, and one more for the acceptor.
     pub instruments: Vec<Instruments>,
     pub local: LocalSender,
+    /// Signs the cookies of `balance = "sticky"`.
+    pub sticky: Key,
 }
 
 /// Built, and not yet running.
@@ -98,6 +101,7 @@ impl Service {
         let shared = Arc::new(Shared {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             affinity: Default::default(),
+            sticky: parts.sticky,
             local: parts.local,
             connections: Default::default(),
             held: Default::default(),

@@ -7,6 +7,7 @@ use crate::options::{App, Limits, Offered, Options, Timeouts};
 use crate::path::{Pattern, readings};
 use crate::tls::Certificates;
 use crate::respond;
+use crate::sticky::Key;
 use mainstay_telemetry::Names;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub rules: Rules,
     /// What is done to answers.
     pub respond: respond::Rules,
+    /// Signs sticky cookies, where the file names a secret for it.
+    pub sticky: Option<Key>,
 }
 
 /// Places in `Names`.
@@ -119,6 +122,7 @@ impl Snapshot {
             by_host,
             tls: options.serves_tls().then(|| certificates.config()),
             https: Https::new(&options.https, &tls_ports, certificates.clone()),
+            sticky: options.sticky_secret.as_ref().map(|secret| Key::new(secret.as_bytes())),
             respond: respond::Rules::new(&options.respond, options.routes.iter().map(|r| (&r.pattern, &r.respond))),
             rules: Rules {
                 header: names.intern(&options.limits.header_rule),

@@ -115,6 +115,11 @@ impl Upstream {
         })
     }
 
+    /// Stable over reloads and restarts.
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+
     /// Counts a request in, unless the upstream drains: whoever waits for `in_flight() == 0` after `drain()`
     /// misses none, because the count is raised before the flag is read.
     pub fn begin(self: &Arc<Self>) -> Option<InFlight> {

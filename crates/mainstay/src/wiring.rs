@@ -102,6 +102,7 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
         listeners: handed.edge,
         instruments: told.instruments(cores())?,
         local: asks,
+        sticky: edge::sticky::Key::load(&hello.data).context("the key of sticky cookies in the data folder")?,
     })?;
     let (keeping, certificates) = edge::acme::Service::new(keeping(&settings, &edge, &hello));
     let (watch_service, watch) = watch::Service::new(settings.watch.clone());

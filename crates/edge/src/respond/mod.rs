@@ -97,8 +97,7 @@ impl Plan {
         if rules.idle {
             return Plan::default();
         }
-        let told = peer.is_trusted && head.fields.get(Name::ForwardedProto) == Some(b"https");
-        Plan { active: true, https: peer.tls || told, ..Plan::default() }
+        Plan { active: true, https: is_https(peer, &head.fields), ..Plan::default() }
     }
 
     /// Takes in what these routes say. The answer, if it is the edge's to give: that of a CORS preflight.
@@ -141,6 +140,11 @@ impl Plan {
             }
         }
     }
+}
+
+/// The client speaks TLS: to us, or to a proxy we believe.
+pub fn is_https(peer: &Peer, fields: &Fields) -> bool {
+    peer.tls || peer.is_trusted && fields.get(Name::ForwardedProto) == Some(b"https")
 }
 
 /// Says that the answer depends on this header of the request.

@@ -54,6 +54,7 @@ impl House {
             listeners: vec![(edge, listener)],
             instruments,
             local: sender,
+            sticky: mainstay_edge::sticky::Key::new(b"of the tests"),
         };
         let (service, handle) = Service::build(parts).expect("build");
         service.start().expect("start");
