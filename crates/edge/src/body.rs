@@ -7,6 +7,7 @@ use crate::http1::framing::Framing;
 use crate::http2::upstream::poll_into;
 use crate::message::ResponseHead;
 use crate::pool::Connection;
+use crate::respond::encoder::Encoder;
 use crate::upstream::InFlight;
 use crate::watch::{Ticket, Watch};
 use bytes::{Buf, Bytes};
@@ -217,6 +218,8 @@ pub struct Answer {
     pub close: bool,
     /// `None` where somebody else tells the end, as a tunnel does.
     finish: Option<Finish>,
+    /// The body is compressed as it passes.
+    encoder: Option<Box<Encoder>>,
 }
 
 #[derive(Debug)]
@@ -306,20 +309,32 @@ impl Answer {
             head.fields.set(Name::ContentLength, bytes.len().to_string().as_bytes());
         }
         let bytes = if to_head { Bytes::new() } else { bytes };
-        Answer { head, kind: Kind::Full(bytes), close: false, finish: Some(finish) }
+        Answer { head, kind: Kind::Full(bytes), close: false, finish: Some(finish), encoder: None }
     }
 
     /// A head that somebody else finishes.
     pub fn bare(head: Box<ResponseHead>) -> Answer {
-        Answer { head, kind: Kind::Full(Bytes::new()), close: false, finish: None }
+        Answer { head, kind: Kind::Full(Bytes::new()), close: false, finish: None, encoder: None }
     }
 
     pub fn upstream(head: Box<ResponseHead>, passing: Passing, finish: Finish) -> Answer {
-        Answer { head, kind: Kind::Upstream(passing), close: false, finish: Some(finish) }
+        Answer { head, kind: Kind::Upstream(passing), close: false, finish: Some(finish), encoder: None }
     }
 
     pub fn tunnel(head: Box<ResponseHead>, opened: Opened) -> Answer {
-        Answer { head, kind: Kind::Tunnel(Box::new(opened)), close: false, finish: None }
+        Answer { head, kind: Kind::Tunnel(Box::new(opened)), close: false, finish: None, encoder: None }
+    }
+
+    /// The rest of it goes through this.
+    pub fn encode(&mut self, encoder: Encoder) {
+        self.encoder = Some(Box::new(encoder));
+    }
+
+    /// So many bytes were sent, where that is not what came.
+    pub fn count(&mut self, bytes_out: u64) {
+        if let Some(finish) = &mut self.finish {
+            finish.note(|r| r.bytes_out = bytes_out);
+        }
     }
 
     /// What is opened once the head has gone.
@@ -336,6 +351,9 @@ impl Answer {
 
     /// How the body came, or is.
     pub fn framing(&self) -> Framing {
+        if self.encoder.is_some() {
+            return Framing::Chunked;
+        }
         match &self.kind {
             Kind::Full(bytes) => Framing::Length(bytes.len() as u64),
             Kind::Tunnel(_) => Framing::Absent,
@@ -344,6 +362,9 @@ impl Answer {
     }
 
     pub fn is_ended(&self) -> bool {
+        if let Some(encoder) = &self.encoder {
+            return encoder.is_ended();
+        }
         match &self.kind {
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Upstream(passing) => passing.source.is_ended(),
@@ -355,6 +376,9 @@ impl Answer {
     /// cannot be.
     pub fn first(&mut self, head: &[u8]) -> Option<Buffer> {
         let (Kind::Upstream(passing), Some(finish)) = (&mut self.kind, &mut self.finish) else { return None };
+        if self.encoder.is_some() {
+            return None;
+        }
         let Source::Http1 { connection, remaining, .. } = &mut passing.source else { return None };
         let Remaining::Length(left) = remaining else { return None };
         let size = connection.input.len();
@@ -372,6 +396,20 @@ impl Answer {
 
     /// Appends what has come of the body. `wrap`: as chunks, with their end.
     pub fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        core: &Core,
+        out: &mut Buffer,
+        wrap: bool,
+    ) -> Poll<Result<Piece, Cut>> {
+        let Some(mut encoder) = self.encoder.take() else { return self.poll_plain(cx, core, out, wrap) };
+        let polled = encoder.poll(self, cx, core, out, wrap);
+        self.encoder = Some(encoder);
+        polled
+    }
+
+    /// The same, as it came.
+    pub fn poll_plain(
         &mut self,
         cx: &mut Context<'_>,
         core: &Core,

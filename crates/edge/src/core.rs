@@ -82,6 +82,8 @@ pub struct Core {
     instruments: RefCell<Instruments>,
     pub buffers: Buffers,
     pub heads: Heads,
+    /// Bodies being compressed.
+    pub encoders: crate::respond::encoder::Count,
     /// Where a head is written before it goes into a buffer.
     pub text: RefCell<Vec<u8>>,
     #[expect(clippy::vec_box, reason = "a record goes from request to request in its box, never copied")]
@@ -112,6 +114,7 @@ impl Core {
             instruments: RefCell::new(instruments),
             buffers: Buffers::default(),
             heads: Heads::default(),
+            encoders: Default::default(),
             text: RefCell::default(),
             spare: RefCell::default(),
         }

@@ -57,7 +57,7 @@ pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, deadline: Deadline, head: Box
     {
         answer.head.fields.add(Name::Hsts, hsts.as_bytes());
     }
-    facts.plan.apply(&snapshot.respond, &mut answer, ours);
+    facts.plan.apply(&core, &snapshot.respond, &mut answer, ours);
     answer
 }
 

@@ -3,17 +3,25 @@
 //! Must never touch an answer that no file asks to be touched, nor a header the app set: where CORS is on, its headers
 //! are ours alone, and that is the one exception.
 
+pub mod accept;
+pub mod compress;
 pub mod cors;
 pub mod edits;
+pub mod encoder;
 pub mod secure;
 
 use crate::body::Answer;
+use crate::core::Core;
 use crate::fields::{Fields, Name};
 use crate::headers::Peer;
-use crate::message::{RequestHead, ResponseHead};
+use crate::http1::framing::Framing;
+use crate::message::{RequestHead, ResponseHead, Version};
 use crate::path::Pattern;
+use accept::{Coding, acceptable};
 use cors::{Cors, Said};
 use edits::Edit;
+use encoder::Encoder;
+use http::Method;
 use mainstay_config::{Reader, Table};
 use secure::Secure;
 
@@ -22,6 +30,8 @@ use secure::Secure;
 pub struct Options {
     pub secure: Secure,
     pub cors: Option<Cors>,
+    /// Codings, our favourite first; none: off.
+    pub compress: Vec<Coding>,
 }
 
 /// The same of one `[[route]]`.
@@ -30,18 +40,21 @@ pub struct RouteOptions {
     pub edits: Vec<Edit>,
     /// `Some(None)`: off here.
     pub cors: Option<Option<Cors>>,
+    pub compress: Option<Vec<Coding>>,
 }
 
 impl Options {
     pub fn read(reader: &Reader) -> Options {
         let edge = reader.table("edge");
-        Options { secure: secure::read(&edge, reader), cors: cors::read(&edge, reader) }
+        let compress = compress::read(&edge).unwrap_or_default();
+        Options { secure: secure::read(&edge, reader), cors: cors::read(&edge, reader), compress }
     }
 }
 
 impl RouteOptions {
     pub fn read(table: &Table, production: bool) -> RouteOptions {
-        RouteOptions { edits: edits::read(table), cors: cors::read_route(table, production) }
+        let cors = cors::read_route(table, production);
+        RouteOptions { edits: edits::read(table), cors, compress: compress::read(table) }
     }
 
     fn is_nothing(&self) -> bool {
@@ -89,6 +102,9 @@ pub struct Plan {
     https: bool,
     matched: Vec<u16>,
     cors: Said,
+    /// Answers worth it are compressed; the coding for this client, if it takes one.
+    compress: Option<Option<Coding>>,
+    to_head: bool,
 }
 
 impl Plan {
@@ -106,6 +122,14 @@ impl Plan {
             return None;
         }
         self.matched = matched;
+        self.to_head = head.method == Method::HEAD;
+        let codings = self.options(rules).find_map(|o| o.compress.as_ref()).unwrap_or(&rules.all.compress);
+        if !codings.is_empty() {
+            // HTTP/1.0 knows no chunks, and what is compressed has no length.
+            let offered = if head.version == Version::Http10 { &[][..] } else { codings };
+            let best = acceptable(head.fields.tokens(Name::AcceptEncoding), offered).first().copied();
+            self.compress = Some(best);
+        }
         let named = self.options(rules).find_map(|o| o.cors.as_ref());
         let cors = named.map_or(rules.all.cors.as_ref(), Option::as_ref)?;
         if let Some(answer) = cors.preflight(head) {
@@ -120,7 +144,7 @@ impl Plan {
     }
 
     /// Does it. `ours`: the answer is not the app's.
-    pub fn apply(&mut self, rules: &Rules, answer: &mut Answer, ours: bool) {
+    pub fn apply(&mut self, core: &Core, rules: &Rules, answer: &mut Answer, ours: bool) {
         if !self.active || answer.is_tunnel() {
             return;
         }
@@ -138,6 +162,23 @@ impl Plan {
             if !fields.has_named(name.as_bytes()) && !named(name) {
                 fields.push(name.as_bytes(), value.as_bytes());
             }
+        }
+        self.encode(core, answer);
+    }
+
+    fn encode(&self, core: &Core, answer: &mut Answer) {
+        let Some(choice) = self.compress else { return };
+        let has_body = self.to_head || answer.framing() != Framing::Absent;
+        if !compress::is_worthwhile(&answer.head, has_body) {
+            return;
+        }
+        compress::depends(&mut answer.head.fields);
+        let Some(coding) = choice else { return };
+        if self.to_head {
+            compress::mark(&mut answer.head.fields, coding);
+        } else if let Some(encoder) = Encoder::new(coding, &core.encoders) {
+            compress::mark(&mut answer.head.fields, coding);
+            answer.encode(encoder);
         }
     }
 }
