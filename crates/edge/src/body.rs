@@ -1,6 +1,7 @@
 //! Bodies on their way through: streamed, counted, and each with an end that is told.
 
 use crate::core::{Conn, Core, Finish};
+use crate::files::serve::{Sent as File, Streaming};
 use crate::http1::body::{Broken, Piece, Remaining, append, append_end};
 use crate::http1::buffer::Buffer;
 use crate::http1::framing::Framing;
@@ -226,6 +227,7 @@ pub struct Answer {
 #[expect(clippy::large_enum_variant, reason = "one a request at a time; a box would be an allocation a request")]
 enum Kind {
     Full(Bytes),
+    File(Streaming),
     Upstream(Passing),
     Tunnel(Box<Opened>),
 }
@@ -317,6 +319,15 @@ impl Answer {
         Answer { head, kind: Kind::Full(Bytes::new()), close: false, finish: None, encoder: None }
     }
 
+    /// A file, or a part of one; the head tells its length.
+    pub fn file(head: Box<ResponseHead>, file: File, finish: Finish) -> Answer {
+        let kind = match file {
+            File::Bytes(bytes) => Kind::Full(bytes),
+            File::Large(streaming) => Kind::File(streaming),
+        };
+        Answer { head, kind, close: false, finish: Some(finish), encoder: None }
+    }
+
     pub fn upstream(head: Box<ResponseHead>, passing: Passing, finish: Finish) -> Answer {
         Answer { head, kind: Kind::Upstream(passing), close: false, finish: Some(finish), encoder: None }
     }
@@ -356,6 +367,7 @@ impl Answer {
         }
         match &self.kind {
             Kind::Full(bytes) => Framing::Length(bytes.len() as u64),
+            Kind::File(streaming) => Framing::Length(streaming.left()),
             Kind::Tunnel(_) => Framing::Absent,
             Kind::Upstream(passing) => passing.source.framing(),
         }
@@ -367,6 +379,7 @@ impl Answer {
         }
         match &self.kind {
             Kind::Full(bytes) => bytes.is_empty(),
+            Kind::File(streaming) => streaming.left() == 0,
             Kind::Upstream(passing) => passing.source.is_ended(),
             Kind::Tunnel(_) => true,
         }
@@ -428,6 +441,23 @@ impl Answer {
                     finish.sent(size);
                 }
                 Poll::Ready(Ok(Piece::Data(size)))
+            }
+            (Kind::File(streaming), finish) => {
+                if streaming.left() == 0 {
+                    return Poll::Ready(Ok(Piece::End(None)));
+                }
+                let piece = ready!(streaming.poll_piece(cx));
+                match (piece, finish) {
+                    (Ok(piece), finish) => {
+                        append(&piece, out, wrap, &core.buffers);
+                        finish.iter_mut().for_each(|f| f.sent(piece.len()));
+                        Poll::Ready(Ok(Piece::Data(piece.len())))
+                    }
+                    (Err(_), finish) => {
+                        finish.iter_mut().for_each(|f| f.decide(Verdict::Internal));
+                        Poll::Ready(Err(Cut))
+                    }
+                }
             }
             (Kind::Upstream(passing), Some(finish)) => passing.poll_into(cx, core, out, wrap, finish),
             (Kind::Upstream(_) | Kind::Tunnel(_), _) => Poll::Ready(Ok(Piece::End(None))),
@@ -535,6 +565,8 @@ impl Drop for Answer {
         let Some(finish) = &mut self.finish else { return };
         match &mut self.kind {
             Kind::Full(_) => finish.complete(),
+            Kind::File(_) if ended => finish.complete(),
+            Kind::File(_) => {}
             Kind::Upstream(passing) => {
                 if ended {
                     finish.complete();

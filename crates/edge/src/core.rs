@@ -39,6 +39,7 @@ const SPARE_RECORDS_MAX: usize = 256;
 pub struct Shared {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub affinity: Affinity,
+    pub files: crate::files::reader::Reader,
     /// Signs sticky cookies.
     pub sticky: crate::sticky::Key,
     pub local: LocalSender,

@@ -10,6 +10,7 @@ mod balance;
 mod body;
 mod core;
 mod fields;
+mod files;
 mod frames;
 #[cfg(test)]
 mod fuzz;

@@ -4,6 +4,7 @@ use crate::acme;
 use crate::address::{Trusted, parse_range};
 use crate::balance::Balance;
 use crate::https;
+use crate::files::Files;
 use crate::path::Pattern;
 use crate::respond;
 use crate::upstream::Passive;
@@ -142,6 +143,7 @@ pub struct Route {
     pub body: Option<u64>,
     pub retry: Option<bool>,
     pub respond: respond::RouteOptions,
+    pub files: Option<Files>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -558,6 +560,7 @@ fn read_routes(reader: &Reader) -> Vec<Route> {
                 .opt_boolean()
                 .map(|b| b.value),
             respond: respond::RouteOptions::read(&t, reader.environment().production),
+            files: Files::read(&t),
         });
     }
     routes.sort_by(|a, b| b.pattern.specificity(&a.pattern));
@@ -588,7 +591,7 @@ fn read_tls(reader: &Reader) -> Vec<TlsFiles> {
 }
 
 /// A path relative to the file it stands in.
-fn beside(path: &Item<String>) -> PathBuf {
+pub fn beside(path: &Item<String>) -> PathBuf {
     let folder = path.at.file().and_then(|file| std::path::Path::new(file).parent());
     folder.map_or_else(|| PathBuf::from(&path.value), |folder| folder.join(&path.value))
 }

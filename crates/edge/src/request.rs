@@ -4,6 +4,7 @@ use crate::affinity::{self, Query};
 use crate::body::{Answer, Body, Deadline, Opened, Passing, Source};
 use crate::core::{Conn, Core, Finish};
 use crate::fields::{Fields, Name};
+use crate::files::{Files, serve as file};
 use crate::headers::{self, FORWARDING};
 use crate::http1::body::Broken;
 use crate::http1::buffer::Buffer;
@@ -50,6 +51,7 @@ pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, deadline: Deadline, head: Box
         Ok(Passed::Upstream(sent, learn)) => (pass_on(&core, &snapshot, finish, sent, learn).await, false),
         Ok(Passed::Own(head, body)) => (own(head, body, &facts, finish), true),
         Ok(Passed::Tunnel(sent, stream)) => (open_tunnel(&core, &snapshot, sent, stream, finish), false),
+        Ok(Passed::File(head, sent)) => (from_folder(head, sent, finish), false),
         Err(stop) => (refuse(stop, &facts, finish), true),
     };
     if let Some(hsts) = hsts
@@ -77,6 +79,7 @@ enum Passed {
     /// The app's answer; `true`: it may name a Socket.IO session.
     Upstream(Sent, bool),
     Own(Box<ResponseHead>, Bytes),
+    File(Box<ResponseHead>, file::Sent),
     /// With the stream it was asked for on, where that is one of HTTP/2.
     Tunnel(Sent, Option<OnUpgrade>),
 }
@@ -129,6 +132,11 @@ async fn gates(
         && let Some((head, body)) = Box::pin(asks.before_the_app(core, conn, client, &head)).await?
     {
         return Ok(Passed::Own(head, body));
+    }
+    if let Some(files) = gate.files
+        && let Some((head, sent)) = Box::pin(file::serve(core, files, &head, facts.page)).await?
+    {
+        return Ok(Passed::File(head, sent));
     }
     let served = gate.served.ok_or(Verdict::NoRoute)?;
     let engine = affinity::query(head.query());
@@ -251,6 +259,7 @@ struct Gate<'a> {
     settings: Settings,
     ours: Ours,
     health: bool,
+    files: Option<&'a Files>,
     /// Entries of `Snapshot::respond` that speak about the answer.
     respond: Vec<u16>,
 }
@@ -273,6 +282,7 @@ fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>, Ref
         settings: snapshot.settings(method, &host, &path.path),
         ours,
         health: ours != Ours::No && local::is_health(&path.path),
+        files: snapshot.files(method, &host, &path.path),
         respond: snapshot.respond.matching(method, &host, &path.path),
     })
 }
@@ -467,6 +477,12 @@ fn own(mut head: Box<ResponseHead>, body: Bytes, facts: &Facts, mut finish: Fini
     finish.note(|r| r.status = head.status);
     finish.identify(&mut head.fields);
     Answer::full(head, body, facts.to_head, finish)
+}
+
+fn from_folder(mut head: Box<ResponseHead>, sent: file::Sent, mut finish: Finish) -> Answer {
+    finish.note(|r| r.status = head.status);
+    finish.identify(&mut head.fields);
+    Answer::file(head, sent, finish)
 }
 
 fn refuse(stop: Refusal, facts: &Facts, mut finish: Finish) -> Answer {

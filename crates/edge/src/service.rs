@@ -39,6 +39,9 @@ pub enum Error {
     Tls(#[from] tls::Error),
     #[error("{0}")]
     Authority(String),
+    /// A folder of `files`: what is wrong with it, and where it stands.
+    #[error("{0}")]
+    Folder(String),
     #[error("a thread of the edge could not be started")]
     Thread(#[source] io::Error),
 }
@@ -101,6 +104,7 @@ impl Service {
         let shared = Arc::new(Shared {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             affinity: Default::default(),
+            files: Default::default(),
             sticky: parts.sticky,
             local: parts.local,
             connections: Default::default(),
@@ -143,6 +147,9 @@ impl Service {
         if self.shared.snapshot.load().tls.is_some() {
             spawn("entropy".to_owned(), tls::warm_up)?;
         }
+        for (i, thread) in self.shared.files.threads().into_iter().enumerate() {
+            spawn(format!("files-{i}"), thread)?;
+        }
         for (i, (handle, instruments, orders)) in self.cores.into_iter().enumerate() {
             let shared = self.shared.clone();
             spawn(format!("core-{i}"), move || {
@@ -155,10 +162,12 @@ impl Service {
     }
 }
 
-/// What of these options will not work although it is written correctly: certificate files, all bad ones at once.
+/// What of these options will not work although it is written correctly: certificate files and folders,
+/// all bad ones at once.
 pub fn prove(options: &Options) -> Vec<Error> {
     let root = acme::prove(&options.acme).map(Error::Authority);
-    tls::prove(&options.tls).into_iter().map(Error::Tls).chain(root).collect()
+    let folders = options.routes.iter().filter_map(|r| r.files.as_ref()?.fault()).map(Error::Folder);
+    tls::prove(&options.tls).into_iter().map(Error::Tls).chain(root).chain(folders).collect()
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {

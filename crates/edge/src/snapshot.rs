@@ -2,6 +2,7 @@
 
 use crate::address::Trusted;
 use crate::https::Https;
+use crate::files::Files;
 use crate::members::{Group, Members};
 use crate::options::{App, Limits, Offered, Options, Timeouts};
 use crate::path::{Pattern, readings};
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub https: Https,
     /// In `Names`: where each rule stands, for trails.
     pub rules: Rules,
+    /// Most specific first.
+    files: Vec<(Pattern, Files)>,
     /// What is done to answers.
     pub respond: respond::Rules,
     /// Signs sticky cookies, where the file names a secret for it.
@@ -122,6 +125,7 @@ impl Snapshot {
             by_host,
             tls: options.serves_tls().then(|| certificates.config()),
             https: Https::new(&options.https, &tls_ports, certificates.clone()),
+            files: options.routes.iter().filter_map(|r| Some((r.pattern.clone(), r.files.clone()?))).collect(),
             sticky: options.sticky_secret.as_ref().map(|secret| Key::new(secret.as_bytes())),
             respond: respond::Rules::new(&options.respond, options.routes.iter().map(|r| (&r.pattern, &r.respond))),
             rules: Rules {
@@ -148,6 +152,13 @@ impl Snapshot {
         }
         let (_, i) = self.table.iter().find(|(pattern, _)| pattern.matches(method, host, path))?;
         self.apps.get(*i)
+    }
+
+    /// The folder this is looked for in, unless an app's route speaks of it more specifically.
+    pub fn files(&self, method: &str, host: &str, path: &str) -> Option<&Files> {
+        let (pattern, files) = self.files.iter().find(|(pattern, _)| pattern.matches(method, host, path))?;
+        let app = self.table.iter().find(|(pattern, _)| pattern.matches(method, host, path));
+        app.is_none_or(|(app, _)| pattern.specificity(app).is_ge()).then_some(files)
     }
 
     /// The rule of a route, or of an app's `routes`, that some reading of an ambiguous path falls under and another
