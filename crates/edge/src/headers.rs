@@ -59,6 +59,8 @@ pub fn to_upstream(head: &mut RequestHead, peer: &Peer, client: IpAddr, upgrade:
         copy_host(fields);
         return;
     }
+    // What it says was taken over before, where the proxy is one that writes it; else anybody may have written it.
+    fields.remove(Name::Forwarded);
     append_forwarded_for(fields, peer);
     fields.set(Name::RealIp, client.to_string().as_bytes());
     if !matches!(fields.get(Name::ForwardedProto), Some(b"http" | b"https")) {

@@ -11,6 +11,7 @@ mod body;
 mod core;
 mod fields;
 mod files;
+mod forwarded;
 mod frames;
 #[cfg(test)]
 mod fuzz;
@@ -25,7 +26,9 @@ pub mod options;
 mod path;
 mod pool;
 pub mod probe;
+mod providers;
 mod proxy;
+mod proxy_protocol;
 mod refusal;
 mod request;
 mod respond;

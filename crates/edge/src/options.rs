@@ -5,7 +5,9 @@ use crate::address::{Trusted, parse_range};
 use crate::balance::Balance;
 use crate::https;
 use crate::files::Files;
+use crate::forwarded::Use;
 use crate::path::Pattern;
+use crate::providers;
 use crate::respond;
 use crate::upstream::Passive;
 use mainstay_config::{Item, Position, Reader, Table, Value};
@@ -26,6 +28,7 @@ pub struct Options {
     pub acme: acme::Options,
     pub https: https::Options,
     pub trusted: Trusted,
+    pub forwarded: Use,
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub offered: Offered,
@@ -45,6 +48,8 @@ pub struct Options {
 pub struct Listen {
     pub address: SocketAddr,
     pub tls: bool,
+    /// Connections begin with the PROXY protocol.
+    pub proxy_protocol: bool,
     pub at: String,
 }
 
@@ -182,6 +187,7 @@ impl Options {
             acme,
             https: https::Options::read(reader, &edge),
             trusted: read_trusted(&edge),
+            forwarded: Use::read(&edge),
             timeouts: read_timeouts(&edge.table("timeouts"), with_file),
             limits: read_limits(&edge.table("limits"), with_file),
             offered: read_offered(&edge),
@@ -203,6 +209,7 @@ impl Options {
                 .map(|s| s.value),
         };
         check_apps(reader, &options.apps);
+        check_proxy_protocol(&edge, &options);
         options
     }
 }
@@ -222,13 +229,17 @@ fn read_offered(edge: &Table) -> Offered {
 fn read_trusted(edge: &Table) -> Trusted {
     let ranges = edge
         .key("trusted_proxies")
-        .doc("Addresses or ranges whose forwarding headers are believed; nobody else's are")
+        .doc("Addresses, ranges or providers whose forwarding headers are believed; nobody else's are")
         .texts(&[]);
     let mut nets = Vec::new();
     for range in &ranges.value {
+        if let Some(ranges) = providers::ranges(&range.value) {
+            nets.extend(ranges.map(|net| (net, range.at.to_string())));
+            continue;
+        }
         match parse_range(&range.value) {
             Ok(net) => nets.push((net, range.at.to_string())),
-            Err(what) => edge.fault(&range.at, &what, "an address or a range, as \"10.0.0.0/8\"", None),
+            Err(what) => edge.fault(&range.at, &what, providers::EXPECTED, providers::advice(&range.value)),
         }
     }
     Trusted::new(nets)
@@ -326,7 +337,12 @@ fn read_listen(reader: &Reader, edge: &Table, has_tls: bool, has_domains: bool) 
     };
     let on = |port: u16, tls: bool, at: &str| {
         let at = at.to_owned();
-        hosts.iter().map(move |ip| Listen { address: (*ip, port).into(), tls, at: at.clone() })
+        hosts.iter().map(move |ip| Listen {
+            address: (*ip, port).into(),
+            tls,
+            proxy_protocol: false,
+            at: at.clone(),
+        })
     };
     if !has_domains {
         return (on(port, false, &at).collect(), !chosen);
@@ -345,13 +361,18 @@ fn loopback() -> Vec<IpAddr> {
 
 fn read_listen_entry(edge: &Table, entry: Item<Value>, has_tls: bool, production: bool, out: &mut Vec<Listen>) {
     const EXPECTED: &str = "\":80\", \"127.0.0.1:8080\" or { at = \":8443\", tls = true }";
-    let (text, tls, at) = match entry.value {
-        Value::Text(text) => (text, None, entry.at),
-        Value::Integer(port) if (1..=65_535).contains(&port) => (format!(":{port}"), None, entry.at),
+    let (text, tls, proxy_protocol, at) = match entry.value {
+        Value::Text(text) => (text, None, false, entry.at),
+        Value::Integer(port) if (1..=65_535).contains(&port) => (format!(":{port}"), None, false, entry.at),
         Value::Table(table) => {
             let tls = table.key("tls").doc("TLS on this address").boolean(false).value;
+            let proxy_protocol = table
+                .key("proxy_protocol")
+                .doc("Connections begin with the PROXY protocol, of trusted_proxies alone")
+                .boolean(false)
+                .value;
             match table.key("at").doc("The address").opt_text() {
-                Some(text) => (text.value, Some(tls), text.at),
+                Some(text) => (text.value, Some(tls), proxy_protocol, text.at),
                 None => return edge.fault(&entry.at, "an address without `at`", EXPECTED, None),
             }
         }
@@ -371,7 +392,7 @@ fn read_listen_entry(edge: &Table, entry: Item<Value>, has_tls: bool, production
                     );
                 }
                 if !out.iter().any(|l| l.address == address) {
-                    out.push(Listen { address, tls, at: at.to_string() });
+                    out.push(Listen { address, tls, proxy_protocol, at: at.to_string() });
                 }
             }
         }
@@ -594,6 +615,16 @@ fn read_tls(reader: &Reader) -> Vec<TlsFiles> {
 pub fn beside(path: &Item<String>) -> PathBuf {
     let folder = path.at.file().and_then(|file| std::path::Path::new(file).parent());
     folder.map_or_else(|| PathBuf::from(&path.value), |folder| folder.join(&path.value))
+}
+
+/// A listener that only trusted peers may use, and none is.
+fn check_proxy_protocol(edge: &Table, options: &Options) {
+    if let Some(listen) = options.listen.iter().find(|l| l.proxy_protocol)
+        && options.trusted.places().next().is_none()
+    {
+        let what = format!("the PROXY protocol on {} is believed of nobody", listen.address);
+        edge.fault(&edge.position(), what, "trusted_proxies = [\"10.0.0.0/8\"], the balancer's addresses", None);
+    }
 }
 
 /// Two apps that claim the same requests, and apps that nothing reaches.

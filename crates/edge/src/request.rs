@@ -5,6 +5,7 @@ use crate::body::{Answer, Body, Deadline, Opened, Passing, Source};
 use crate::core::{Conn, Core, Finish};
 use crate::fields::{Fields, Name};
 use crate::files::{Files, serve as file};
+use crate::forwarded;
 use crate::headers::{self, FORWARDING};
 use crate::http1::body::Broken;
 use crate::http1::buffer::Buffer;
@@ -41,11 +42,20 @@ const KEEP_MARGIN_S: u64 = 1;
 const LOCAL_ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Serves one request. Never fails: whatever goes wrong is an answer.
-pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, deadline: Deadline, head: Box<RequestHead>, body: Body) -> Answer {
+pub async fn serve(
+    core: Rc<Core>,
+    conn: Rc<Conn>,
+    deadline: Deadline,
+    mut head: Box<RequestHead>,
+    body: Body,
+) -> Answer {
     let (mut finish, mut facts) = begin(&core, &conn, deadline, &head);
     let snapshot = core.snapshot();
     let decided = snapshot.respond.decides_hsts();
     let hsts = if conn.peer.tls && !decided { snapshot.https.hsts(true, &host(&head)) } else { None };
+    if snapshot.forwarded.reads && conn.peer.is_trusted {
+        forwarded::adopt(&mut head.fields, &conn.peer, &snapshot.trusted);
+    }
     facts.plan = Plan::new(&snapshot.respond, &conn.peer, &head);
     let (mut answer, ours) = match gates(&core, &conn, &snapshot, &mut facts, &mut finish, head, body).await {
         Ok(Passed::Upstream(sent, learn)) => (pass_on(&core, &snapshot, finish, sent, learn).await, false),
@@ -156,6 +166,9 @@ async fn gates(
     };
     let upgrade = stream.is_some() || conn.http1.is_some() && is_upgrade(&head.fields);
     let mut outgoing = outgoing(&job, conn, facts, finish, (head, body), upgrade).await?;
+    if snapshot.forwarded.writes {
+        forwarded::write(&mut outgoing.head.fields, &conn.peer, client);
+    }
     let mut sent = proxy::forward(&job, finish, &mut outgoing).await?;
     if let Some(sticking) = sticking {
         sticking.end(core, snapshot, served, &mut sent);

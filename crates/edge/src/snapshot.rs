@@ -3,10 +3,12 @@
 use crate::address::Trusted;
 use crate::https::Https;
 use crate::files::Files;
+use crate::forwarded::Use;
 use crate::members::{Group, Members};
 use crate::options::{App, Limits, Offered, Options, Timeouts};
 use crate::path::{Pattern, readings};
 use crate::tls::Certificates;
+use crate::proxy_protocol::Listeners;
 use crate::respond;
 use crate::sticky::Key;
 use mainstay_telemetry::Names;
@@ -23,6 +25,9 @@ pub struct Snapshot {
     everything: Option<usize>,
     routes: Vec<Route>,
     pub trusted: Trusted,
+    pub forwarded: Use,
+    /// Where connections begin with the PROXY protocol.
+    pub proxy_protocol: Listeners,
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub offered: Offered,
@@ -118,6 +123,8 @@ impl Snapshot {
             everything,
             routes: routes.collect(),
             trusted: options.trusted.clone(),
+            forwarded: options.forwarded,
+            proxy_protocol: Listeners::new(options.listen.iter().filter(|l| l.proxy_protocol).map(|l| l.address)),
             timeouts: options.timeouts.clone(),
             limits: options.limits.clone(),
             offered: options.offered,

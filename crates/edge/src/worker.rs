@@ -7,6 +7,7 @@ use crate::http1::buffer::Buffer;
 use crate::http1::client::{self, head_read_max};
 use crate::http1::stream::Stream;
 use crate::http2;
+use crate::proxy_protocol;
 use crate::refusal::Own;
 use crate::request;
 use crate::snapshot::Snapshot;
@@ -126,9 +127,19 @@ async fn connection(core: Rc<Core>, mut accepted: Accepted) {
 async fn greet(core: &Rc<Core>, snapshot: &Snapshot, accepted: Accepted, place: Place) -> io::Result<()> {
     accepted.stream.set_nonblocking(true)?;
     accepted.stream.set_nodelay(true)?;
-    let stream = TcpStream::from_std(accepted.stream)?;
+    let mut stream = TcpStream::from_std(accepted.stream)?;
     core.tick();
-    let peer = Peer::new(accepted.peer, &snapshot.trusted, accepted.tls);
+    let mut peer = Peer::new(accepted.peer, &snapshot.trusted, accepted.tls);
+    if !snapshot.proxy_protocol.is_empty() && snapshot.proxy_protocol.has(&stream.local_addr()) {
+        let wait = snapshot.timeouts.header;
+        match Box::pin(proxy_protocol::client(&mut stream, accepted.peer, &snapshot.trusted, wait)).await {
+            Ok(client) => peer = Peer::new(client, &snapshot.trusted, accepted.tls),
+            Err(error) => {
+                refused(core, &peer, Own::new(400));
+                return Err(error);
+            }
+        }
+    }
     let met = Met { core, snapshot, peer, place };
     if !accepted.tls {
         return Box::pin(met.choose(Stream::Plain(stream))).await;

@@ -51,7 +51,12 @@ impl Settings {
     pub fn edge_on(&self, have: &[SocketAddr]) -> mainstay_edge::Options {
         let mut edge = self.edge.clone();
         if edge.listen_is_default && !have.is_empty() {
-            let listen = |address: &SocketAddr| Listen { address: *address, tls: false, at: "default".to_owned() };
+            let listen = |address: &SocketAddr| Listen {
+                address: *address,
+                tls: false,
+                proxy_protocol: false,
+                at: "default".to_owned(),
+            };
             edge.listen = have.iter().map(listen).collect();
         }
         edge
