@@ -127,3 +127,90 @@ fn s6_a_traceparent_goes_in_and_out_and_a_broken_one_is_replaced() {
     assert_eq!((parts.len(), parts[1].len(), parts[2].len()), (4, 32, 16), "{out}");
     assert!(parts[1].chars().all(|c| c.is_ascii_hexdigit()) && parts[1].chars().any(|c| c != '0'), "{out}");
 }
+
+#[test]
+fn e20_a_provider_is_trusted_by_its_name_and_no_wider() {
+    let peer = Peer::mirror();
+    let named =
+        format!("{}[edge]\ntrusted_proxies = [\"cloudflare\", \"fastly\", \"google\"]\n", in_front_of(&[&peer]));
+    let mainstay = Setup::file(&named).ready("/");
+    let seen = ask(&mainstay, &peer, "outside", &["X-Forwarded-For: 6.6.6.6"]);
+    assert_eq!(seen.header("x-real-ip"), Some("127.0.0.1"), "this machine is none of them: {}", seen.head);
+    let named = format!("{}[edge]\ntrusted_proxies = [\"private\", \"cloudflare\"]\n", in_front_of(&[&peer]));
+    let mainstay = Setup::file(&named).ready("/");
+    // A balancer of ours, before it Cloudflare's edge, before that the client.
+    let seen = ask(&mainstay, &peer, "chained", &["X-Forwarded-For: 6.6.6.6, 198.51.100.7, 172.64.1.1"]);
+    assert_eq!(seen.header("x-real-ip"), Some("198.51.100.7"), "{}", seen.head);
+    let ended = Setup::file("[app.main]\nupstreams = [\"127.0.0.1:9\"]\n[edge]\ntrusted_proxies = [\"cloudfront\"]\n")
+        .args(&["check"])
+        .ended();
+    assert_eq!(ended.code, Some(78), "{}", ended.all());
+    assert!(ended.all().contains("ip-ranges.json"), "{}", ended.all());
+}
+
+#[test]
+fn e20_forwarded_is_read_where_proxies_write_it_and_written_where_the_app_wants_it() {
+    let peer = Peer::mirror();
+    let file = |word: &str| {
+        format!(
+            "{}[edge]\ntrusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]\nforwarded = \"{word}\"\n",
+            in_front_of(&[&peer])
+        )
+    };
+    let mainstay = Setup::file(&file("both")).ready("/");
+    let told = [
+        "Forwarded: for=6.6.6.6, for=\"[2001:db8::7]:4711\";proto=https;host=www.example.com, for=10.0.0.9",
+        "X-Forwarded-For: 7.7.7.7",
+        "X-Forwarded-Proto: http",
+    ];
+    let seen = ask(&mainstay, &peer, "rfc7239", &told);
+    assert_eq!(seen.header("x-real-ip"), Some("2001:db8::7"), "{}", seen.head);
+    assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
+    assert_eq!(seen.header("x-forwarded-host"), Some("www.example.com"));
+    assert!(!seen.head.contains("7.7.7.7") && !seen.head.contains("6.6.6.6"), "{}", seen.head);
+    let expected = "for=\"[2001:db8::7]\";host=\"www.example.com\";proto=https, for=127.0.0.1;proto=http";
+    assert_eq!(seen.header("forwarded"), Some(expected));
+    // Unless it is asked for, nobody is believed who writes it, and the app does not see it.
+    let mainstay = Setup::file(&file("off")).ready("/");
+    let seen = ask(&mainstay, &peer, "unasked", &["Forwarded: for=6.6.6.6"]);
+    assert_eq!(seen.header("x-real-ip"), Some("127.0.0.1"), "{}", seen.head);
+    assert!(!seen.has("forwarded"), "{}", seen.head);
+}
+
+#[test]
+fn e20_the_proxy_protocol_is_read_of_trusted_peers_alone() {
+    use mainstay_e2e::{BOUND, Connection};
+    let peer = Peer::mirror();
+    let port = mainstay_e2e::ports::Port::free();
+    let file = |trusted: &str| {
+        let listen = format!("listen = {{ at = \"127.0.0.1:{}\", proxy_protocol = true }}", port.number);
+        format!("{}[edge]\n{listen}\ntrusted_proxies = [\"{trusted}\"]\n", in_front_of(&[&peer]))
+    };
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port.number));
+    let asked = |head: &[u8], marker: &str| {
+        let request = format!("GET /{marker} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let mut connection = Connection::open(address).ok()?.patience(BOUND);
+        connection.send(&[head, request.as_bytes()].concat()).ok()?;
+        connection.response(false).ok().map(|response| response.status)
+    };
+    let v1 = b"PROXY TCP4 198.51.100.7 10.0.0.1 56324 443\r\n";
+    let v2 = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..], &[198, 51, 100, 8, 10, 0, 0, 1, 1, 2, 3, 4]].concat();
+    let mainstay = Setup::file(&file("127.0.0.1")).without_port().spawn();
+    mainstay_e2e::wait_until("the listener to serve", || asked(v1, "first") == Some(200));
+    for (head, marker, client) in [
+        (&v1[..], "v1", "198.51.100.7"),
+        (&v2[..], "v2", "198.51.100.8"),
+        (b"PROXY UNKNOWN\r\n", "unknown", "127.0.0.1"),
+    ] {
+        assert_eq!(asked(head, marker), Some(200), "{marker}: {}", mainstay.said());
+        let seen = peer.holding(&format!("/{marker} ")).pop().expect("the request reached the upstream");
+        assert_eq!(seen.header("x-real-ip"), Some(client), "{}", seen.head);
+    }
+    assert_eq!(asked(b"", "bare"), None, "what is owed and missing ends the connection");
+    assert!(peer.holding("/bare").is_empty());
+    // The same words of a peer that nobody names any more.
+    mainstay.write("mainstay.toml", &file("192.0.2.1"));
+    mainstay.verb(&["reload"]).ok();
+    assert_eq!(asked(v1, "stranger"), None, "{}", mainstay.said());
+    assert!(peer.holding("/stranger").is_empty());
+}
