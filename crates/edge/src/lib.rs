@@ -15,6 +15,8 @@ mod forwarded;
 mod frames;
 #[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod fuzz_answers;
 mod headers;
 mod http1;
 mod http2;

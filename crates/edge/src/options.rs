@@ -3,9 +3,9 @@
 use crate::acme;
 use crate::address::{Trusted, parse_range};
 use crate::balance::Balance;
-use crate::https;
 use crate::files::Files;
 use crate::forwarded::Use;
+use crate::https;
 use crate::path::Pattern;
 use crate::providers;
 use crate::respond;
@@ -337,12 +337,7 @@ fn read_listen(reader: &Reader, edge: &Table, has_tls: bool, has_domains: bool) 
     };
     let on = |port: u16, tls: bool, at: &str| {
         let at = at.to_owned();
-        hosts.iter().map(move |ip| Listen {
-            address: (*ip, port).into(),
-            tls,
-            proxy_protocol: false,
-            at: at.clone(),
-        })
+        hosts.iter().map(move |ip| Listen { address: (*ip, port).into(), tls, proxy_protocol: false, at: at.clone() })
     };
     if !has_domains {
         return (on(port, false, &at).collect(), !chosen);

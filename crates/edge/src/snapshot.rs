@@ -1,16 +1,16 @@
 //! What a core reads for each request: one immutable picture of the configuration, replaced whole by a reload.
 
 use crate::address::Trusted;
-use crate::https::Https;
 use crate::files::Files;
 use crate::forwarded::Use;
+use crate::https::Https;
 use crate::members::{Group, Members};
 use crate::options::{App, Limits, Offered, Options, Timeouts};
 use crate::path::{Pattern, readings};
-use crate::tls::Certificates;
 use crate::proxy_protocol::Listeners;
 use crate::respond;
 use crate::sticky::Key;
+use crate::tls::Certificates;
 use mainstay_telemetry::Names;
 use std::net::IpAddr;
 use std::sync::Arc;

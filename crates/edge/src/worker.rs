@@ -145,7 +145,8 @@ async fn greet(core: &Rc<Core>, snapshot: &Snapshot, accepted: Accepted, place: 
         return Box::pin(met.choose(Stream::Plain(stream))).await;
     }
     let Some(config) = snapshot.tls.clone() else { return Ok(()) };
-    let Some(handshaking) = core.shared.handshakes.enter(accepted.peer, snapshot.limits.handshakes_per_client) else {
+    let Some(handshaking) = core.shared.handshakes.enter(met.peer.address, snapshot.limits.handshakes_per_client)
+    else {
         let own = Own { verdict: Verdict::TooManyConnections, ..Own::new(503) };
         refused(core, &met.peer, own);
         return Ok(());

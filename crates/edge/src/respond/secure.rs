@@ -55,7 +55,7 @@ pub struct Secure {
     always: Vec<(&'static str, String)>,
     /// Over TLS alone (RFC 6797 §7.2).
     hsts: Option<String>,
-    /// Written, or switched on: nobody else adds it.
+    /// Written here: nobody else adds it.
     decides_hsts: bool,
     policy: Option<(&'static str, String)>,
 }
@@ -90,7 +90,9 @@ pub fn read(edge: &Table, reader: &Reader) -> Secure {
     let mut secure = Secure::default();
     for (key, name, usual, doc) in SWITCHED {
         let written = written(&headers, key, doc);
-        secure.decides_hsts |= name == HSTS && (on || written.is_some());
+        secure.decides_hsts |= name == HSTS && written.is_some();
+        // `edge.hsts` says how long, where somebody wrote it.
+        let on = on && !(name == HSTS && edge.has("hsts"));
         let Some(value) = written.unwrap_or_else(|| on.then(|| usual.to_owned())) else { continue };
         match name {
             HSTS if reader.environment().production => secure.hsts = Some(value),
