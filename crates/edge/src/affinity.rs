@@ -44,6 +44,15 @@ pub enum Query<'a> {
     Session(&'a str),
 }
 
+impl<'a> Query<'a> {
+    pub fn session(&self) -> Option<&'a str> {
+        match self {
+            Query::Session(sid) => Some(sid),
+            Query::Other | Query::Handshake => None,
+        }
+    }
+}
+
 /// Reads `EIO=4&transport=polling&sid=…` in any order.
 pub fn query(query: Option<&str>) -> Query<'_> {
     let Some(query) = query else { return Query::Other };

@@ -22,40 +22,46 @@ impl Use {
     pub fn read(edge: &Table) -> Use {
         let item = edge
             .key("forwarded")
-            .doc("Forwarded (RFC 7239): read it of trusted proxies in place of X-Forwarded-*, write it for the app, or both")
+            .doc("Forwarded (RFC 7239): read of trusted proxies in place of X-Forwarded-*, written for the app")
             .choice(&["off", "read", "write", "both"], "off");
         let text = item.value.as_str();
         Use { reads: matches!(text, "read" | "both"), writes: matches!(text, "write" | "both") }
     }
-}
 
-/// Puts what a trusted peer's `Forwarded` says where everybody looks for it.
-pub fn adopt(fields: &mut Fields, peer: &Peer, trusted: &Trusted) {
-    let lines: Vec<String> =
-        fields.all(Name::Forwarded).filter_map(|v| std::str::from_utf8(v).ok()).map(str::to_owned).collect();
-    let told = client(peer.address, trusted, lines.iter().map(String::as_str));
-    FORWARDING.iter().for_each(|&name| fields.remove(name));
-    if told.client != peer.address {
-        fields.add(Name::ForwardedFor, told.client.to_string().as_bytes());
+    /// Puts what a trusted peer's `Forwarded` says where everybody looks for it.
+    pub fn adopt(self, fields: &mut Fields, peer: &Peer, trusted: &Trusted) {
+        if !self.reads || !peer.is_trusted {
+            return;
+        }
+        let lines: Vec<String> =
+            fields.all(Name::Forwarded).filter_map(|v| std::str::from_utf8(v).ok()).map(str::to_owned).collect();
+        let told = self::client(peer.address, trusted, lines.iter().map(String::as_str));
+        FORWARDING.iter().for_each(|&name| fields.remove(name));
+        if told.client != peer.address {
+            fields.add(Name::ForwardedFor, told.client.to_string().as_bytes());
+        }
+        if let Some(https) = told.https {
+            fields.add(Name::ForwardedProto, if https { b"https" } else { b"http" });
+        }
+        if let Some(host) = told.host {
+            fields.add(Name::ForwardedHost, host.as_bytes());
+        }
     }
-    if let Some(https) = told.https {
-        fields.add(Name::ForwardedProto, if https { b"https" } else { b"http" });
-    }
-    if let Some(host) = told.host {
-        fields.add(Name::ForwardedHost, host.as_bytes());
-    }
-}
 
-/// Tells the app, once the other headers are what they will be.
-pub fn write(fields: &mut Fields, peer: &Peer, client: IpAddr) {
-    let https = fields.get(Name::ForwardedProto) == Some(b"https");
-    let host = fields.text_of(Name::ForwardedHost).filter(|h| is_host(h)).map(str::to_owned);
-    let mut line = element(client, https, host.as_deref());
-    if client != peer.address {
-        line.push_str(", ");
-        line.push_str(&element(peer.address, peer.tls, None));
+    /// Tells the app, once the other headers are what they will be.
+    pub fn write(self, fields: &mut Fields, peer: &Peer, client: IpAddr) {
+        if !self.writes {
+            return;
+        }
+        let https = fields.get(Name::ForwardedProto) == Some(b"https");
+        let host = fields.text_of(Name::ForwardedHost).filter(|h| is_host(h)).map(str::to_owned);
+        let mut line = element(client, https, host.as_deref());
+        if client != peer.address {
+            line.push_str(", ");
+            line.push_str(&element(peer.address, peer.tls, None));
+        }
+        fields.set(Name::Forwarded, line.as_bytes());
     }
-    fields.set(Name::Forwarded, line.as_bytes());
 }
 
 fn is_host(text: &str) -> bool {

@@ -5,7 +5,6 @@ use crate::body::{Answer, Body, Deadline, Opened, Passing, Source};
 use crate::core::{Conn, Core, Finish};
 use crate::fields::{Fields, Name};
 use crate::files::{Files, serve as file};
-use crate::forwarded;
 use crate::headers::{self, FORWARDING};
 use crate::http1::body::Broken;
 use crate::http1::buffer::Buffer;
@@ -31,6 +30,7 @@ use hyper_util::rt::TokioIo;
 use mainstay_telemetry::traceparent::{SAMPLED, TraceParent};
 use mainstay_telemetry::{Cut, MethodCode, Names, Verdict};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,9 +53,7 @@ pub async fn serve(
     let snapshot = core.snapshot();
     let decided = snapshot.respond.decides_hsts();
     let hsts = if conn.peer.tls && !decided { snapshot.https.hsts(true, &host(&head)) } else { None };
-    if snapshot.forwarded.reads && conn.peer.is_trusted {
-        forwarded::adopt(&mut head.fields, &conn.peer, &snapshot.trusted);
-    }
+    snapshot.forwarded.adopt(&mut head.fields, &conn.peer, &snapshot.trusted);
     facts.plan = Plan::new(&snapshot.respond, &conn.peer, &head);
     let (mut answer, ours) = match gates(&core, &conn, &snapshot, &mut facts, &mut finish, head, body).await {
         Ok(Passed::Upstream(sent, learn)) => (pass_on(&core, &snapshot, finish, sent, learn).await, false),
@@ -115,26 +113,15 @@ async fn gates(
     if core.shared.bans.is_banned(client, core.now_ms()) {
         return Err(Refusal { rule: snapshot.rules.bans, ..Verdict::Banned.into() });
     }
-    let mut gate = route(snapshot, &head)?;
+    let gate = route(snapshot, &head)?;
     finish.note(|r| {
         r.route = gate.settings.route;
         r.app = gate.served.map_or(0, |s| s.group.id);
         r.health = gate.health;
     });
-    if snapshot.https.is_on()
-        && !conn.peer.tls
-        && let Some(to) = snapshot.https.redirect(&Arrived {
-            tls: false,
-            forwarded_https: https::is_forwarded(&head.fields),
-            host: &host(&head),
-            ours: gate.ours,
-            target: head.target(),
-        })
-    {
-        return Ok(Passed::Own(https::response(&to), Bytes::new()));
-    }
-    if let Some(preflight) = facts.plan.route(&snapshot.respond, std::mem::take(&mut gate.respond), &head) {
-        return Ok(Passed::Own(preflight, Bytes::new()));
+    let at_once = to_https(snapshot, conn, &gate, &head);
+    if let Some(answer) = at_once.or_else(|| facts.plan.route(&snapshot.respond, gate.respond.take(), &head)) {
+        return Ok(Passed::Own(answer, Bytes::new()));
     }
     body_size(&body, &gate.settings)?;
     let asks = Asks::new(snapshot, &gate, &head);
@@ -150,29 +137,19 @@ async fn gates(
     }
     let served = gate.served.ok_or(Verdict::NoRoute)?;
     let engine = affinity::query(head.query());
-    let preferred = match engine {
-        Query::Session(sid) => core.shared.affinity.find(sid, core.now_ms()),
-        _ => None,
-    };
+    let preferred = engine.session().and_then(|sid| core.shared.affinity.find(sid, core.now_ms()));
     let learn = engine == Query::Handshake;
     let sticking = sticky::begin(core, snapshot, served, &conn.peer, &mut head.fields);
     let preferred = preferred.or_else(|| sticking.as_ref()?.slot(served));
     let ask = asks.after_the_app(conn, client, &head);
     let pause = snapshot.timeouts.body;
     let job = Job { core, served, settings: gate.settings, client, preferred, pause };
-    let (body, stream) = match body {
-        Body::Upgrade(stream) => (Body::Absent, Some(stream)),
-        other => (other, None),
-    };
+    let (body, stream) = upgrading(body);
     let upgrade = stream.is_some() || conn.http1.is_some() && is_upgrade(&head.fields);
     let mut outgoing = outgoing(&job, conn, facts, finish, (head, body), upgrade).await?;
-    if snapshot.forwarded.writes {
-        forwarded::write(&mut outgoing.head.fields, &conn.peer, client);
-    }
+    snapshot.forwarded.write(&mut outgoing.head.fields, &conn.peer, client);
     let mut sent = proxy::forward(&job, finish, &mut outgoing).await?;
-    if let Some(sticking) = sticking {
-        sticking.end(core, snapshot, served, &mut sent);
-    }
+    sticky::end(sticking.as_ref(), core, snapshot, served, &mut sent);
     core.heads.release_request(outgoing.head);
     if sent.head.status == 101 {
         return Ok(Passed::Tunnel(sent, stream));
@@ -266,6 +243,29 @@ fn is_host(host: &[u8]) -> bool {
     host.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']' | b'_' | b'%'))
 }
 
+/// The stream of a request that asks for a tunnel in place of a body.
+fn upgrading(body: Body) -> (Body, Option<OnUpgrade>) {
+    match body {
+        Body::Upgrade(stream) => (Body::Absent, Some(stream)),
+        other => (other, None),
+    }
+}
+
+/// Gate: what came in plain and belongs on TLS is sent there.
+fn to_https(snapshot: &Snapshot, conn: &Conn, gate: &Gate<'_>, head: &RequestHead) -> Option<Box<ResponseHead>> {
+    if conn.peer.tls || !snapshot.https.is_on() {
+        return None;
+    }
+    let to = snapshot.https.redirect(&Arrived {
+        tls: false,
+        forwarded_https: https::is_forwarded(&head.fields),
+        host: &host(head),
+        ours: gate.ours,
+        target: head.target(),
+    })?;
+    Some(https::response(&to))
+}
+
 /// What routing says about a request.
 struct Gate<'a> {
     served: Option<&'a Served>,
@@ -274,7 +274,7 @@ struct Gate<'a> {
     health: bool,
     files: Option<&'a Files>,
     /// Entries of `Snapshot::respond` that speak about the answer.
-    respond: Vec<u16>,
+    respond: Cell<Vec<u16>>,
 }
 
 /// Gate: which app, which settings. The path is compared in its canonical form; the app gets the original.
@@ -296,7 +296,7 @@ fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>, Ref
         ours,
         health: ours != Ours::No && local::is_health(&path.path),
         files: snapshot.files(method, &host, &path.path),
-        respond: snapshot.respond.matching(method, &host, &path.path),
+        respond: Cell::new(snapshot.respond.matching(method, &host, &path.path)),
     })
 }
 

@@ -132,6 +132,13 @@ fn key<'a>(core: &'a Core, snapshot: &'a Snapshot) -> &'a Key {
     snapshot.sticky.as_ref().unwrap_or(&core.shared.sticky)
 }
 
+/// Tells the client who serves it now, where it does not know yet.
+pub fn end(sticking: Option<&Sticking>, core: &Core, snapshot: &Snapshot, served: &Served, sent: &mut Sent) {
+    if let Some(sticking) = sticking {
+        sticking.end(core, snapshot, served, sent);
+    }
+}
+
 impl Sticking {
     /// The instance the client was served by.
     pub fn slot(&self, served: &Served) -> Option<u32> {
@@ -139,8 +146,7 @@ impl Sticking {
         served.group.list().upstreams.iter().find(|u| u.key() == stuck.upstream).map(|u| u.slot)
     }
 
-    /// Tells the client who serves it now, where it does not know yet.
-    pub fn end(&self, core: &Core, snapshot: &Snapshot, served: &Served, sent: &mut Sent) {
+    fn end(&self, core: &Core, snapshot: &Snapshot, served: &Served, sent: &mut Sent) {
         let upstream = sent.in_flight.upstream().key();
         if self.stuck.is_some_and(|s| s.upstream == upstream && !s.is_old) {
             return;

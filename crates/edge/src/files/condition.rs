@@ -149,7 +149,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(name in "if-(none-match|modified-since|match|range|unmodified-since)", value in "\\PC{0,40}") {
+        fn nothing_makes_it_panic(
+            name in "if-(none-match|modified-since|match|range|unmodified-since)",
+            value in "\\PC{0,40}",
+        ) {
             let f = fields(&[(&name, &value)]);
             let _ = (decide(&f, &STATE), range_counts(&f, &STATE));
         }
