@@ -4,6 +4,7 @@
 
 use crate::affinity::Affinity;
 use crate::body::Deadline;
+use crate::cache;
 use crate::fields::{Fields, Name};
 use crate::headers::Peer;
 use crate::http1::buffer::Buffers;
@@ -37,6 +38,7 @@ const SPARE_RECORDS_MAX: usize = 256;
 pub struct Shared {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub affinity: Affinity,
+    pub cache: Arc<cache::Store>,
     pub local: LocalSender,
     /// Open client connections, over all cores.
     pub connections: AtomicU32,
@@ -73,6 +75,7 @@ pub struct Core {
     instruments: RefCell<Instruments>,
     pub buffers: Buffers,
     pub heads: Heads,
+    pub cache: cache::Local,
     /// Where a head is written before it goes into a buffer.
     pub text: RefCell<Vec<u8>>,
     #[expect(clippy::vec_box, reason = "a record goes from request to request in its box, never copied")]
@@ -103,6 +106,7 @@ impl Core {
             instruments: RefCell::new(instruments),
             buffers: Buffers::default(),
             heads: Heads::default(),
+            cache: cache::Local::default(),
             text: RefCell::default(),
             spare: RefCell::default(),
         }
@@ -292,6 +296,11 @@ impl Finish {
             fields.add(Name::XRequestId, &id);
         }
         fields.set(Name::RequestId, &id);
+    }
+
+    /// Nobody is told: there was no client.
+    pub fn forget(&mut self) {
+        self.record = None;
     }
 
     pub fn learn_sid(&self, data: &[u8], upstream: &Arc<Upstream>) {

@@ -7,6 +7,7 @@ mod address;
 mod affinity;
 mod balance;
 mod body;
+mod cache;
 mod core;
 mod fields;
 mod frames;
@@ -35,6 +36,7 @@ mod watch;
 mod worker;
 
 pub use address::Trusted;
+pub use cache::{RouteCounts, Totals as CacheTotals, What as Purge, expose as expose_cache};
 pub use core::Instruments;
 pub use members::{Group, Members};
 pub use options::Options;

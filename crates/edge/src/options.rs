@@ -2,6 +2,7 @@
 
 use crate::address::{Trusted, parse_range};
 use crate::balance::Balance;
+use crate::cache;
 use crate::path::Pattern;
 use crate::upstream::Passive;
 use mainstay_config::{Item, Position, Reader, Table, Value};
@@ -22,6 +23,7 @@ pub struct Options {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub offered: Offered,
+    pub cache: cache::Options,
     /// A stack trace in a 5xx body of the app is replaced by a plain error (E17).
     pub hide_traces: bool,
     pub apps: Vec<App>,
@@ -114,6 +116,7 @@ pub struct Route {
     pub connect: Option<Duration>,
     pub body: Option<u64>,
     pub retry: Option<bool>,
+    pub cache: cache::RouteOptions,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +149,7 @@ impl Options {
             timeouts: read_timeouts(&edge.table("timeouts"), with_file),
             limits: read_limits(&edge.table("limits"), with_file),
             offered: read_offered(&edge),
+            cache: cache::Options::read(&edge),
             hide_traces: edge
                 .key("hide_traces")
                 .doc("Replace an app's 5xx body that holds a stack trace by a plain error")
@@ -489,6 +493,7 @@ fn read_routes(reader: &Reader) -> Vec<Route> {
                 .doc("true: repeat requests that carry an Idempotency-Key; false: never repeat")
                 .opt_boolean()
                 .map(|b| b.value),
+            cache: cache::RouteOptions::read(&t),
         });
     }
     routes.sort_by(|a, b| b.pattern.specificity(&a.pattern));

@@ -2,6 +2,7 @@
 
 use crate::affinity::{self, Query};
 use crate::body::{Answer, Body, Deadline, Opened, Passing, Source};
+use crate::cache::{self, Came, Given, Landing, Step, Turn};
 use crate::core::{Conn, Core, Finish};
 use crate::fields::{Fields, Name};
 use crate::headers::{self, FORWARDING};
@@ -41,7 +42,8 @@ pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, deadline: Deadline, head: Box
     let (mut finish, facts) = begin(&core, &conn, deadline, &head);
     let snapshot = core.snapshot();
     match gates(&core, &conn, &snapshot, &facts, &mut finish, head, body).await {
-        Ok(Passed::Upstream(sent, learn)) => pass_on(&core, &snapshot, finish, sent, learn).await,
+        Ok(Passed::Upstream(sent, learn, landing)) => pass_on(&core, &snapshot, finish, sent, learn, landing).await,
+        Ok(Passed::Stored(given)) => stored(given, finish),
         Ok(Passed::Own(head, body)) => own(head, body, &facts, finish),
         Ok(Passed::Tunnel(sent, stream)) => open_tunnel(&core, &snapshot, sent, stream, finish),
         Err(stop) => refuse(stop, &facts, finish),
@@ -50,7 +52,7 @@ pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, deadline: Deadline, head: Box
 
 /// What was read of a request's head, once.
 #[derive(Debug, Clone, Copy)]
-struct Facts {
+pub struct Facts {
     to_head: bool,
     /// A browser opens an address: refusals are pages.
     page: bool,
@@ -59,8 +61,10 @@ struct Facts {
 
 /// How a request came through the gates.
 enum Passed {
-    /// The app's answer; `true`: it may name a Socket.IO session.
-    Upstream(Sent, bool),
+    /// The app's answer; `true`: it may name a Socket.IO session. With what the cache has to do with it.
+    Upstream(Sent, bool, Option<Box<Landing>>),
+    /// Out of the cache.
+    Stored(Given),
     Own(Box<ResponseHead>, Bytes),
     /// With the stream it was asked for on, where that is one of HTTP/2.
     Tunnel(Sent, Option<OnUpgrade>),
@@ -112,8 +116,20 @@ async fn gates(
         other => (other, None),
     };
     let upgrade = stream.is_some() || conn.http1.is_some() && is_upgrade(&head.fields);
+    let plain = gate.ours == Ours::No && engine == Query::Other && !upgrade && body.framing() == Framing::Absent;
+    let seeking = cache::Ask { core, conn, snapshot, rule: gate.settings.cache, head: &head, plain };
+    let turn = match from_cache(&seeking, finish).await? {
+        Ok(given) => return Ok(Passed::Stored(given)),
+        Err(turn) => turn,
+    };
     let mut outgoing = outgoing(&job, conn, facts, finish, (head, body), upgrade).await?;
-    let sent = proxy::forward(&job, finish, &mut outgoing).await?;
+    let (sent, landing) = match turn {
+        None => (proxy::forward(&job, finish, &mut outgoing).await?, None),
+        Some(turn) => match Box::pin(turn.forward(&job, snapshot, finish, &mut outgoing)).await? {
+            Came::Stored(given) => return Ok(Passed::Stored(given)),
+            Came::Sent(sent, landing) => (sent, landing),
+        },
+    };
     core.heads.release_request(outgoing.head);
     if sent.head.status == 101 {
         return Ok(Passed::Tunnel(sent, stream));
@@ -124,11 +140,28 @@ async fn gates(
     {
         return Ok(Passed::Own(head, body));
     }
-    Ok(Passed::Upstream(sent, learn))
+    Ok(Passed::Upstream(sent, learn, landing))
+}
+
+/// Gate: the cache. What is stored is the answer; else who asks the app for it, if that concerns the cache at all.
+async fn from_cache(
+    seeking: &cache::Ask<'_>,
+    finish: &mut Finish,
+) -> Result<Result<Given, Option<Box<Turn>>>, Refusal> {
+    let mut step = seeking.look(finish);
+    if let Step::Wait(waiting) = step {
+        step = Box::pin(seeking.wait(finish, waiting)).await;
+    }
+    match step {
+        Step::Pass | Step::Wait(_) => Ok(Err(None)),
+        Step::Ask(turn) => Ok(Err(Some(turn))),
+        Step::Answer(given) => Ok(Ok(given)),
+        Step::Refuse(verdict) => Err(verdict.into()),
+    }
 }
 
 /// Writes down what is known at the start.
-fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, head: &RequestHead) -> (Finish, Facts) {
+pub fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, head: &RequestHead) -> (Finish, Facts) {
     conn.begin();
     let started_us = core.tick();
     let mut record = core.record();
@@ -207,15 +240,15 @@ fn is_host(host: &[u8]) -> bool {
 }
 
 /// What routing says about a request.
-struct Gate<'a> {
-    served: Option<&'a Served>,
-    settings: Settings,
+pub struct Gate<'a> {
+    pub served: Option<&'a Served>,
+    pub settings: Settings,
     ours: Ours,
     health: bool,
 }
 
 /// Gate: which app, which settings. The path is compared in its canonical form; the app gets the original.
-fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>, Refusal> {
+pub fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>, Refusal> {
     let path = canonical(head.path());
     let host = if snapshot.by_host { host(head) } else { Cow::Borrowed("") };
     let method = head.method.as_str();
@@ -233,6 +266,11 @@ fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>, Ref
         ours,
         health: ours != Ours::No && local::is_health(&path.path),
     })
+}
+
+/// What would hold for this request if it had another method.
+pub fn settings_of(snapshot: &Snapshot, method: &str, head: &RequestHead) -> Settings {
+    snapshot.settings(method, &host(head), &canonical(head.path()).path)
 }
 
 /// The host asked for, in lower case and without its port.
@@ -334,7 +372,7 @@ fn is_upgrade(fields: &Fields) -> bool {
 }
 
 /// The request as upstreams will see it.
-async fn outgoing(
+pub async fn outgoing(
     job: &Job<'_>,
     conn: &Conn,
     facts: &Facts,
@@ -373,8 +411,8 @@ async fn keep(job: &Job<'_>, mut body: Body, finish: &mut Finish) -> Result<Held
     }
 }
 
-/// The app's answer, its body as it comes.
-async fn pass_on(core: &Core, snapshot: &Snapshot, mut finish: Finish, sent: Sent, learn: bool) -> Answer {
+/// The app's answer, without what was between it and us, and the body that follows.
+pub fn received(snapshot: &Snapshot, sent: Sent, finish: &mut Finish, learn: bool) -> (Box<ResponseHead>, Passing) {
     let Sent { mut head, source, in_flight } = sent;
     let elapsed = finish.elapsed_us();
     finish.note(|r| {
@@ -385,8 +423,24 @@ async fn pass_on(core: &Core, snapshot: &Snapshot, mut finish: Finish, sent: Sen
     let keep = headers::keep_alive_timeout(&head.fields)
         .map_or(IDLE_DEFAULT, |s| Duration::from_secs(s.saturating_sub(KEEP_MARGIN_S)));
     headers::end_to_end(&mut head.fields, false);
+    let passing = Passing { source, in_flight, keep, pause: snapshot.timeouts.response, learn, tap: None };
+    (head, passing)
+}
+
+/// The app's answer, its body as it comes.
+async fn pass_on(
+    core: &Core,
+    snapshot: &Snapshot,
+    mut finish: Finish,
+    sent: Sent,
+    learn: bool,
+    landing: Option<Box<Landing>>,
+) -> Answer {
+    let (mut head, mut passing) = received(snapshot, sent, &mut finish, learn);
+    if let Some(landing) = landing {
+        passing.collected_by(landing.land(core, &mut finish, &mut head));
+    }
     finish.identify(&mut head.fields);
-    let passing = Passing { source, in_flight, keep, pause: snapshot.timeouts.response, learn };
     if snapshot.hide_traces && head.status >= 500 {
         return Box::pin(without_trace(core, head, passing, finish)).await;
     }
@@ -418,6 +472,13 @@ async fn without_trace(core: &Core, mut head: Box<ResponseHead>, mut passing: Pa
     head.fields.remove(Name::ContentEncoding);
     head.fields.set(Name::ContentType, b"application/problem+json");
     Answer::full(head, plain, false, finish)
+}
+
+fn stored(given: Given, mut finish: Finish) -> Answer {
+    let Given { mut head, body } = given;
+    finish.note(|r| r.status = head.status);
+    finish.identify(&mut head.fields);
+    Answer::stored(head, body, finish)
 }
 
 fn own(mut head: Box<ResponseHead>, body: Bytes, facts: &Facts, mut finish: Finish) -> Answer {

@@ -1,6 +1,7 @@
 //! The edge as the binary holds it: built from its parts, started, changed by transactions, drained.
 
 use crate::acceptor::{self, AcceptorHandle, Listening};
+use crate::cache;
 use crate::core::{Instruments, Shared};
 use crate::local::LocalSender;
 use crate::members::Members;
@@ -77,10 +78,13 @@ pub struct Prepared {
 impl Service {
     /// Opens nothing and starts nothing.
     pub fn build(mut parts: Parts) -> Result<(Service, Handle), Error> {
-        let snapshot = build_snapshot(&parts.options, &parts.members, &parts.names)?;
+        let store = Arc::new(cache::Store::default());
+        let snapshot = build_snapshot(&parts.options, &parts.members, &parts.names, &store)?;
+        size_cache(&store, &snapshot, &parts.options);
         let shared = Arc::new(Shared {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             affinity: Default::default(),
+            cache: store,
             local: parts.local,
             connections: Default::default(),
             held: Default::default(),
@@ -138,9 +142,20 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Error>
     std::thread::Builder::new().name(name).spawn(run).map(drop).map_err(Error::Thread)
 }
 
-fn build_snapshot(options: &Options, members: &Members, names: &Names) -> Result<Snapshot, Error> {
+fn build_snapshot(
+    options: &Options,
+    members: &Members,
+    names: &Names,
+    store: &cache::Store,
+) -> Result<Snapshot, Error> {
     let tls = tls::load(&options.tls)?;
-    Ok(Snapshot::build(options, members, names, tls))
+    Ok(Snapshot::build(options, members, names, tls, store))
+}
+
+/// A cache that no route uses has no room.
+fn size_cache(store: &cache::Store, snapshot: &Snapshot, options: &Options) {
+    let size = if snapshot.cache.on { options.cache.size } else { 0 };
+    store.resize(size, options.cache.object);
 }
 
 /// Addresses that need no lookup serve from the first request on.
@@ -169,7 +184,7 @@ impl Handle {
 
     /// Proves a configuration without putting it in force: certificates are read, routes built.
     pub fn prepare(&self, options: Options) -> Result<Prepared, Error> {
-        let snapshot = build_snapshot(&options, &self.0.members, &self.0.names)?;
+        let snapshot = build_snapshot(&options, &self.0.members, &self.0.names, &self.0.shared.cache)?;
         Ok(Prepared { options, snapshot })
     }
 
@@ -182,6 +197,7 @@ impl Handle {
                 self.0.members.set_addresses(&old.name, &[]);
             }
         }
+        size_cache(&self.0.shared.cache, &snapshot, &options);
         self.0.shared.snapshot.store(Arc::new(snapshot));
         let keep: Vec<(SocketAddr, bool)> = options.listen.iter().map(|l| (l.address, l.tls)).collect();
         self.0.acceptor.change(listening(&options, listeners), &keep);
@@ -235,6 +251,21 @@ impl Handle {
             }
         }
         busy
+    }
+
+    /// Takes out of the response cache what is named; gives the number of stored answers that went.
+    pub fn purge(&self, what: &cache::What) -> usize {
+        self.0.shared.cache.purge(what)
+    }
+
+    /// The response cache as a whole; `size` is 0 where no route caches.
+    pub fn cache_totals(&self) -> cache::Totals {
+        self.0.shared.cache.totals()
+    }
+
+    /// What it did, a route each.
+    pub fn cache_counts(&self) -> Vec<cache::RouteCounts> {
+        self.0.shared.cache.counts.read(&self.0.names)
     }
 
     /// Client connections open now.

@@ -2,7 +2,7 @@
 
 /// Why a request ended as it did. `Ok` covers every answer the app itself gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u16)]
+#[repr(u8)]
 pub enum Verdict {
     Ok,
     MalformedRequest,
@@ -25,12 +25,14 @@ pub enum Verdict {
     UpstreamCut,
     TooManyConnections,
     ServiceBusy,
+    /// The client wanted no answer but a stored one.
+    NotCached,
     ClientGone,
     Internal,
 }
 
 impl Verdict {
-    pub const ALL: [Verdict; 22] = [
+    pub const ALL: [Verdict; 23] = [
         Verdict::Ok,
         Verdict::MalformedRequest,
         Verdict::MissingHost,
@@ -51,6 +53,7 @@ impl Verdict {
         Verdict::UpstreamCut,
         Verdict::TooManyConnections,
         Verdict::ServiceBusy,
+        Verdict::NotCached,
         Verdict::ClientGone,
         Verdict::Internal,
     ];
@@ -78,6 +81,7 @@ impl Verdict {
             Verdict::UpstreamCut => "upstream_cut",
             Verdict::TooManyConnections => "too_many_connections",
             Verdict::ServiceBusy => "service_busy",
+            Verdict::NotCached => "not_cached",
             Verdict::ClientGone => "client_gone",
             Verdict::Internal => "internal",
         }
@@ -96,7 +100,7 @@ impl Verdict {
             Verdict::NoRoute => 404,
             Verdict::NoInstance | Verdict::HoldFull | Verdict::TooManyConnections | Verdict::ServiceBusy => 503,
             Verdict::UpstreamRefused | Verdict::UpstreamClosed | Verdict::UpstreamInvalid | Verdict::UpstreamCut => 502,
-            Verdict::UpstreamTimeout => 504,
+            Verdict::UpstreamTimeout | Verdict::NotCached => 504,
             Verdict::ClientGone => 499,
             Verdict::Internal => 500,
         }
@@ -125,6 +129,7 @@ impl Verdict {
             Verdict::UpstreamCut => "The service broke off in the middle of its answer.",
             Verdict::TooManyConnections => "Too many connections are open.",
             Verdict::ServiceBusy => "The server is busy; please try again shortly.",
+            Verdict::NotCached => "No stored answer is here, and the request takes no other.",
             Verdict::ClientGone => "The client went away before the answer was complete.",
             Verdict::Internal => "Something went wrong on this server.",
         }
