@@ -133,6 +133,7 @@ response = "60s"
 
 [edge.limits]
 body = "10MB"
+connections_per_client = 20000
 
 {tls}
 [[route]]

@@ -157,6 +157,18 @@ impl Peer {
         })
     }
 
+    /// Answers what is asked of `/slow` only once the gate is open, all else at once: nothing depends on how fast the
+    /// machine is.
+    pub fn behind(gate: &Arc<AtomicBool>) -> Peer {
+        let gate = gate.clone();
+        Peer::with(move |ask, out| {
+            while ask.path() == "/slow" && !gate.load(Ordering::SeqCst) {
+                crate::wait::pause(Duration::from_millis(10));
+            }
+            answer(out, 200, &[], b"late")
+        })
+    }
+
     /// Accepts no more, and ends every open connection.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);

@@ -163,37 +163,57 @@ impl Acceptor {
     }
 
     fn hand_over(&mut self, stream: TcpStream, peer: SocketAddr, tls: bool) {
-        let limit = self.shared.snapshot.load().limits.connections;
+        // A banned client is not worth an answer.
+        if self.shared.bans.is_banned(peer.ip(), Clock::now().0) {
+            return;
+        }
+        let (limit, of_client) = {
+            let snapshot = self.shared.snapshot.load();
+            let of_client = match snapshot.limits.connections_per_client {
+                // A proxy carries the connections of many.
+                Some(max) if !snapshot.trusted.contains(peer.ip()) => match self.shared.crowd.enter(peer.ip(), max) {
+                    Some(entered) => Some(entered),
+                    None => {
+                        let rule = snapshot.rules.per_client;
+                        drop(snapshot);
+                        return self.refuse(stream, peer.ip(), tls, rule);
+                    }
+                },
+                _ => None,
+            };
+            (snapshot.limits.connections, of_client)
+        };
         if self.shared.connections.fetch_add(1, Relaxed) >= limit {
             self.shared.connections.fetch_sub(1, Relaxed);
-            return self.refuse(stream, peer.ip(), tls);
+            let rule = self.shared.snapshot.load().rules.connections;
+            return self.refuse(stream, peer.ip(), tls, rule);
         }
         let fewest = self.cores.iter().min_by_key(|c| c.connections.load(Relaxed));
         let Some(core) = fewest else { return };
         core.connections.fetch_add(1, Relaxed);
-        let order = Order::Serve(Accepted { stream, peer: peer.ip(), tls });
+        let order = Order::Serve(Accepted { stream, peer: peer.ip(), tls, of_client });
         if let Err(TrySendError::Full(order) | TrySendError::Closed(order)) = core.orders.try_send(order) {
             core.connections.fetch_sub(1, Relaxed);
             self.shared.connections.fetch_sub(1, Relaxed);
             if let Order::Serve(accepted) = order {
-                self.refuse(accepted.stream, accepted.peer, tls);
+                let rule = self.shared.snapshot.load().rules.connections;
+                self.refuse(accepted.stream, accepted.peer, tls, rule);
             }
         }
     }
 
     /// One too many: told so where the client can read it, and written down.
-    fn refuse(&mut self, mut stream: TcpStream, peer: IpAddr, tls: bool) {
+    fn refuse(&mut self, mut stream: TcpStream, peer: IpAddr, tls: bool, rule: u32) {
         let own = Own { verdict: Verdict::TooManyConnections, ..Own::new(503) };
         if !tls && stream.set_nonblocking(true).is_ok() {
             let _ = stream.write(&own.bytes());
         }
-        let snapshot = self.shared.snapshot.load();
         let record = Record {
             id: own.id,
             started_unix_us: own.unix_us,
             status: own.verdict.status(),
             verdict: own.verdict,
-            rule: snapshot.rules.connections,
+            rule,
             client: crate::address::plain(peer),
             peer: crate::address::plain(peer),
             tls,

@@ -18,6 +18,8 @@ use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
 use crate::watch::{Phase, Sweep, Watch};
 use arc_swap::{ArcSwap, Cache};
+use mainstay_limits::crowd::Entered;
+use mainstay_limits::{Bans, Crowd};
 use mainstay_runtime::Clock;
 use mainstay_telemetry::id::Ids;
 use mainstay_telemetry::metrics::CoreMetrics;
@@ -44,6 +46,11 @@ pub struct Shared {
     pub connections: AtomicU32,
     /// Requests that wait for an instance, over all cores.
     pub held: AtomicU32,
+    pub bans: Bans,
+    /// Connections of each client.
+    pub crowd: Crowd,
+    /// TLS handshakes of each client that are not done.
+    pub handshakes: Crowd,
 }
 
 /// What a core is given by telemetry.
@@ -173,6 +180,9 @@ impl Core {
             record.route = instruments.routes.route(record.path.as_str(), record.status);
         }
         instruments.metrics.record(&record);
+        if (400..500).contains(&record.status) && record.verdict != Verdict::Banned {
+            self.shared.bans.answered(record.client, record.status, record.path.as_str(), self.now_ms());
+        }
         instruments.ring.push(*record);
         let mut spare = self.spare.borrow_mut();
         if spare.len() < SPARE_RECORDS_MAX {
@@ -200,12 +210,13 @@ pub struct Conn {
 pub struct Place {
     shared: Arc<Shared>,
     core: Arc<AtomicU32>,
+    _of_client: Option<Entered>,
 }
 
 impl Place {
     /// The acceptor counted it in.
-    pub fn counted(shared: Arc<Shared>, core: Arc<AtomicU32>) -> Place {
-        Place { shared, core }
+    pub fn counted(shared: Arc<Shared>, core: Arc<AtomicU32>, of_client: Option<Entered>) -> Place {
+        Place { shared, core, _of_client: of_client }
     }
 }
 

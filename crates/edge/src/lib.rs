@@ -11,6 +11,8 @@ mod cache;
 mod core;
 mod fields;
 mod frames;
+#[cfg(test)]
+mod fuzz;
 mod headers;
 mod http1;
 mod http2;

@@ -6,6 +6,7 @@ use crate::cache;
 use crate::path::Pattern;
 use crate::upstream::Passive;
 use mainstay_config::{Item, Position, Reader, Table, Value};
+use mainstay_limits::Policy;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub struct Options {
     pub apps: Vec<App>,
     pub routes: Vec<Route>,
     pub tls: Vec<TlsFiles>,
+    /// Whom to send away, where the file says so.
+    pub bans: Option<Policy>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,10 +63,15 @@ pub struct Limits {
     /// All header names and values of a request, in bytes.
     pub header: usize,
     pub connections: u32,
+    /// Of one client; none without a file.
+    pub connections_per_client: Option<u32>,
+    /// TLS handshakes of one client that are not done.
+    pub handshakes_per_client: u32,
     /// Where each of them stands, for trails.
     pub body_rule: String,
     pub header_rule: String,
     pub connections_rule: String,
+    pub per_client_rule: String,
 }
 
 /// Who answers the guides' health and metrics paths.
@@ -158,6 +166,7 @@ impl Options {
             apps: read_apps(reader, reader.command().is_some()),
             routes: read_routes(reader),
             tls,
+            bans: Policy::read(reader),
         };
         check_apps(reader, &options.apps);
         options
@@ -227,7 +236,17 @@ fn read_limits(t: &Table, with_file: bool) -> Limits {
         .key("connections")
         .doc("Open client connections; one more is refused with 503")
         .integer(20_000, 1..=1_000_000);
+    let per_client = t.key("connections_per_client").doc("Open connections of one client (an IPv6 /64 is one)");
+    let per_client =
+        if with_file { Some(per_client.integer(1000, 1..=1_000_000)) } else { per_client.opt_integer(1..=1_000_000) };
+    let handshakes = t
+        .key("handshakes_per_client")
+        .doc("TLS handshakes of one client that are not done")
+        .integer(if with_file { 100 } else { 10_000 }, 1..=1_000_000);
     Limits {
+        per_client_rule: rule("edge.limits.connections_per_client", per_client.as_ref().map(|limit| &limit.at)),
+        connections_per_client: per_client.as_ref().map(|limit| limit.value as u32),
+        handshakes_per_client: handshakes.value as u32,
         body_rule: rule("edge.limits.body", body.as_ref().map(|b| &b.at)),
         body: body.map(|b| b.value),
         header_rule: rule("edge.limits.header", Some(&header.at)),

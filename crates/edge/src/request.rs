@@ -81,13 +81,7 @@ async fn gates(
     body: Body,
 ) -> Result<Passed, Refusal> {
     well_formed(&head, snapshot)?;
-    let client = headers::client(&head.fields, &conn.peer, &snapshot.trusted);
-    finish.note(|r| {
-        r.client = client;
-        if conn.peer.is_trusted && client != conn.peer.address {
-            r.trusted_by = snapshot.trusted_by(conn.peer.address);
-        }
-    });
+    let client = admitted(core, conn, snapshot, finish, &head)?;
     let gate = route(snapshot, &head)?;
     finish.note(|r| {
         r.route = gate.settings.route;
@@ -119,7 +113,10 @@ async fn gates(
     let plain = gate.ours == Ours::No && engine == Query::Other && !upgrade && body.framing() == Framing::Absent;
     let seeking = cache::Ask { core, conn, snapshot, rule: gate.settings.cache, head: &head, plain };
     let turn = match from_cache(&seeking, finish).await? {
-        Ok(given) => return Ok(Passed::Stored(given)),
+        Ok(given) => {
+            core.heads.release_request(head);
+            return Ok(Passed::Stored(given));
+        }
         Err(turn) => turn,
     };
     let mut outgoing = outgoing(&job, conn, facts, finish, (head, body), upgrade).await?;
@@ -141,6 +138,27 @@ async fn gates(
         return Ok(Passed::Own(head, body));
     }
     Ok(Passed::Upstream(sent, learn, landing))
+}
+
+/// Gate: whoever is banned is sent away. Gives the client's address.
+fn admitted(
+    core: &Core,
+    conn: &Conn,
+    snapshot: &Snapshot,
+    finish: &mut Finish,
+    head: &RequestHead,
+) -> Result<IpAddr, Refusal> {
+    let client = headers::client(&head.fields, &conn.peer, &snapshot.trusted);
+    finish.note(|r| {
+        r.client = client;
+        if conn.peer.is_trusted && client != conn.peer.address {
+            r.trusted_by = snapshot.trusted_by(conn.peer.address);
+        }
+    });
+    match core.shared.bans.is_banned(client, core.now_ms()) {
+        true => Err(Refusal { rule: snapshot.rules.bans, ..Verdict::Banned.into() }),
+        false => Ok(client),
+    }
 }
 
 /// Gate: the cache. What is stored is the answer; else who asks the app for it, if that concerns the cache at all.
@@ -492,7 +510,10 @@ fn refuse(stop: Refusal, facts: &Facts, mut finish: Finish) -> Answer {
     let (head, body) = refusal::response(stop.verdict, finish.id(), facts.page, stop.retry_after);
     let mut answer = own(head, body, facts, finish);
     // The rest of the request is not read.
-    answer.close = matches!(stop.verdict, Verdict::BodyTooLarge | Verdict::RequestTimeout | Verdict::HeaderTooLarge);
+    answer.close = matches!(
+        stop.verdict,
+        Verdict::BodyTooLarge | Verdict::RequestTimeout | Verdict::HeaderTooLarge | Verdict::Banned
+    );
     answer
 }
 

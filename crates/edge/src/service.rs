@@ -11,6 +11,7 @@ use crate::snapshot::Snapshot;
 use crate::tls;
 use crate::worker::{self, CoreHandle, Order};
 use arc_swap::ArcSwap;
+use mainstay_limits::Bans;
 use mainstay_runtime::Shutdown;
 use mainstay_telemetry::Names;
 use std::future::Future;
@@ -88,7 +89,11 @@ impl Service {
             local: parts.local,
             connections: Default::default(),
             held: Default::default(),
+            bans: Default::default(),
+            crowd: Default::default(),
+            handshakes: Default::default(),
         });
+        shared.bans.set_policy(parts.options.bans.clone());
         set_addresses(&parts.members, &parts.options.apps);
         let for_acceptor = parts.instruments.pop();
         let cores: Vec<_> = parts
@@ -198,6 +203,7 @@ impl Handle {
             }
         }
         size_cache(&self.0.shared.cache, &snapshot, &options);
+        self.0.shared.bans.set_policy(options.bans.clone());
         self.0.shared.snapshot.store(Arc::new(snapshot));
         let keep: Vec<(SocketAddr, bool)> = options.listen.iter().map(|l| (l.address, l.tls)).collect();
         self.0.acceptor.change(listening(&options, listeners), &keep);
@@ -266,6 +272,10 @@ impl Handle {
     /// What it did, a route each.
     pub fn cache_counts(&self) -> Vec<cache::RouteCounts> {
         self.0.shared.cache.counts.read(&self.0.names)
+    }
+
+    pub fn bans(&self) -> &Bans {
+        &self.0.shared.bans
     }
 
     /// Client connections open now.

@@ -36,6 +36,8 @@ pub struct Snapshot {
 pub struct Rules {
     pub header: u32,
     pub connections: u32,
+    pub per_client: u32,
+    pub bans: u32,
     body: u32,
     response: u32,
     /// One for each entry of `trusted`.
@@ -125,6 +127,8 @@ impl Snapshot {
             rules: Rules {
                 header: names.intern(&options.limits.header_rule),
                 connections: names.intern(&options.limits.connections_rule),
+                per_client: names.intern(&options.limits.per_client_rule),
+                bans: options.bans.as_ref().map_or(Names::NONE, |policy| names.intern(&policy.at)),
                 body: names.intern(&options.limits.body_rule),
                 response: names.intern(&options.timeouts.response_rule),
                 trusted: options.trusted.places().map(|at| names.intern(at)).collect(),

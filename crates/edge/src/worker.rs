@@ -15,7 +15,8 @@ use crate::watch::{Phase, SWEEP_EVERY, Watch};
 use bytes::Bytes;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use mainstay_telemetry::{Names, Record};
+use mainstay_limits::crowd::Entered;
+use mainstay_telemetry::{Names, Record, Verdict};
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -47,6 +48,8 @@ pub struct Accepted {
     pub stream: std::net::TcpStream,
     pub peer: IpAddr,
     pub tls: bool,
+    /// Its place among the connections of its client.
+    pub of_client: Option<Entered>,
 }
 
 /// What a core is told to do.
@@ -110,8 +113,8 @@ async fn serve(core: Rc<Core>, mut orders: mpsc::Receiver<Order>) {
     }
 }
 
-async fn connection(core: Rc<Core>, accepted: Accepted) {
-    let place = Place::counted(core.shared.clone(), core.connections.clone());
+async fn connection(core: Rc<Core>, mut accepted: Accepted) {
+    let place = Place::counted(core.shared.clone(), core.connections.clone(), accepted.of_client.take());
     core.with_metrics(|m| m.connection_opened());
     let snapshot = core.snapshot();
     // An error is a client that left, or sent what is no HTTP; what can be told was told and written down.
@@ -131,10 +134,16 @@ async fn greet(core: &Rc<Core>, snapshot: &Snapshot, accepted: Accepted, place: 
         return Box::pin(met.choose(Stream::Plain(stream))).await;
     }
     let Some(config) = snapshot.tls.clone() else { return Ok(()) };
+    let Some(handshaking) = core.shared.handshakes.enter(accepted.peer, snapshot.limits.handshakes_per_client) else {
+        let own = Own { verdict: Verdict::TooManyConnections, ..Own::new(503) };
+        refused(core, &met.peer, own);
+        return Ok(());
+    };
     let handshake = tokio_rustls::TlsAcceptor::from(config).accept(stream);
     let stream = Box::pin(tokio::time::timeout(snapshot.timeouts.header, handshake))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    drop(handshaking);
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = Stream::Tls(Box::new(stream));
     if http2 {

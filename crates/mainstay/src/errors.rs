@@ -8,6 +8,7 @@ macro_rules! pages {
 
 const PAGES: &[(&str, &str)] = pages![
     "ambiguous_path",
+    "banned",
     "body_too_large",
     "client_gone",
     "header_too_large",
@@ -18,6 +19,7 @@ const PAGES: &[(&str, &str)] = pages![
     "missing_host",
     "no_instance",
     "no_route",
+    "not_cached",
     "repeated_host",
     "request_timeout",
     "service_busy",

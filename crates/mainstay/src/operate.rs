@@ -2,8 +2,8 @@
 
 use crate::control::answer::{DroppedAnswer, HealthAnswer, StatusAnswer, UpstreamAnswer};
 use crate::control::{Command, Handler, Health, Refused, Restart, Say};
-use crate::reload;
 use crate::server::Server;
+use crate::{bans, cache, reload};
 use mainstay_runtime::Clock;
 use mainstay_telemetry::trail::Found;
 use mainstay_watch::{Document, documents};
@@ -32,6 +32,8 @@ async fn run(server: &Server, command: Command, say: Say) -> Result<Value, Refus
         Command::Restart(asked) => restart(server, &asked, &say).await,
         Command::Reload(_) => reload::run(server, &say).await,
         Command::Stop(_) => stop(&say).await,
+        Command::Bans(asked) => bans::run(server, &asked),
+        Command::Cache(asked) => cache::run(server, &asked),
     }
 }
 

@@ -183,7 +183,10 @@ mod tests {
 
     #[test]
     fn an_allowed_network_is_matched_by_its_plain_address() {
-        let ops = Ops { allow: vec![parse_range("10.0.0.0/8").expect("net"), parse_range("::1").expect("net")] };
+        let ops = Ops {
+            allow: vec![parse_range("10.0.0.0/8").expect("net"), parse_range("::1").expect("net")],
+            ..Ops::default()
+        };
         for (peer, allowed) in [("10.1.2.3", true), ("::ffff:10.1.2.3", true), ("::1", true), ("11.0.0.1", false)] {
             assert_eq!(ops.allows(peer.parse().expect("address")), allowed, "{peer}");
         }

@@ -2,6 +2,7 @@
 //!
 //! Order of the end: stop accepting, drain requests, stop the instances, write out what there is to tell.
 
+use crate::bans;
 use crate::certificates;
 use crate::control;
 use crate::link::{self, Incoming, Link};
@@ -124,6 +125,9 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     fleet_service.adopt(handed.instances);
     tasks.spawn("fleet", OnEnd::Ignore, fleet_service.run(events));
     tasks.spawn("checks of upstreams", OnEnd::Ignore, server.edge.upkeep(watching.clone()));
+    bans::restore(server.edge.bans(), &hello.data);
+    let kept = bans::keep(server.edge.bans().clone(), hello.data.clone(), watching.clone());
+    tasks.spawn("bans", OnEnd::Ignore, kept);
     tasks.spawn("probes of services", OnEnd::Ignore, watch_service.run(watching));
     tasks.spawn("certificates", OnEnd::Stop, certificates::watch(server.clone(), voice.clone()));
     tasks.spawn("documents", OnEnd::Stop, local::serve(asked, server.clone()));

@@ -7,6 +7,8 @@
 pub mod channel;
 pub mod data;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod instances;
 mod kernel;
 mod limits;

@@ -7,6 +7,8 @@ pub mod child;
 mod console;
 mod error;
 pub mod files;
+#[cfg(test)]
+mod fuzz;
 mod handle;
 pub mod id;
 mod json;

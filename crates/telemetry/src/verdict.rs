@@ -24,6 +24,7 @@ pub enum Verdict {
     /// Begun, then broken off: a visible cut, never a short success.
     UpstreamCut,
     TooManyConnections,
+    Banned,
     ServiceBusy,
     /// The client wanted no answer but a stored one.
     NotCached,
@@ -32,7 +33,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub const ALL: [Verdict; 23] = [
+    pub const ALL: [Verdict; 24] = [
         Verdict::Ok,
         Verdict::MalformedRequest,
         Verdict::MissingHost,
@@ -52,6 +53,7 @@ impl Verdict {
         Verdict::UpstreamInvalid,
         Verdict::UpstreamCut,
         Verdict::TooManyConnections,
+        Verdict::Banned,
         Verdict::ServiceBusy,
         Verdict::NotCached,
         Verdict::ClientGone,
@@ -80,6 +82,7 @@ impl Verdict {
             Verdict::UpstreamInvalid => "upstream_invalid",
             Verdict::UpstreamCut => "upstream_cut",
             Verdict::TooManyConnections => "too_many_connections",
+            Verdict::Banned => "banned",
             Verdict::ServiceBusy => "service_busy",
             Verdict::NotCached => "not_cached",
             Verdict::ClientGone => "client_gone",
@@ -94,6 +97,7 @@ impl Verdict {
             Verdict::MalformedRequest | Verdict::MissingHost | Verdict::RepeatedHost | Verdict::AmbiguousPath => 400,
             Verdict::HeaderTooLarge => 431,
             Verdict::UriTooLong => 414,
+            Verdict::Banned => 403,
             Verdict::MethodNotSupported => 405,
             Verdict::BodyTooLarge => 413,
             Verdict::RequestTimeout => 408,
@@ -128,6 +132,7 @@ impl Verdict {
             Verdict::UpstreamInvalid => "The service's answer was not valid HTTP.",
             Verdict::UpstreamCut => "The service broke off in the middle of its answer.",
             Verdict::TooManyConnections => "Too many connections are open.",
+            Verdict::Banned => "This client was sent away for a while.",
             Verdict::ServiceBusy => "The server is busy; please try again shortly.",
             Verdict::NotCached => "No stored answer is here, and the request takes no other.",
             Verdict::ClientGone => "The client went away before the answer was complete.",

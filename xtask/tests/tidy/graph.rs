@@ -12,7 +12,9 @@ const EDGES: [(&str, &[&str]); 10] = [
     ("mainstay-supervisor", &[]),
     ("mainstay-telemetry", &["mainstay-config", "mainstay-runtime"]),
     // The record of each request is telemetry's; nothing of telemetry is needed in order to serve.
-    ("mainstay-edge", &["mainstay-config", "mainstay-runtime", "mainstay-telemetry"]),
+    ("mainstay-limits", &["mainstay-config"]),
+    // It asks it who is banned, at each connection and request.
+    ("mainstay-edge", &["mainstay-config", "mainstay-limits", "mainstay-runtime", "mainstay-telemetry"]),
     // It asks the supervisor for processes by its protocol, and tells the edge which addresses serve.
     (
         "mainstay-fleet",
@@ -27,6 +29,7 @@ const EDGES: [(&str, &[&str]); 10] = [
             "mainstay-supervisor",
             "mainstay-telemetry",
             "mainstay-edge",
+            "mainstay-limits",
             "mainstay-fleet",
             "mainstay-watch",
         ],

@@ -3,8 +3,10 @@
 mod any_input;
 mod blocks;
 mod faults;
+mod fuzz;
 mod gathering;
 mod precedence;
 mod reports;
 mod secrecy;
+mod spelled;
 mod values;

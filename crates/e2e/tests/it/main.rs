@@ -2,11 +2,13 @@
 //! the row's id.
 
 mod bad_input;
+mod bans;
 mod config;
 mod config_faults;
 mod demo;
 mod forwarding;
 mod framing;
+mod grpc;
 mod harness;
 mod health;
 mod http2;

@@ -105,12 +105,11 @@ fn another_process_of_the_same_user_can_neither_read_nor_trace_supervisor_and_se
 #[test]
 fn hidden_from_its_own_user_it_still_finds_what_it_looks_for_in_proc() {
     let mainstay = Stranger::new().starts();
-    let instances = crate::support::instances(&mainstay);
-    assert_eq!(instances.len(), 2, "{instances:?}");
-    assert!(
-        instances.iter().all(|one| one["state"] == "ready" && one["rss_bytes"].as_u64() > Some(0)),
-        "{instances:?}"
-    );
+    mainstay_e2e::wait_until("both instances, ready and measured", || {
+        let instances = crate::support::instances(&mainstay);
+        let known = |one: &serde_json::Value| one["state"] == "ready" && one["rss_bytes"].as_u64() > Some(0);
+        instances.len() == 2 && instances.iter().all(known)
+    });
     // Another one on the same port knows who is in the way, although it may not look at its descriptors.
     let port = format!("127.0.0.1:{}", mainstay.edge().port());
     let other = mainstay.verb(&["run", "--production", "--listen", &port, "--data", "elsewhere"]);

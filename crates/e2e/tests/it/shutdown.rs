@@ -5,6 +5,8 @@ use mainstay_e2e::processes::{alive, signal};
 use mainstay_e2e::{Connection, Peer, Setup, get, wait_until};
 use nix::sys::signal::Signal;
 use std::os::unix::process::ExitStatusExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -36,7 +38,8 @@ fn c5_sigterm_finishes_what_is_in_flight_and_ends_with_0() {
 
 #[test]
 fn c5_nothing_new_is_accepted_while_it_drains() {
-    let peer = Peer::slow(Duration::from_secs(2));
+    let gate = Arc::new(AtomicBool::new(false));
+    let peer = Peer::behind(&gate);
     let mut mainstay = Setup::file(&in_front_of(&[&peer])).start();
     let mut slow = Connection::open(mainstay.edge()).expect("connect");
     slow.send(b"POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").expect("send");
@@ -44,6 +47,7 @@ fn c5_nothing_new_is_accepted_while_it_drains() {
     mainstay.signal(Signal::SIGTERM);
     wait_until("new connections to be turned away", || Connection::open(mainstay.edge()).is_err());
     assert!(!slow.is_readable(), "new connections were taken, and left without an answer, until the drain was over");
+    gate.store(true, Ordering::SeqCst);
     assert_eq!(slow.response(false).expect("the answer").text(), "late");
     assert_eq!(mainstay.end().0.code(), Some(0));
 }
@@ -129,7 +133,8 @@ fn stop_drains_and_ends_and_a_second_stop_says_that_nothing_runs() {
 
 #[test]
 fn c5_a_keep_alive_connection_is_told_to_close_with_its_next_answer() {
-    let peer = Peer::slow(Duration::from_secs(2));
+    let gate = Arc::new(AtomicBool::new(false));
+    let peer = Peer::behind(&gate);
     let mut mainstay = Setup::file(&in_front_of(&[&peer])).start();
     let mut idle = Connection::open(mainstay.edge()).expect("connect");
     let mut slow = Connection::open(mainstay.edge()).expect("connect");
@@ -145,6 +150,7 @@ fn c5_a_keep_alive_connection_is_told_to_close_with_its_next_answer() {
     idle.send(b"GET /during HTTP/1.1\r\nHost: a\r\n\r\n").expect("send");
     let during = idle.response(false).expect("an answer during the drain");
     assert_eq!((during.status, during.header("connection")), (200, Some("close")), "{}", during.head);
+    gate.store(true, Ordering::SeqCst);
     assert_eq!(slow.response(false).expect("the slow answer").status, 200);
     assert_eq!(mainstay.end().0.code(), Some(0));
 }

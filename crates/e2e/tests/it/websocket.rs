@@ -36,6 +36,13 @@ fn e4_ws_of_npm_talks_to_ws_of_npm() {
 }
 
 #[test]
+fn e4_sockets_over_http2_share_one_connection() {
+    let mainstay = node_server();
+    let said = node_client("ws_http2.js", &[&mainstay.edge().to_string()]);
+    assert!(said.contains("both sockets echoed"), "{said}");
+}
+
+#[test]
 fn e4_websockets_of_pypi_talks_to_ws_of_npm_and_to_its_own_kind() {
     let mainstay = node_server();
     let said = python_client("websockets_client.py", &[&ws(mainstay.edge())]);

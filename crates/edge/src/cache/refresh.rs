@@ -51,7 +51,7 @@ pub fn begin(place: Ours, conn: &Conn, head: &RequestHead, turn: Box<Turn>) {
         http1: None,
         open: Cell::new(0),
         idle: conn.idle,
-        _place: Place::counted(core.shared.clone(), core.connections.clone()),
+        _place: Place::counted(core.shared.clone(), core.connections.clone(), None),
     });
     tokio::task::spawn_local(async move {
         refresh(&core, &conn, head, turn).await;

@@ -1,5 +1,7 @@
 //! The verbs. One file each; stdout carries data alone, what is said to a person goes to stderr.
 
+mod bans;
+mod cache;
 mod check;
 mod config;
 mod demo;
@@ -55,6 +57,10 @@ enum Verb {
     Restart(restart::Args),
     /// Put a changed configuration in force, or say why not
     Reload(reload::Args),
+    /// Show who is sent away; `add` and `lift`
+    Bans(bans::Args),
+    /// Show the response cache, or take something out of it
+    Cache(cache::Args),
     /// Drain, stop the apps and end
     Stop(stop::Args),
     /// The server process; started by `run` alone
@@ -88,6 +94,8 @@ fn verb(cli: Cli) -> Result<u8, Failure> {
         Verb::Why(args) => why::run(place, args),
         Verb::Restart(args) => restart::run(place, args),
         Verb::Reload(args) => reload::run(place, &args),
+        Verb::Bans(args) => bans::run(place, args),
+        Verb::Cache(args) => cache::run(place, args),
         Verb::Stop(args) => stop::run(place, &args),
         Verb::Server => server::run(),
         Verb::DemoBackend => Ok(u8::try_from(crate::demo::backend()?).unwrap_or(70)),

@@ -15,6 +15,8 @@ pub enum Command {
     Restart(Restart),
     Reload(Reload),
     Stop(Stop),
+    Bans(Bans),
+    Cache(Cache),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,28 @@ pub struct Reload {}
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stop {}
+
+/// The clients that are sent away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bans {
+    List,
+    /// An address, or an IPv6 /64, and for how many seconds.
+    Add(String, u64),
+    /// `None`: all of them.
+    Lift(Option<String>),
+}
+
+/// The response cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cache {
+    Status,
+    /// A path with or without host and query, or all that begins like it.
+    Path(String),
+    Tag(String),
+    All,
+}
 
 /// One line of an answer; the last one is `Done` or `Refused`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,6 +110,8 @@ impl Command {
             Command::Restart(_) => "/restart",
             Command::Reload(_) => "/reload",
             Command::Stop(_) => "/stop",
+            Command::Bans(_) => "/bans",
+            Command::Cache(_) => "/cache",
         }
     }
 
@@ -97,6 +123,8 @@ impl Command {
             Command::Restart(c) => serde_json::to_vec(c),
             Command::Reload(c) => serde_json::to_vec(c),
             Command::Stop(c) => serde_json::to_vec(c),
+            Command::Bans(c) => serde_json::to_vec(c),
+            Command::Cache(c) => serde_json::to_vec(c),
         }
     }
 
@@ -110,13 +138,22 @@ impl Command {
             "/restart" => serde_json::from_slice(body).map(Command::Restart),
             "/reload" => serde_json::from_slice(body).map(Command::Reload),
             "/stop" => serde_json::from_slice(body).map(Command::Stop),
+            "/bans" => serde_json::from_slice(body).map(Command::Bans),
+            "/cache" => serde_json::from_slice(body).map(Command::Cache),
             _ => return None,
         })
     }
 
     /// Commands that change nothing may be asked with GET.
     pub fn only_looks(&self) -> bool {
-        matches!(self, Command::Status(_) | Command::Health(_) | Command::Why(_))
+        matches!(
+            self,
+            Command::Status(_)
+                | Command::Health(_)
+                | Command::Why(_)
+                | Command::Bans(Bans::List)
+                | Command::Cache(Cache::Status)
+        )
     }
 
     pub fn limit(&self) -> Option<Duration> {
@@ -137,6 +174,11 @@ mod tests {
             Command::Restart(Restart { app: Some("api".to_owned()), instance: Some(2) }),
             Command::Reload(Reload {}),
             Command::Stop(Stop {}),
+            Command::Bans(Bans::List),
+            Command::Bans(Bans::Add("192.0.2.7".to_owned(), 60)),
+            Command::Bans(Bans::Lift(None)),
+            Command::Cache(Cache::Status),
+            Command::Cache(Cache::Path("/a/*".to_owned())),
         ];
         for command in commands {
             let body = command.body().expect("json");

@@ -8,5 +8,5 @@ pub mod client;
 mod command;
 mod serve;
 
-pub use command::{Command, Health, Line, Refused, Reload, Restart, Status, Stop, Why};
+pub use command::{Bans, Cache, Command, Health, Line, Refused, Reload, Restart, Status, Stop, Why};
 pub use serve::{Handler, Say, serve};
