@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bans;
+mod cache;
 mod config;
 mod config_faults;
 mod demo;

@@ -52,7 +52,6 @@ pub enum Not {
     Cookie,
     /// Stale at once, and nothing to validate it by.
     NoValidator,
-    Vary,
 }
 
 /// How long an answer may be used.

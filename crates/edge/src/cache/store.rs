@@ -316,6 +316,10 @@ impl Store {
         resource.flights.retain(|f| !Arc::ptr_eq(f, flight));
         if end == End::GoOn {
             resource.passes_until_ms = now_ms + PASSES_MS;
+        } else if resource.variants.is_empty() && resource.flights.is_empty() {
+            let gone = shard.remove(key);
+            drop(shard);
+            gone.iter().for_each(|resource| self.left(resource));
         }
     }
 
