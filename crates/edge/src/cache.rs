@@ -39,7 +39,7 @@ use http::Method;
 use mainstay_telemetry::{CacheCode, Verdict};
 use policy::{Asked, Use};
 use said::{Forwarded, Status};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 use store::{Entered, Entry, Found};
@@ -118,6 +118,10 @@ impl Ask<'_> {
         loop {
             let end = waiting.end(until.saturating_duration_since(Instant::now())).await;
             self.core.tick();
+            if end == End::Open {
+                // Whatever the first is doing, it is nothing to wait for.
+                self.store().pass(&self.key(), self.core.now_ms());
+            }
             if matches!(end, End::GoOn | End::Open) {
                 return Step::Ask(self.boxed(Some(Forwarded::UriMiss)));
             }
@@ -129,13 +133,19 @@ impl Ask<'_> {
         }
     }
 
+    /// Our key, in the memory that each look uses again.
+    fn key(&self) -> RefMut<'_, Vec<u8>> {
+        let mut key = self.core.cache.key.borrow_mut();
+        key::write(&mut key, self.head, &self.conn.peer, self.snapshot.cache.parts(self.rule).map(|p| &**p));
+        key
+    }
+
     fn attempt(&self, finish: &mut Finish, waited: bool) -> Step {
         let wanted = Wanted::of(&self.head.fields);
         if wanted.no_store {
             return Step::Ask(self.boxed(Some(Forwarded::Bypass)));
         }
-        let mut key = self.core.cache.key.borrow_mut();
-        key::write(&mut key, self.head, &self.conn.peer, self.snapshot.cache.parts(self.rule).map(|p| &**p));
+        let key = self.key();
         for _ in 0..LOOKS_MAX {
             let found = {
                 let mut scratch = self.core.cache.selecting.borrow_mut();
@@ -176,7 +186,8 @@ impl Ask<'_> {
         stored: &Arc<Stored>,
         waited: bool,
     ) -> Result<Given, Forwarded> {
-        if stored.meta.assumed && self.asked().cookie {
+        let asked = self.asked();
+        if stored.meta.assumed && (asked.cookie || asked.authorized) {
             return Err(Forwarded::Bypass);
         }
         let now_ms = self.core.now_ms();
@@ -213,7 +224,8 @@ impl Ask<'_> {
     fn refresh(&self, key: &[u8], stored: &Arc<Stored>) {
         let Some(place) = refresh::Ours::take(self.core) else { return };
         let Some(counts) = self.snapshot.cache.counts(self.rule) else { return };
-        let entry = Entry { seen: Some(stored), lead: true, wait: false, now_ms: self.core.now_ms(), counts };
+        let now_ms = self.core.now_ms();
+        let entry = Entry { seen: Some(stored), lead: true, wait: false, spare: true, now_ms, counts };
         let entered = {
             let mut scratch = self.core.cache.selecting.borrow_mut();
             self.store().enter(key, &self.head.fields, entry, &mut scratch)
@@ -235,6 +247,7 @@ impl Ask<'_> {
             seen,
             lead: self.head.method == Method::GET && whole,
             wait: !wanted.no_cache && wanted.max_age != Some(0),
+            spare: false,
             now_ms: self.core.now_ms(),
             counts,
         };

@@ -52,6 +52,8 @@ pub enum Not {
     Cookie,
     /// Stale at once, and nothing to validate it by.
     NoValidator,
+    /// It has no end.
+    Stream,
 }
 
 /// How long an answer may be used.
@@ -90,6 +92,9 @@ pub fn judge(asked: Asked, status: u16, fields: &Fields, defaults: Defaults, cam
     }
     if !UNDERSTOOD.contains(&status) {
         return Err(Not::Status);
+    }
+    if fields.get(Name::ContentType).is_some_and(is_stream) {
+        return Err(Not::Stream);
     }
     // §5.2.2.3: one that understands the status passes over `no-store`.
     if asked.no_store || said.no_store && !said.must_understand {
@@ -131,6 +136,12 @@ pub fn judge(asked: Asked, status: u16, fields: &Fields, defaults: Defaults, cam
         no_cache: said.no_cache,
         assumed,
     })
+}
+
+/// Server-sent events: whoever waited for the end of them would wait for ever.
+fn is_stream(content_type: &[u8]) -> bool {
+    const STREAM: &[u8] = b"text/event-stream";
+    content_type.get(..STREAM.len()).is_some_and(|start| start.eq_ignore_ascii_case(STREAM))
 }
 
 /// §4.2.1: what the answer itself says.

@@ -55,6 +55,7 @@ fn what_may_be_stored() {
     // Ours: a cookie is somebody's.
     assert_eq!(stored(&[("Cache-Control", "public, max-age=9"), ("Set-Cookie", "a=1")]), Err(Not::SetCookie));
     assert!(stored(&[("Cache-Control", "max-age=9, no-cache=\"set-cookie\""), ("Set-Cookie", "a=1")]).is_ok());
+    assert_eq!(stored(&[("Cache-Control", "max-age=9"), ("Content-Type", "Text/Event-Stream; x")]), Err(Not::Stream));
     // What is stale at once is worth keeping only with something to validate it by.
     assert_eq!(cc("no-cache"), Err(Not::NoValidator));
     assert_eq!(cc("max-age=0"), Err(Not::NoValidator));

@@ -193,6 +193,7 @@ impl Store {
                 flight.join().map_or(Entered::Alone, Entered::Wait)
             }
             Some(_) => Entered::Alone,
+            None if entry.spare && resource.passes_until_ms > entry.now_ms => Entered::Alone,
             None if entry.lead => {
                 let flight = Flight::new(told_apart);
                 resource.flights.push(flight.clone());
@@ -323,6 +324,13 @@ impl Store {
         }
     }
 
+    /// For a while nobody waits for this key.
+    pub fn pass(&self, key: &[u8], now_ms: u64) {
+        if let Some(resource) = self.shard(key).find(key) {
+            resource.passes_until_ms = now_ms + PASSES_MS;
+        }
+    }
+
     /// The app changed what is behind this key, or says that what is stored is wrong.
     pub fn invalidate(&self, key: &[u8]) {
         let gone = {
@@ -400,6 +408,8 @@ pub struct Entry<'a> {
     pub seen: Option<&'a Arc<Stored>>,
     pub lead: bool,
     pub wait: bool,
+    /// Nobody waits for it: not at all where the last try came to nothing.
+    pub spare: bool,
     pub now_ms: u64,
     pub counts: &'a Arc<Counts>,
 }

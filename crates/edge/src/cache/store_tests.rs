@@ -28,7 +28,7 @@ fn asked(language: &str) -> Fields {
 }
 
 fn entry<'a>(seen: Option<&'a Arc<Stored>>, counts: &'a Arc<Counts>) -> Entry<'a> {
-    Entry { seen, lead: true, wait: true, now_ms: 0, counts }
+    Entry { seen, lead: true, wait: true, spare: false, now_ms: 0, counts }
 }
 
 fn fly(store: &Arc<Store>, name: &str, counts: &Arc<Counts>) -> Entered {
@@ -149,6 +149,8 @@ fn one_leads_and_the_others_wait() {
     // Not to be stored: whoever comes next does not wait.
     let Entered::Fly(second) = fly(&store, "b", &counts) else { panic!("no lead") };
     second.end(End::GoOn, 0);
+    let spare = Entry { spare: true, ..entry(None, &counts) };
+    assert!(matches!(store.enter(&key("b"), &asked("en"), spare, &mut Vec::new()), Entered::Alone));
     let Entered::Fly(third) = fly(&store, "b", &counts) else { panic!("no lead") };
     assert!(matches!(fly(&store, "b", &counts), Entered::Alone));
     // Broken off: the next one leads.
@@ -191,4 +193,32 @@ fn answers_on_their_way_take_a_share_and_no_more() {
     assert_eq!(store.used.load(SeqCst), 0);
     store.resize(0, 0);
     assert!(store.reserve(1).is_none());
+}
+
+#[test]
+fn cores_that_store_at_once_never_pass_the_bound() {
+    let (store, counts) = (store(SIZE), Arc::<Counts>::default());
+    let threads: Vec<_> = (0..4u32)
+        .map(|thread| {
+            let (store, counts) = (store.clone(), counts.clone());
+            std::thread::spawn(move || {
+                for i in 0..3000u32 {
+                    let name = (i.wrapping_mul(thread * 7 + 1) % 60).to_string();
+                    let value = format!("{name}:").repeat(usize::try_from(i % 400).unwrap_or(0) + 1);
+                    match fly(&store, &name, &counts) {
+                        Entered::Fly(flying) => drop(put(&store, flying, fresh(&value, &[], None))),
+                        _ => store.invalidate(&key(&name)),
+                    }
+                    if let Some(found) = body(&store, &name, "en") {
+                        assert!(found.split(':').all(|part| part.is_empty() || part == name), "another's body");
+                    }
+                    assert!(store.used.load(SeqCst) <= SIZE);
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().expect("thread"));
+    assert_eq!((store.collecting.load(SeqCst), counts.bytes.load(Relaxed)), (0, store.used.load(SeqCst)));
+    store.purge(&What::All);
+    assert_eq!((store.used.load(SeqCst), counts.entries.load(Relaxed)), (0, 0));
 }
