@@ -3,6 +3,7 @@
 mod arguments;
 mod bench;
 mod count;
+mod dist;
 mod instance;
 mod keepalive;
 mod process;
@@ -21,7 +22,9 @@ cargo xtask bench edge [--quick] [--rounds N] [--json]
 cargo xtask bench idle [--json]
     memory at rest and for each idle connection, time to serve
 cargo xtask count [--json]
-    instructions and allocations a request, under valgrind";
+    instructions and allocations a request, under valgrind
+cargo xtask dist [--only debian|npm] [--out DIR] [--prove]
+    the binary, a Debian package and npm packages; --prove installs and serves in a fresh Debian";
 
 fn main() -> ExitCode {
     match run() {
@@ -41,6 +44,7 @@ fn run() -> Result<()> {
         ["bench", "edge", rest @ ..] => bench::edge::run(rest),
         ["bench", "idle", rest @ ..] => bench::idle::run(rest),
         ["count", rest @ ..] => count::run(rest),
+        ["dist", rest @ ..] => dist::run(rest),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

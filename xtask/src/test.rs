@@ -50,11 +50,12 @@ pub fn run(words: &[&str]) -> Result<()> {
 
     let whole = only.is_none();
     if whole || only == Some(Floor::E2e) {
-        tools::require(&[&tools::NODE, &tools::NPM, &tools::PYTHON, &tools::CURL, &tools::OPENSSL])?;
+        let clients = [&tools::NODE, &tools::NPM, &tools::PYTHON, &tools::CURL, &tools::OPENSSL];
+        tools::require(&[clients.as_slice(), &[&tools::SYSTEMD_ANALYZE, &tools::PEBBLE]].concat())?;
     }
     let mut failed = Vec::new();
     if whole {
-        tools::require(&[&tools::VALGRIND])?;
+        tools::require(&[&tools::VALGRIND, &tools::DPKG_DEB])?;
         step("fmt", workspace::cargo().args(["fmt", "--all", "--check"]), &mut failed)?;
         let clippy = ["clippy", "--workspace", "--all-targets", "--profile", "ci", "--", "-D", "warnings"];
         step("clippy", workspace::cargo().args(clippy), &mut failed)?;

@@ -23,12 +23,21 @@ pub const PYTHON: Tool =
     Tool { name: "python3 with venv", present: "python3 -c 'import venv, ensurepip'", packages: &["python3-venv"] };
 pub const CURL: Tool = Tool { name: "curl", present: "curl --version", packages: &["curl"] };
 pub const OPENSSL: Tool = Tool { name: "openssl", present: "openssl version", packages: &["openssl"] };
+/// An authority for tests, and the names server that comes with it.
+pub const PEBBLE: Tool =
+    Tool { name: "pebble", present: "command -v pebble && command -v pebble-challtestsrv", packages: &["pebble"] };
 pub const VALGRIND: Tool =
     Tool { name: "valgrind", present: "valgrind --version", packages: &["valgrind", "libc6-dbg"] };
 /// In `/usr/sbin`, which need not be in everybody's `PATH`.
 pub const NGINX: Tool =
     Tool { name: "nginx", present: "PATH=$PATH:/usr/sbin nginx -v", packages: &["nginx-light", "nginx"] };
 pub const WRK: Tool = Tool { name: "wrk", present: "command -v wrk", packages: &["wrk"] };
+
+pub const DPKG_DEB: Tool = Tool { name: "dpkg-deb", present: "dpkg-deb --version", packages: &["dpkg"] };
+pub const SYSTEMD_ANALYZE: Tool =
+    Tool { name: "systemd-analyze", present: "systemd-analyze --version", packages: &["systemd"] };
+pub const DEBOOTSTRAP: Tool =
+    Tool { name: "debootstrap", present: "PATH=$PATH:/usr/sbin debootstrap --version", packages: &["debootstrap"] };
 
 /// Installs with services barred from starting; what bars them goes again however this ends.
 const INSTALL: &str = r#"

@@ -5,11 +5,14 @@
 pub mod curl;
 pub mod fixtures;
 pub mod mainstay;
+
+pub mod pebble;
 pub mod peer;
 pub mod ports;
 pub mod processes;
 pub mod strict;
 pub mod strict_h2;
+pub mod systemd;
 pub mod tap;
 pub mod transcript;
 pub mod wait;
@@ -17,6 +20,8 @@ pub mod wire;
 
 pub use curl::{Answer, curl, get};
 pub use mainstay::{Ended, Mainstay, Setup};
+pub use pebble::{Manner, Pebble};
 pub use peer::{Ask, Peer};
+pub use systemd::Manager;
 pub use wait::{BOUND, wait_for, wait_until};
 pub use wire::{Connection, Fault, Response};

@@ -257,7 +257,6 @@ pub struct Passing {
 
 /// Where an answer's body comes from.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one a request at a time; a box would be an allocation a request")]
 pub enum Source {
     Http1 {
         connection: Connection,
@@ -548,11 +547,9 @@ impl Passing {
 
     /// Gives the connection back, if it can be used again.
     pub fn end(&mut self, finish: &Finish) {
-        match std::mem::replace(&mut self.source, Source::Done) {
-            Source::Http1 { connection, remaining: Remaining::Nothing, upload: None, reusable: true } => {
-                finish.give_back(self.in_flight.upstream(), connection, self.keep);
-            }
-            _ => {}
+        let source = std::mem::replace(&mut self.source, Source::Done);
+        if let Source::Http1 { connection, remaining: Remaining::Nothing, upload: None, reusable: true } = source {
+            finish.give_back(self.in_flight.upstream(), connection, self.keep);
         }
     }
 }

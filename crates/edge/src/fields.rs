@@ -71,6 +71,7 @@ known! {
     Te = "te",
     Traceparent = "traceparent",
     Trailer = "trailer",
+    Hsts = "strict-transport-security",
     TransferEncoding = "transfer-encoding",
     Upgrade = "upgrade",
     UserAgent = "user-agent",
@@ -81,8 +82,8 @@ known! {
 /// More names than bits in `Fields::present` would be lost without a word.
 const _: () = assert!(Name::ALL.len() <= 64);
 
-/// Lengths of names the edge knows; the longest is `mainstay-request-id`.
-const NAME_BYTES_MAX: usize = 20;
+/// More than the longest name the edge knows, `strict-transport-security`, has.
+const NAME_BYTES_MAX: usize = 26;
 
 /// For each length of a name, those that have it: most names are told apart by their length.
 const BY_LENGTH: [[Option<Name>; 8]; NAME_BYTES_MAX] = by_length();

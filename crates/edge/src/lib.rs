@@ -3,6 +3,7 @@
 //! Invariant: nothing here waits for the control thread in order to serve, and nothing knows what a user is.
 
 mod acceptor;
+pub mod acme;
 mod address;
 mod affinity;
 mod balance;
@@ -16,6 +17,7 @@ mod fuzz;
 mod headers;
 mod http1;
 mod http2;
+pub mod https;
 pub mod local;
 mod members;
 mod message;
@@ -44,3 +46,4 @@ pub use members::{Group, Members};
 pub use options::Options;
 pub use path::Pattern;
 pub use service::{Error, Handle, Parts, Prepared, Service, prove};
+pub use tls::Certificates;

@@ -50,6 +50,8 @@ pub enum Ours {
     Offered,
     /// Under `/.mainstay`: ours alone.
     Alone,
+    /// Where an authority looks for tokens: ours while an order of ours waits for this one, else the app's.
+    Token,
 }
 
 /// The guides' health and metrics paths, which we answer where the app does not. `path` is canonical.
@@ -57,7 +59,10 @@ pub fn ours(path: &str) -> Ours {
     match path.as_bytes() {
         [b'/', b'.', ..] => {
             let rest = path.strip_prefix("/.mainstay");
-            if rest.is_some_and(|r| r.is_empty() || r.starts_with('/')) { Ours::Alone } else { Ours::No }
+            if rest.is_some_and(|r| r.is_empty() || r.starts_with('/')) {
+                return Ours::Alone;
+            }
+            if path.starts_with("/.well-known/acme-challenge/") { Ours::Token } else { Ours::No }
         }
         [b'/', b'h' | b'm' | b'a', ..] => match path {
             "/health" | "/health/live" | "/health/ready" | "/health/detailed" | "/health/metrics" | "/metrics"
@@ -88,6 +93,8 @@ mod tests {
             ("/.mainstay/health/live", Ours::Alone),
             ("/.mainstayed", Ours::No),
             ("/.well-known/x", Ours::No),
+            ("/.well-known/acme-challenge/t0ken", Ours::Token),
+            ("/.well-known/acme-challenge", Ours::No),
             ("/", Ours::No),
         ] {
             assert_eq!(ours(path), expected, "{path}");

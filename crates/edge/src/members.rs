@@ -30,6 +30,16 @@ pub struct List {
     pub schedule: Vec<u16>,
 }
 
+/// An address elsewhere, as the file has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    pub label: String,
+    pub address: SocketAddr,
+    pub weight: u32,
+    /// It finishes what it has and gets nothing new.
+    pub drain: bool,
+}
+
 /// Every app's group, by name. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Members(Arc<Inner>);
@@ -51,7 +61,7 @@ impl Group {
     }
 
     fn replace(&self, upstreams: Vec<Arc<Upstream>>) {
-        let weights: Vec<u32> = upstreams.iter().map(|u| u.weight).collect();
+        let weights: Vec<u32> = upstreams.iter().map(|u| u.weight()).collect();
         self.list.store(Arc::new(List { upstreams, schedule: schedule(&weights) }));
         self.changed.notify_waiters();
     }
@@ -108,20 +118,28 @@ impl Members {
         }
     }
 
-    /// Makes these addresses the app's unsupervised upstreams; those that stay keep their state.
-    pub fn set_addresses(&self, app: &str, wanted: &[(String, SocketAddr, u32)]) {
+    /// Makes these addresses the app's unsupervised upstreams; those that stay keep their state and their sockets.
+    pub fn set_addresses(&self, app: &str, wanted: &[Wanted]) {
         let group = self.group(app);
         let old = group.list().upstreams.clone();
         let mut gone: Vec<Arc<Upstream>> = old.iter().filter(|u| !u.supervised).cloned().collect();
         let mut next: Vec<Arc<Upstream>> = old.iter().filter(|u| u.supervised).cloned().collect();
-        for (label, address, weight) in wanted {
-            let kept = gone.iter().position(|u| u.address == *address && u.weight == *weight && u.label == *label);
-            match kept {
-                Some(i) => next.push(gone.swap_remove(i)),
-                None => next.push(self.make(label, *address, *weight, false)),
+        let mut changed = false;
+        for Wanted { label, address, weight, drain } in wanted {
+            // A drain is not taken back: one that shall serve again begins anew.
+            let is = |u: &Arc<Upstream>| u.address == *address && u.label == *label && (*drain || !u.is_draining());
+            let upstream = match gone.iter().position(is) {
+                Some(i) => gone.swap_remove(i),
+                None => self.make(label, *address, *weight, false),
+            };
+            changed |= upstream.weight() != *weight || upstream.is_draining() != *drain;
+            upstream.set_weight(*weight);
+            if *drain {
+                upstream.drain();
             }
+            next.push(upstream);
         }
-        if gone.is_empty() && next.len() == old.len() {
+        if !changed && gone.is_empty() && next.len() == old.len() {
             return;
         }
         group.replace(next);
@@ -172,12 +190,28 @@ mod tests {
     #[test]
     fn addresses_that_stay_keep_their_state() {
         let members = Members::new(Names::default());
-        let at = |port: u16| ("x".to_owned(), SocketAddr::from(([10, 0, 0, 1], port)), 1);
+        let at = |port: u16| Wanted {
+            label: "x".to_owned(),
+            address: SocketAddr::from(([10, 0, 0, 1], port)),
+            weight: 1,
+            drain: false,
+        };
         members.set_addresses("api", &[at(1), at(2)]);
         let group = members.group("api");
         let first = group.list().upstreams[0].slot;
         members.set_addresses("api", &[at(1), at(3)]);
         assert_eq!(group.list().upstreams[0].slot, first);
         assert_eq!(group.list().upstreams.len(), 2);
+
+        // Another weight is the same upstream; a drain ends it, and coming back is a new beginning.
+        members.set_addresses("api", &[Wanted { weight: 5, ..at(1) }, at(3)]);
+        assert_eq!((group.list().upstreams[0].slot, group.list().upstreams[0].weight()), (first, 5));
+        assert!(!group.list().upstreams[0].is_draining());
+        members.set_addresses("api", &[Wanted { drain: true, ..at(1) }, at(3)]);
+        assert_eq!(group.list().upstreams[0].slot, first);
+        assert!(group.list().upstreams[0].is_draining());
+        members.set_addresses("api", &[at(1), at(3)]);
+        assert_ne!(group.list().upstreams[0].slot, first);
+        assert!(!group.list().upstreams[0].is_draining());
     }
 }

@@ -1,8 +1,10 @@
 //! What the file says about the edge: `[edge]`, `[[route]]`, `[tls."host"]`, and of `[app.NAME]` what routing needs.
 
+use crate::acme;
 use crate::address::{Trusted, parse_range};
 use crate::balance::Balance;
 use crate::cache;
+use crate::https;
 use crate::path::Pattern;
 use crate::upstream::Passive;
 use mainstay_config::{Item, Position, Reader, Table, Value};
@@ -19,7 +21,9 @@ pub struct Options {
     pub listen: Vec<Listen>,
     /// The address was not chosen by anybody: the next free port will do.
     pub listen_is_default: bool,
-    pub domains: Vec<String>,
+    /// Certificates Mainstay gets by itself.
+    pub acme: acme::Options,
+    pub https: https::Options,
     pub trusted: Trusted,
     pub timeouts: Timeouts,
     pub limits: Limits,
@@ -40,6 +44,16 @@ pub struct Listen {
     pub tls: bool,
     pub at: String,
 }
+
+impl Listen {
+    /// Nobody wrote it: on a machine without IPv6 it is left out.
+    pub fn is_optional(&self) -> bool {
+        self.at == BY_DOMAINS && self.address.is_ipv6()
+    }
+}
+
+/// Where the addresses stand that follow from a domain.
+const BY_DOMAINS: &str = "edge.domains";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
@@ -102,6 +116,7 @@ pub struct App {
 pub struct Address {
     pub to: String,
     pub weight: u32,
+    pub drain: bool,
 }
 
 /// Active checks.
@@ -136,23 +151,32 @@ pub struct TlsFiles {
 }
 
 impl Options {
+    /// Some certificate can be served.
+    pub fn serves_tls(&self) -> bool {
+        !self.tls.is_empty() || self.acme.serve_tls()
+    }
+
     pub fn read(reader: &Reader) -> Options {
         let edge = reader.table("edge");
         let with_file = reader.has_file();
         let tls = read_tls(reader);
-        let domains = edge
-            .key("domains")
-            .doc("Names this edge serves; with one, certificates are expected")
-            .texts(&[])
-            .value
-            .into_iter()
-            .map(|d| d.value)
-            .collect::<Vec<_>>();
-        let (listen, listen_is_default) = read_listen(reader, &edge, !tls.is_empty());
+        let given: Vec<String> = tls.iter().map(|files| files.host.clone()).collect();
+        let acme = acme::Options::read(&edge, &given);
+        let has_tls = !tls.is_empty() || acme.serve_tls();
+        let (listen, listen_is_default) = read_listen(reader, &edge, has_tls, !acme.wanted.is_empty());
+        if has_tls && !listen.iter().any(|l| l.tls) {
+            edge.warn(
+                &edge.position(),
+                "there are certificates and no address speaks TLS",
+                "",
+                Some("[edge] listen = [\":80\", \":443\"], or { at = \":8443\", tls = true }"),
+            );
+        }
         let options = Options {
             listen,
             listen_is_default,
-            domains,
+            acme,
+            https: https::Options::read(reader, &edge),
             trusted: read_trusted(&edge),
             timeouts: read_timeouts(&edge.table("timeouts"), with_file),
             limits: read_limits(&edge.table("limits"), with_file),
@@ -256,7 +280,7 @@ fn read_limits(t: &Table, with_file: bool) -> Limits {
     }
 }
 
-fn read_listen(reader: &Reader, edge: &Table, has_tls: bool) -> (Vec<Listen>, bool) {
+fn read_listen(reader: &Reader, edge: &Table, has_tls: bool, has_domains: bool) -> (Vec<Listen>, bool) {
     let production = reader.environment().production;
     let mut listen = Vec::new();
     if let Some(value) = edge.key("listen").doc("Addresses of the edge: \":80\", \"127.0.0.1:8080\"").value() {
@@ -290,8 +314,19 @@ fn read_listen(reader: &Reader, edge: &Table, has_tls: bool) -> (Vec<Listen>, bo
         None if production => vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
         None => loopback(),
     };
-    let listen = hosts.into_iter().map(|ip| Listen { address: (ip, port).into(), tls: false, at: at.clone() });
-    (listen.collect(), !chosen)
+    let on = |port: u16, tls: bool, at: &str| {
+        let at = at.to_owned();
+        hosts.iter().map(move |ip| Listen { address: (*ip, port).into(), tls, at: at.clone() })
+    };
+    if !has_domains {
+        return (on(port, false, &at).collect(), !chosen);
+    }
+    // A domain is all it takes; a PORT that an app's own settings name is listened on besides.
+    let mut listen: Vec<Listen> = on(80, false, BY_DOMAINS).chain(on(443, true, BY_DOMAINS)).collect();
+    if chosen && port != 80 && port != 443 {
+        listen.extend(on(port, false, &at));
+    }
+    (listen, false)
 }
 
 fn loopback() -> Vec<IpAddr> {
@@ -321,7 +356,7 @@ fn read_listen_entry(edge: &Table, entry: Item<Value>, has_tls: bool, production
                     edge.fault(
                         &at,
                         format!("TLS on {text} without a certificate"),
-                        "a [tls.\"host\"] with cert and key",
+                        "a domain in [edge] domains, or a [tls.\"host\"] with cert and key",
                         None,
                     );
                 }
@@ -450,12 +485,13 @@ fn read_addresses(table: &Table) -> Vec<Address> {
     }
     let mut out = Vec::new();
     for entry in entries {
-        let (to, weight, at): (String, u32, Position) = match entry.value {
-            Value::Text(to) => (to, 1, entry.at),
+        let (to, weight, drain, at): (String, u32, bool, Position) = match entry.value {
+            Value::Text(to) => (to, 1, false, entry.at),
             Value::Table(t) => {
                 let weight = t.key("weight").doc("Share of the requests").integer(1, 1..=WEIGHT_MAX).value as u32;
+                let drain = t.key("drain").doc("Finishes what it has and gets nothing new").boolean(false).value;
                 match t.key("to").doc("host:port").opt_text() {
-                    Some(to) => (to.value, weight, to.at),
+                    Some(to) => (to.value, weight, drain, to.at),
                     None => {
                         table.fault(&entry.at, "an upstream without `to`", EXPECTED, None);
                         continue;
@@ -471,7 +507,7 @@ fn read_addresses(table: &Table) -> Vec<Address> {
         let port = to.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
         match port {
             Some((host, port)) if !host.is_empty() && port > 0 && !host.contains('/') => {
-                out.push(Address { to, weight });
+                out.push(Address { to, weight, drain });
             }
             _ => table.fault(&at, format!("`{to}` is not host:port"), EXPECTED, None),
         }

@@ -1,6 +1,6 @@
 //! Active checks, and names looked up again: what the control thread does for upstreams, off the cores.
 
-use crate::members::Members;
+use crate::members::{Members, Wanted};
 use crate::options::{Address, App, Probe};
 use crate::proxy::mostly_out;
 use crate::upstream::Upstream;
@@ -194,9 +194,13 @@ fn is_name(address: &Address) -> bool {
 }
 
 /// The addresses that need no lookup; known before the first request.
-pub fn literal(app: &App) -> Vec<(String, SocketAddr, u32)> {
+pub fn literal(app: &App) -> Vec<Wanted> {
     let addresses = app.addresses.iter();
-    addresses.filter_map(|a| Some((label(app, a), a.to.parse().ok()?, a.weight))).collect()
+    addresses.filter_map(|a| Some(wanted(label(app, a), a.to.parse().ok()?, a))).collect()
+}
+
+fn wanted(label: String, at: SocketAddr, address: &Address) -> Wanted {
+    Wanted { label, address: at, weight: address.weight, drain: address.drain }
 }
 
 fn label(app: &App, address: &Address) -> String {
@@ -206,7 +210,7 @@ fn label(app: &App, address: &Address) -> String {
 /// Looks names up; one that cannot be found keeps the addresses it had.
 async fn resolve(members: Members, app: App) {
     let group = members.group(&app.name);
-    let mut wanted = literal(&app);
+    let mut all = literal(&app);
     for address in app.addresses.iter().filter(|a| is_name(a)) {
         let name = label(&app, address);
         match tokio::net::lookup_host(&address.to).await {
@@ -214,17 +218,17 @@ async fn resolve(members: Members, app: App) {
                 let mut found: Vec<SocketAddr> = found.collect();
                 found.sort();
                 found.dedup();
-                wanted.extend(found.into_iter().map(|at| (name.clone(), at, address.weight)));
+                all.extend(found.into_iter().map(|at| wanted(name.clone(), at, address)));
             }
             Err(error) => {
                 let list = group.list();
                 let kept = list.upstreams.iter().filter(|u| u.label == name);
-                wanted.extend(kept.map(|u| (name.clone(), u.address, u.weight)));
+                all.extend(kept.map(|u| wanted(name.clone(), u.address, address)));
                 tracing::warn!(upstream = address.to, %error, "the name was not found; its last addresses are kept");
             }
         }
     }
-    members.set_addresses(&app.name, &wanted);
+    members.set_addresses(&app.name, &all);
 }
 
 #[cfg(test)]

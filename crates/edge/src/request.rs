@@ -9,6 +9,7 @@ use crate::headers::{self, FORWARDING};
 use crate::http1::body::Broken;
 use crate::http1::buffer::Buffer;
 use crate::http1::framing::Framing;
+use crate::https::{self, Arrived};
 use crate::local::{self, Ask, Ours, Reply};
 use crate::message::{RequestHead, ResponseHead, Version};
 use crate::options::Offered;
@@ -41,13 +42,20 @@ const LOCAL_ANSWER_MAX: Duration = Duration::from_secs(5);
 pub async fn serve(core: Rc<Core>, conn: Rc<Conn>, deadline: Deadline, head: Box<RequestHead>, body: Body) -> Answer {
     let (mut finish, facts) = begin(&core, &conn, deadline, &head);
     let snapshot = core.snapshot();
-    match gates(&core, &conn, &snapshot, &facts, &mut finish, head, body).await {
+    let hsts = if conn.peer.tls { snapshot.https.hsts(true, &host(&head)) } else { None };
+    let mut answer = match gates(&core, &conn, &snapshot, &facts, &mut finish, head, body).await {
         Ok(Passed::Upstream(sent, learn, landing)) => pass_on(&core, &snapshot, finish, sent, learn, landing).await,
         Ok(Passed::Stored(given)) => stored(given, finish),
         Ok(Passed::Own(head, body)) => own(head, body, &facts, finish),
         Ok(Passed::Tunnel(sent, stream)) => open_tunnel(&core, &snapshot, sent, stream, finish),
         Err(stop) => refuse(stop, &facts, finish),
+    };
+    if let Some(hsts) = hsts
+        && !answer.head.fields.has(Name::Hsts)
+    {
+        answer.head.fields.add(Name::Hsts, hsts.as_bytes());
     }
+    answer
 }
 
 /// What was read of a request's head, once.
@@ -88,6 +96,9 @@ async fn gates(
         r.app = gate.served.map_or(0, |s| s.group.id);
         r.health = gate.health;
     });
+    if let Some(to) = redirect(conn, snapshot, &gate, &head) {
+        return Ok(Passed::Own(https::response(&to), Bytes::new()));
+    }
     body_size(&body, &gate.settings)?;
     let asks = Asks::new(snapshot, &gate, &head);
     if asks.before
@@ -159,6 +170,20 @@ fn admitted(
         true => Err(Refusal { rule: snapshot.rules.bans, ..Verdict::Banned.into() }),
         false => Ok(client),
     }
+}
+
+/// Gate: what came in the clear is sent to HTTPS, where that is wanted.
+fn redirect(conn: &Conn, snapshot: &Snapshot, gate: &Gate<'_>, head: &RequestHead) -> Option<String> {
+    if !snapshot.https.is_on() || conn.peer.tls {
+        return None;
+    }
+    snapshot.https.redirect(&Arrived {
+        tls: false,
+        forwarded_https: https::is_forwarded(&head.fields),
+        host: &host(head),
+        ours: gate.ours,
+        target: head.target(),
+    })
 }
 
 /// Gate: the cache. What is stored is the answer; else who asks the app for it, if that concerns the cache at all.
@@ -328,6 +353,7 @@ impl Asks {
         match (gate.ours, snapshot.offered) {
             (Ours::Alone, _) => Asks { before: true, after: false, alone: true },
             (Ours::Offered, Offered::Mainstay) if reads => Asks { before: true, after: false, alone: true },
+            (Ours::Token, _) if reads => Asks { before: true, after: false, alone: false },
             (Ours::Offered, Offered::App) if reads => Asks { before: nobody, after: !nobody, alone: false },
             _ => Asks { before: false, after: false, alone: false },
         }

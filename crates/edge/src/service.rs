@@ -1,6 +1,7 @@
 //! The edge as the binary holds it: built from its parts, started, changed by transactions, drained.
 
 use crate::acceptor::{self, AcceptorHandle, Listening};
+use crate::acme;
 use crate::cache;
 use crate::core::{Instruments, Shared};
 use crate::local::LocalSender;
@@ -8,7 +9,7 @@ use crate::members::Members;
 use crate::options::{App, Options};
 use crate::probe;
 use crate::snapshot::Snapshot;
-use crate::tls;
+use crate::tls::{self, Certificates, Given};
 use crate::worker::{self, CoreHandle, Order};
 use arc_swap::ArcSwap;
 use mainstay_limits::Bans;
@@ -30,6 +31,8 @@ const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(20);
 pub enum Error {
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    #[error("{0}")]
+    Authority(String),
     #[error("a thread of the edge could not be started")]
     Thread(#[source] io::Error),
 }
@@ -66,6 +69,7 @@ struct Inner {
     cores: Vec<CoreHandle>,
     members: Members,
     names: Names,
+    certificates: Certificates,
     options: Mutex<Options>,
 }
 
@@ -73,6 +77,7 @@ struct Inner {
 #[derive(Debug)]
 pub struct Prepared {
     options: Options,
+    given: Vec<Given>,
     snapshot: Snapshot,
 }
 
@@ -80,7 +85,12 @@ impl Service {
     /// Opens nothing and starts nothing.
     pub fn build(mut parts: Parts) -> Result<(Service, Handle), Error> {
         let store = Arc::new(cache::Store::default());
-        let snapshot = build_snapshot(&parts.options, &parts.members, &parts.names, &store)?;
+        let certificates = Certificates::new()?;
+        // A file that was there at the start may be gone when a server is replaced: the other hosts are served.
+        for error in certificates.take_up(&parts.options.tls) {
+            tracing::error!(%error, "a certificate cannot be used; its host gets a stand-in until it can");
+        }
+        let snapshot = Snapshot::build(&parts.options, &parts.members, &parts.names, &certificates, &store);
         size_cache(&store, &snapshot, &parts.options);
         let shared = Arc::new(Shared {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
@@ -116,6 +126,7 @@ impl Service {
             cores: handles,
             members: parts.members,
             names: parts.names,
+            certificates,
             options: Mutex::new(parts.options),
         }));
         Ok((Service { shared, acceptor, cores }, handle))
@@ -140,21 +151,12 @@ impl Service {
 
 /// What of these options will not work although it is written correctly: certificate files, all bad ones at once.
 pub fn prove(options: &Options) -> Vec<Error> {
-    tls::prove(&options.tls).into_iter().map(Error::Tls).collect()
+    let root = acme::prove(&options.acme).map(Error::Authority);
+    tls::prove(&options.tls).into_iter().map(Error::Tls).chain(root).collect()
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     std::thread::Builder::new().name(name).spawn(run).map(drop).map_err(Error::Thread)
-}
-
-fn build_snapshot(
-    options: &Options,
-    members: &Members,
-    names: &Names,
-    store: &cache::Store,
-) -> Result<Snapshot, Error> {
-    let tls = tls::load(&options.tls)?;
-    Ok(Snapshot::build(options, members, names, tls, store))
 }
 
 /// A cache that no route uses has no room.
@@ -189,13 +191,16 @@ impl Handle {
 
     /// Proves a configuration without putting it in force: certificates are read, routes built.
     pub fn prepare(&self, options: Options) -> Result<Prepared, Error> {
-        let snapshot = build_snapshot(&options, &self.0.members, &self.0.names, &self.0.shared.cache)?;
-        Ok(Prepared { options, snapshot })
+        let given = tls::load(&options.tls)?;
+        let inner = &self.0;
+        let (members, names, store) = (&inner.members, &inner.names, &inner.shared.cache);
+        let snapshot = Snapshot::build(&options, members, names, &inner.certificates, store);
+        Ok(Prepared { options, given, snapshot })
     }
 
     /// Puts it in force, between two requests of each core. `listeners` are those that were not there before.
     pub fn commit(&self, prepared: Prepared, listeners: Vec<(SocketAddr, TcpListener)>) {
-        let Prepared { options, snapshot } = prepared;
+        let Prepared { options, given, snapshot } = prepared;
         set_addresses(&self.0.members, &options.apps);
         for old in self.options().apps.iter().filter(|a| !a.addresses.is_empty()) {
             if !options.apps.iter().any(|a| a.name == old.name && !a.addresses.is_empty()) {
@@ -204,10 +209,22 @@ impl Handle {
         }
         size_cache(&self.0.shared.cache, &snapshot, &options);
         self.0.shared.bans.set_policy(options.bans.clone());
+        self.0.certificates.set_given(given);
         self.0.shared.snapshot.store(Arc::new(snapshot));
         let keep: Vec<(SocketAddr, bool)> = options.listen.iter().map(|l| (l.address, l.tls)).collect();
         self.0.acceptor.change(listening(&options, listeners), &keep);
         *self.0.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
+    }
+
+    /// What TLS is served with; whoever gets certificates puts them there.
+    pub fn certificates(&self) -> &Certificates {
+        &self.0.certificates
+    }
+
+    /// Reads the certificate files once more. Each good pair is in force; what could not be used stays as it was.
+    pub fn take_up_files(&self) -> Vec<Error> {
+        let files = self.options().tls;
+        self.0.certificates.take_up(&files).into_iter().map(Error::Tls).collect()
     }
 
     /// Addresses listened on now.

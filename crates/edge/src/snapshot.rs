@@ -2,9 +2,11 @@
 
 use crate::address::Trusted;
 use crate::cache;
+use crate::https::Https;
 use crate::members::{Group, Members};
 use crate::options::{App, Limits, Offered, Options, Timeouts};
 use crate::path::{Pattern, readings};
+use crate::tls::Certificates;
 use mainstay_telemetry::Names;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,6 +29,8 @@ pub struct Snapshot {
     /// Some pattern names a host; else nobody needs to read it.
     pub by_host: bool,
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    // Read by the request path alone.
+    pub https: Https,
     /// In `Names`: where each rule stands, for trails.
     pub rules: Rules,
 }
@@ -83,7 +87,7 @@ impl Snapshot {
         options: &Options,
         members: &Members,
         names: &Names,
-        tls: Option<Arc<rustls::ServerConfig>>,
+        certificates: &Certificates,
         store: &cache::Store,
     ) -> Snapshot {
         let apps: Vec<Served> =
@@ -111,6 +115,7 @@ impl Snapshot {
         let routes = routes.collect();
         let patterns = options.apps.iter().flat_map(|a| &a.routes).chain(options.routes.iter().map(|r| &r.pattern));
         let by_host = patterns.into_iter().any(Pattern::names_host);
+        let tls_ports: Vec<u16> = options.listen.iter().filter(|l| l.tls).map(|l| l.address.port()).collect();
         Snapshot {
             apps,
             table,
@@ -123,7 +128,8 @@ impl Snapshot {
             cache: rules,
             hide_traces: options.hide_traces,
             by_host,
-            tls,
+            tls: options.serves_tls().then(|| certificates.config()),
+            https: Https::new(&options.https, &tls_ports, certificates.clone()),
             rules: Rules {
                 header: names.intern(&options.limits.header_rule),
                 connections: names.intern(&options.limits.connections_rule),

@@ -21,7 +21,7 @@ pub struct Upstream {
     pub name: u32,
     pub label: String,
     pub address: SocketAddr,
-    pub weight: u32,
+    weight: AtomicU32,
     /// A child of ours: a refused connection is retried from 50 ms, and restarts come from the fleet.
     pub supervised: bool,
     key: u64,
@@ -106,7 +106,7 @@ impl Upstream {
             name,
             label: label.to_owned(),
             address,
-            weight: weight.max(1),
+            weight: AtomicU32::new(weight.max(1)),
             supervised,
             // Of the label for a child, whose port changes at each start; of the address for the others.
             key: if supervised { hash_bytes(label.as_bytes()) } else { hash_bytes(address.to_string().as_bytes()) },
@@ -133,6 +133,15 @@ impl Upstream {
             self.health.sockets.fetch_add(1, Ordering::SeqCst);
         }
         Tunnel { upstream: self.clone(), socket }
+    }
+
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// Counts from the next choice on; what is under way is not touched.
+    pub fn set_weight(&self, weight: u32) {
+        self.weight.store(weight.max(1), Ordering::Relaxed);
     }
 
     /// Requests that were sent here and not yet finished; sockets in a tunnel are counted apart.
@@ -188,7 +197,7 @@ impl Upstream {
 
     pub fn candidate(&self, now_ms: u64) -> Candidate {
         Candidate {
-            weight: self.weight,
+            weight: self.weight(),
             in_flight: self.in_flight(),
             available: !self.is_draining() && !self.is_probe_failed() && !self.is_ejected(now_ms),
             key: self.key,

@@ -77,7 +77,8 @@ impl Fleet {
             | ToServer::Listening { .. }
             | ToServer::ListenFailed { .. }
             | ToServer::Reload
-            | ToServer::Drain => {}
+            | ToServer::Drain
+            | ToServer::AreYouAlive => {}
         }
     }
 

@@ -13,7 +13,7 @@ const EDGE_HEADER_BYTES: u64 = 16_384;
 const MIB: u64 = 1024 * 1024;
 
 /// Names that tell *us* how we were started. Handed on, a child would answer to our service manager.
-const OURS: [&str; 8] = [
+const OURS: [&str; 10] = [
     "LISTEN_FDS",
     "LISTEN_PID",
     "LISTEN_FDNAMES",
@@ -22,6 +22,9 @@ const OURS: [&str; 8] = [
     "WATCHDOG_PID",
     "SYSTEMD_EXEC_PID",
     "MAINPID",
+    "FDSTORE",
+    // "Your stdout is the journal": a child's is our pipe.
+    "JOURNAL_STREAM",
 ];
 
 fn is_ours(name: &str) -> bool {
@@ -152,7 +155,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_options_are_read_without_a_panic(options in "\\PC*", n in 0u32..5000) {
-            node_options_warnings(&options, n, &Machine { cpus: 1, memory: Some(1 << 30), root: false, contained: false });
+            let machine = Machine { cpus: 1, memory: Some(1 << 30), root: false, contained: false };
+            node_options_warnings(&options, n, &machine);
         }
 
         #[test]

@@ -1,10 +1,15 @@
-//! A replaced certificate file, or link target, is taken up without a restart (E16).
+//! Certificates on the control thread: files that are replaced are taken up without a restart (E16), and the commands
+//! of `mainstay certificates` run here.
 //!
 //! Must never put a pair in force that was not proved: a half-written file is tried again when it has changed.
 
+use crate::control::{CertificatesAction, CertificatesAsked, Refused, Say};
 use crate::server::Server;
 use crate::settings;
 use crate::voice::Voice;
+use mainstay_edge::acme;
+use mainstay_watch::{Certificates, Status};
+use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -53,9 +58,45 @@ fn stamps(server: &Server) -> Vec<(PathBuf, Stamp)> {
         .collect()
 }
 
-/// Reads the files that are in force once more. The caller holds `reloading`.
+/// Reads the files that are in force once more; each good pair counts, whatever is wrong with another. The caller
+/// holds `reloading`.
 pub fn read_again(server: &Server) -> Result<(), String> {
-    let prepared = server.edge.prepare(server.edge.options()).map_err(|error| settings::chain(&error))?;
-    server.edge.commit(prepared, Vec::new());
-    Ok(())
+    let errors = server.edge.take_up_files();
+    server.certificates.look();
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(errors.iter().map(|error| settings::chain(error)).collect::<Vec<_>>().join("; ")),
+    }
+}
+
+/// For the health documents, which name nobody.
+pub fn state(server: &Server) -> Option<Certificates> {
+    server.certificates.summary().map(|summary| Certificates {
+        status: match summary.outlook {
+            acme::Outlook::Good => Status::Ok,
+            acme::Outlook::ExpiresSoon => Status::Degraded,
+            acme::Outlook::Missing if !summary.is_failing => Status::Unknown,
+            acme::Outlook::Expired | acme::Outlook::Missing => Status::Unavailable,
+        },
+        count: summary.count,
+        expires_in_days: summary.soonest_days,
+    })
+}
+
+/// The command of the control socket.
+pub async fn command(server: &Server, asked: CertificatesAsked, say: &Say) -> Result<Value, Refused> {
+    let host = asked.host.as_deref();
+    match asked.action {
+        CertificatesAction::List => Ok(json!({ "certificates": server.certificates.list() })),
+        CertificatesAction::Check => {
+            say.line("looking at names, ports and authorities; this takes a few seconds").await;
+            Ok(json!({ "findings": server.certificates.check(host).await }))
+        }
+        CertificatesAction::Renew => {
+            say.line("ordering; an authority takes seconds, sometimes minutes").await;
+            let renewal = acme::Renewal { is_asked: true, dry_run: asked.dry_run, new_key: asked.new_key };
+            let renewed = server.certificates.renew(host, renewal).await.map_err(Refused::new)?;
+            Ok(json!({ "renewed": renewed }))
+        }
+    }
 }

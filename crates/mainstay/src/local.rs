@@ -40,6 +40,9 @@ async fn reply(ask: &Ask, server: &Server) -> Reply {
         let content_type = "text/markdown; charset=utf-8";
         return Reply::Document { status: 200, content_type, body: Bytes::from_static(page.as_bytes()) };
     }
+    if let Some(answer) = server.certificates.answer(&ask.path) {
+        return Reply::Document { status: 200, content_type: "application/octet-stream", body: answer.into() };
+    }
     let Some(document) = paths::offered(&ask.path) else { return Reply::NotHere };
     if paths::is_inside(document) && !ask.from_here && !server.allows(ask.client, ask.authorization.as_deref()) {
         return Reply::NotHere;

@@ -12,6 +12,7 @@ mod demo;
 mod errors;
 mod exit;
 mod hearers;
+mod init;
 mod link;
 mod local;
 mod operate;
@@ -24,6 +25,7 @@ mod secret;
 mod server;
 mod settings;
 mod told;
+mod upstreams;
 mod voice;
 mod wiring;
 

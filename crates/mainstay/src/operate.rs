@@ -3,7 +3,7 @@
 use crate::control::answer::{DroppedAnswer, HealthAnswer, StatusAnswer, UpstreamAnswer};
 use crate::control::{Command, Handler, Health, Refused, Restart, Say};
 use crate::server::Server;
-use crate::{bans, cache, reload};
+use crate::{bans, cache, certificates, reload};
 use mainstay_runtime::Clock;
 use mainstay_telemetry::trail::Found;
 use mainstay_watch::{Document, documents};
@@ -31,6 +31,7 @@ async fn run(server: &Server, command: Command, say: Say) -> Result<Value, Refus
         Command::Why(asked) => why(server, &asked.id),
         Command::Restart(asked) => restart(server, &asked, &say).await,
         Command::Reload(_) => reload::run(server, &say).await,
+        Command::Certificates(asked) => certificates::command(server, asked, &say).await,
         Command::Stop(_) => stop(&say).await,
         Command::Bans(asked) => bans::run(server, &asked),
         Command::Cache(asked) => cache::run(server, &asked),
@@ -72,7 +73,9 @@ fn elsewhere(server: &Server, supervised: impl Fn(&str) -> bool) -> Vec<Upstream
             answers.push(UpstreamAnswer {
                 app: group.name.clone(),
                 address: upstream.address.to_string(),
-                available: !upstream.is_probe_failed() && !upstream.is_ejected(now),
+                weight: upstream.weight(),
+                draining: upstream.is_draining(),
+                available: !upstream.is_draining() && !upstream.is_probe_failed() && !upstream.is_ejected(now),
                 in_flight: upstream.in_flight(),
                 tunnels: upstream.tunnels(),
                 requests,

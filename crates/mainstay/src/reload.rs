@@ -95,6 +95,7 @@ async fn apply(server: &Server, settings: &Rc<Settings>) -> Result<Changes, Refu
     for address in want.iter().filter(|address| !have.contains(address)) {
         match listen(server, *address).await {
             Ok(listener) => new.push((*address, listener)),
+            Err(_) if edge_optional(settings, *address) => {}
             Err(why) => {
                 unlisten(server, new.iter().map(|(address, _)| *address));
                 return Err(unchanged(why));
@@ -114,12 +115,19 @@ async fn apply(server: &Server, settings: &Rc<Settings>) -> Result<Changes, Refu
     }
 }
 
+/// On a machine without IPv6 the addresses that follow from a domain alone are fewer.
+fn edge_optional(settings: &Settings, address: SocketAddr) -> bool {
+    settings.edge.listen.iter().any(|listen| listen.address == address && listen.is_optional())
+}
+
 /// Everything here is proved already: it cannot fail.
 fn swap(server: &Server, settings: Rc<Settings>, edge: Prepared, new: Vec<(SocketAddr, TcpListener)>) -> Swap {
     let (handle, watch, telemetry) = (server.edge.clone(), server.watch.clone(), server.telemetry.clone());
+    let certificates = server.certificates.clone();
     let (secrets, level) = (settings.redactor(), server.level.clone());
     Box::new(move || {
         handle.commit(edge, new);
+        certificates.reload(settings.edge.acme.clone());
         watch.reload(settings.watch.clone());
         telemetry.set_options(settings.logs.clone());
         telemetry.set_secrets(secrets);

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 /// Everything a command or a document may ask. Lives on the control thread.
 pub struct Server {
     pub edge: mainstay_edge::Handle,
+    pub certificates: mainstay_edge::acme::Handle,
     pub fleet: mainstay_fleet::Handle,
     pub telemetry: mainstay_telemetry::Handle,
     pub metrics: mainstay_telemetry::Metrics,
@@ -126,6 +127,7 @@ impl Server {
             environment: current.environment.clone(),
             apps,
             services: self.watch.services(),
+            certificates: crate::certificates::state(self),
         }
     }
 }

@@ -100,6 +100,7 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
         instruments: told.instruments(cores())?,
         local: asks,
     })?;
+    let (keeping, certificates) = edge::acme::Service::new(keeping(&settings, &edge, &hello));
     let (watch_service, watch) = watch::Service::new(settings.watch.clone());
     let tails = Tails::default();
     let outside = outside(members, &link, &voice, &tails, told.handle.clone());
@@ -107,6 +108,7 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
 
     let server = Rc::new(Server {
         edge,
+        certificates,
         fleet,
         telemetry: told.handle.clone(),
         metrics: told.metrics.clone(),
@@ -128,8 +130,9 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     bans::restore(server.edge.bans(), &hello.data);
     let kept = bans::keep(server.edge.bans().clone(), hello.data.clone(), watching.clone());
     tasks.spawn("bans", OnEnd::Ignore, kept);
-    tasks.spawn("probes of services", OnEnd::Ignore, watch_service.run(watching));
-    tasks.spawn("certificates", OnEnd::Stop, certificates::watch(server.clone(), voice.clone()));
+    tasks.spawn("probes of services", OnEnd::Ignore, watch_service.run(watching.clone()));
+    tasks.spawn("certificates", OnEnd::Ignore, keeping.run(watching));
+    tasks.spawn("certificate files", OnEnd::Stop, certificates::watch(server.clone(), voice.clone()));
     tasks.spawn("documents", OnEnd::Stop, local::serve(asked, server.clone()));
     tasks.spawn("supervisor messages", OnEnd::Stop, hear(incoming, fleet_events, server.clone(), voice.clone()));
     for listener in handed.control {
@@ -151,6 +154,12 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     told.finish();
     server.link.drained(0);
     Ok(0)
+}
+
+/// Certificates go from the data folder into the edge's table.
+fn keeping(settings: &Settings, edge: &edge::Handle, hello: &Hello) -> edge::acme::Setup {
+    let (options, certificates) = (settings.edge.acme.clone(), edge.certificates().clone());
+    edge::acme::Setup { options, certificates, data: hello.data.clone() }
 }
 
 /// A core's thread for each processor we may use.
@@ -214,6 +223,7 @@ async fn hear(
                 tokio::task::spawn_local(async move { reload_by_signal(&server, &voice).await });
             }
             ToServer::Drain => server.stop.notify_one(),
+            ToServer::AreYouAlive => server.link.send(&ToSupervisor::Alive),
             // After the fleet has stopped there is nobody left whom it could concern.
             other => drop(fleet.send((other, descriptors)).await),
         }
@@ -233,8 +243,10 @@ async fn reload_by_signal(server: &Server, voice: &Voice) {
     };
     let reloading = async move { reload::run(server, &say).await };
     let ((), outcome) = tokio::join!(speaking, reloading);
-    match outcome {
+    match &outcome {
         Ok(_) => voice.info("reloaded"),
         Err(refused) => voice.error(&format!("not reloaded: {}", refused.message)),
     }
+    let refused = outcome.err().map(|refused| refused.message);
+    server.link.send(&ToSupervisor::Reloaded { refused });
 }

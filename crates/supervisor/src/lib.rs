@@ -13,6 +13,7 @@ mod instances;
 mod kernel;
 mod limits;
 pub mod listen;
+mod notify;
 pub mod orphans;
 pub mod proc;
 pub mod protocol;

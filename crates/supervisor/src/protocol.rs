@@ -31,6 +31,8 @@ pub enum ToServer {
     Reload,
     /// SIGTERM or SIGINT: stop accepting, finish, stop the instances, answer `Drained`.
     Drain,
+    /// Answered by `Alive`, by the thread that does everything else.
+    AreYouAlive,
 }
 
 /// From the server to the supervisor.
@@ -46,6 +48,10 @@ pub enum ToSupervisor {
     Unlisten { listener: Listener },
     /// The server accepts connections.
     Ready,
+    /// Answer to `ToServer::AreYouAlive`.
+    Alive,
+    /// What `ToServer::Reload` asked for is over; `refused` is why nothing was changed.
+    Reloaded { refused: Option<String> },
     /// This configuration is in force; hand it to the next server.
     Adopt { inputs: String },
     /// How long the configuration in force gives a drain; the supervisor waits that long and 10 s for `Drained`.

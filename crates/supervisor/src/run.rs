@@ -5,6 +5,7 @@
 use crate::instances::{INSTANCES_MAX, Instances};
 use crate::limits::Limits;
 use crate::listen::{self, Bound};
+use crate::notify::Notify;
 use crate::orphans::{Boot, Ending, Progress, group_lives};
 use crate::protocol::{Exit, Hello, Instance, Listener, Spawn, ToServer, ToSupervisor};
 use crate::server::{History, Next, Server};
@@ -123,6 +124,7 @@ struct Supervisor {
     start_at: Option<Instant>,
     history: History,
     phase: Phase,
+    notify: Notify,
     /// SIGTERM or SIGINT has come once.
     asked: bool,
     looked: Instant,
@@ -146,6 +148,7 @@ impl Supervisor {
             start_at: None,
             history: History::default(),
             phase: Phase::Serving,
+            notify: Notify::from_environment(Instant::now()),
             asked: false,
             looked: Instant::now(),
             looked_thoroughly: Instant::now(),
@@ -223,7 +226,7 @@ impl Supervisor {
         };
         let look = self.instances.lingering().then(|| self.looked + LOOK_EVERY);
         let closed = self.server.as_ref().and_then(Server::deadline);
-        [self.start_at, end, server_end, look, closed].into_iter().flatten().min()
+        [self.start_at, end, server_end, look, closed, self.notify.due()].into_iter().flatten().min()
     }
 
     /// `Some` ends the process at once.
@@ -231,6 +234,7 @@ impl Supervisor {
         match signal {
             Signal::SIGHUP => {
                 if let (Phase::Serving, Some(server)) = (&self.phase, &mut self.server) {
+                    self.notify.reloading();
                     server.tell(&ToServer::Reload, Vec::new());
                 }
             }
@@ -253,6 +257,7 @@ impl Supervisor {
         if !matches!(self.phase, Phase::Serving) {
             return;
         }
+        self.notify.stopping("finishing what is in flight");
         match self.server.as_mut().filter(|server| server.socket().is_some()) {
             Some(server) => {
                 server.tell(&ToServer::Drain, Vec::new());
@@ -266,6 +271,7 @@ impl Supervisor {
         if matches!(self.phase, Phase::Ending { .. }) {
             return;
         }
+        self.notify.stopping("ending what still runs");
         self.start_at = None;
         self.listeners.clear();
         let server = self.server.as_ref().map(|server| server.pid);
@@ -297,10 +303,13 @@ impl Supervisor {
             ToSupervisor::Unlisten { listener } => self.listeners.retain(|bound| bound.listener != listener),
             ToSupervisor::Ready => {
                 self.history.ready();
+                self.notify.ready();
                 if let Some(server) = &mut self.server {
                     server.ready = true;
                 }
             }
+            ToSupervisor::Alive => self.notify.alive(),
+            ToSupervisor::Reloaded { refused } => self.notify.reloaded(refused.as_deref()),
             ToSupervisor::Adopt { inputs } => self.inputs = inputs,
             ToSupervisor::StopLimit { limit_ms } => {
                 self.stop_limit = Duration::from_millis(limit_ms).min(STOP_LIMIT_MAX);
@@ -392,6 +401,7 @@ impl Supervisor {
                 _ => {
                     let count = self.instances.groups().len();
                     say(&format!("the server ended ({exit}); starting the next one, {count} process groups run on"));
+                    self.notify.status("the server ended; the next one is starting");
                     let next = self.history.crashed(server.ready, server.lived(now));
                     self.plan_next(next, code_of(exit), now);
                 }
@@ -414,6 +424,12 @@ impl Supervisor {
 
     /// What time brings. `Some` is the exit code.
     fn turn(&mut self, now: Instant) -> Option<i32> {
+        let ready = self.server.as_mut().filter(|server| server.ready && server.socket().is_some());
+        if self.notify.asks(now, ready.is_some())
+            && let Some(server) = ready
+        {
+            server.tell(&ToServer::AreYouAlive, Vec::new());
+        }
         if self.start_at.is_some_and(|due| now >= due)
             && let Err(error) = self.start_server(now)
         {

@@ -47,6 +47,9 @@ impl Server {
         let _occupied = theirs.try_clone().map_err(Error::io("cannot duplicate a socket"))?;
         let mut command = Command::new(program(shown));
         command.arg0(shown).args(arguments).env(BOOT_VARIABLE, boot).stdin(Stdio::null());
+        for name in crate::notify::VARIABLES {
+            command.env_remove(name);
+        }
         // A group of its own: Ctrl-C reaches the supervisor alone.
         command.process_group(0);
         let third = Some(theirs.as_raw_fd());

@@ -5,6 +5,7 @@
 pub mod access;
 pub mod child;
 mod console;
+pub mod copies;
 mod error;
 pub mod files;
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! `[logs]`: how much is written, in which form, and how much of it is kept.
 
-use crate::Level;
 use crate::files::Bounds;
-use mainstay_config::Reader;
+use crate::{Level, copies};
+use mainstay_config::{Item, Reader, Table};
+use std::path::{Path, PathBuf};
 
 /// Smaller would not hold a minute of a busy app.
 const SIZE_BYTES_MIN: u64 = 1 << 20;
+
+/// Rotated a thousand times a second, a file says nothing.
+const FILE_BYTES_MIN: u64 = 64 << 10;
 
 /// Of the console; files are always JSON lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub struct Options {
     pub level: Level,
     pub format: Format,
     pub bounds: Bounds,
+    /// `error.log` and `combined.log`, where they are wanted (S2).
+    pub copies: Option<copies::Options>,
     /// `production`, `development`, or the name that was given; in every line.
     pub environment: String,
     production: bool,
@@ -55,6 +61,7 @@ impl Options {
                 _ => Format::Auto,
             },
             bounds: Bounds { keep: *keep, bytes: (*size).max(SIZE_BYTES_MIN) },
+            copies: read_copies(&logs),
             environment: environment.name.clone(),
             production: environment.production,
         }
@@ -68,6 +75,28 @@ impl Options {
             Format::Auto => terminal && !self.production,
         }
     }
+}
+
+/// None without a folder: the log files are in the data folder anyhow, and nothing else is written unasked.
+fn read_copies(logs: &Table) -> Option<copies::Options> {
+    let dir = logs
+        .key("dir")
+        .doc("Folder for error.log (level error) and combined.log (everything) too; relative to this file.")
+        .example("\"logs\"")
+        .opt_text();
+    let bytes = logs.key("file_size").doc("One file of `dir`; a full one becomes combined.log.1.").size("5MB");
+    let files = logs.key("files").doc("Files of each name in `dir`, the newest counted.").integer(5, 1..=100);
+    if *bytes < FILE_BYTES_MIN {
+        logs.fault(&bytes.at, format!("{} bytes of one file", *bytes), "at least 64KiB", Some("file_size = \"5MB\""));
+    }
+    let files = u32::try_from(files.value).unwrap_or(1);
+    dir.map(|dir| copies::Options { dir: beside(&dir), bytes: (*bytes).max(FILE_BYTES_MIN), files })
+}
+
+/// A path relative to the file it stands in.
+fn beside(path: &Item<String>) -> PathBuf {
+    let folder = path.at.file().and_then(|file| Path::new(file).parent());
+    folder.map_or_else(|| PathBuf::from(&path.value), |folder| folder.join(&path.value))
 }
 
 #[cfg(test)]
@@ -101,5 +130,15 @@ mod tests {
         assert_eq!((options.level, options.format, faults), (Level::Warn, Format::Text, 0));
         let (options, faults) = read("[logs]\nlevel = \"trace\"\nkeep = \"7d\"\nsize = \"10KB\"\n", &[]);
         assert_eq!((options.level, options.bounds.bytes, faults), (Level::Trace, SIZE_BYTES_MIN, 1));
+    }
+
+    #[test]
+    fn s2_files_of_a_name_are_written_where_a_folder_is_named() {
+        assert_eq!(read("", &[("NODE_ENV", "production")]).0.copies, None);
+        let (options, faults) = read("[logs]\ndir = \"logs\"\n", &[]);
+        assert_eq!(options.copies, Some(copies::Options { dir: "logs".into(), bytes: 5_000_000, files: 5 }));
+        assert_eq!(faults, 0);
+        let (_, faults) = read("[logs]\ndir = \"x\"\nfile_size = \"1KB\"\nfiles = 0\n", &[]);
+        assert_eq!(faults, 2);
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::access::{self, Access};
 use crate::console::Console;
+use crate::copies::Copies;
 use crate::files::Files;
 use crate::handle::{DroppedCounts, Handle, Shared};
 use crate::ring::CoreDrain;
@@ -52,6 +53,9 @@ pub struct Service {
     access: Access,
     level: Level,
     files: Files,
+    copies: Option<Copies>,
+    /// Of `buffer`, the lines of level `error`; only where there are copies.
+    errors: Vec<u8>,
     /// Lines for the file, and for the console if it takes JSON.
     buffer: Vec<u8>,
     console: Option<Console>,
@@ -68,6 +72,8 @@ struct Told {
     pruned_ms: u64,
     /// The file could not be written; not tried again before.
     broken_until_ms: u64,
+    /// When it was last said that the copies cannot be written.
+    copies_ms: u64,
 }
 
 /// The running thread. Dropping it asks the thread to end, without waiting.
@@ -92,6 +98,8 @@ impl Service {
             access: Access::new(names, &options.environment, secrets),
             level: options.level,
             files,
+            copies: options.copies.map(Copies::new),
+            errors: Vec::new(),
             buffer: Vec::new(),
             console,
             told: Told::default(),
@@ -152,6 +160,11 @@ impl Service {
             self.level = options.level;
             self.access.environment = options.environment;
             self.files.set_bounds(options.bounds);
+            if self.copies.as_ref().map(|copies| &copies.options) != options.copies.as_ref() {
+                // What was said until now belongs to the old ones.
+                self.flush();
+                self.copies = options.copies.map(Copies::new);
+            }
             // The next upkeep makes the files fit.
             self.told.pruned_ms = 0;
         }
@@ -198,7 +211,14 @@ impl Service {
             // A notable request stays in the file at any level, so that `why` can tell of it after a crash.
             self.buffer.truncate(start);
         }
+        self.copy_error(start, access::level(record));
         self.flush_if_full();
+    }
+
+    fn copy_error(&mut self, start: usize, level: Level) {
+        if level == Level::Error && self.copies.is_some() {
+            self.errors.extend_from_slice(&self.buffer[start..]);
+        }
     }
 
     fn line(&mut self, line: &Line) {
@@ -209,6 +229,7 @@ impl Service {
             Some(console) => console.buffer.extend_from_slice(&self.buffer[start..]),
             None => {}
         }
+        self.copy_error(start, line.level);
         self.flush_if_full();
     }
 
@@ -227,11 +248,30 @@ impl Service {
                 Err(error) => self.broken(&error, now_ms),
             }
         }
+        let copies = self.copies.as_mut().filter(|_| !self.buffer.is_empty());
+        let failed = copies.and_then(|copies| copies.write(&self.buffer, &self.errors).err());
+        self.errors.clear();
         self.buffer.clear();
         self.buffer.shrink_to(BATCH_BYTES * 2);
         if let Some(console) = &mut self.console {
             console.flush();
         }
+        if let Some(error) = failed {
+            self.copies_broken(&error, now_ms);
+        }
+    }
+
+    /// Said in the log itself, once a minute; the next lines are tried again.
+    fn copies_broken(&mut self, error: &Error, now_ms: u64) {
+        add(&self.shared.counts.errors, 1);
+        if self.told.copies_ms != 0 && now_ms < self.told.copies_ms + 60 * SAY_EVERY_MS {
+            return;
+        }
+        self.told.copies_ms = now_ms.max(1);
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        let text = format!("{error}: {cause}; [logs] dir is not written until it can be");
+        // Written with the next batch.
+        self.line(&Line::own(Clock::unix_micros(), Level::Error, text));
     }
 
     /// Said on the console alone, as the file is what failed; the lines are lost to the file.
@@ -259,6 +299,7 @@ impl Service {
         if !self.buffer.is_empty() && now_ms.saturating_sub(self.told.checked_ms) >= CHECK_EVERY_MS {
             self.told.checked_ms = now_ms;
             outcome = self.files.check(Clock::unix_micros());
+            self.copies.iter_mut().for_each(Copies::check);
         }
         if self.told.pruned_ms == 0 || now_ms.saturating_sub(self.told.pruned_ms) >= PRUNE_EVERY_MS {
             self.told.pruned_ms = now_ms.max(1);

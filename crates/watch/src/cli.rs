@@ -23,6 +23,12 @@ pub fn lines(state: &State, verbose: bool) -> (Vec<String>, i32) {
         let detail = if verbose { detail(&state) } else { String::new() };
         lines.push(line(service.as_str(), state.status.as_str(), &detail));
     }
+    if let Some(certificates) = state.certificates {
+        let days =
+            certificates.expires_in_days.map_or(String::new(), |days| format!("the next expires in {days} days"));
+        let see = if certificates.status == Status::Ok { "" } else { "   see: mainstay certificates list" };
+        lines.push(line("certificates", certificates.status.as_str(), &format!("{days}{see}")));
+    }
     let overall = state.overall(&Watched::ALL);
     lines.push(line("health", overall.as_str(), ""));
     (lines, if matches!(overall, Status::Ok | Status::Unknown) { 0 } else { 1 })
@@ -86,6 +92,18 @@ mod tests {
             assert_eq!((got, lines.last().map(|l| l.ends_with(word))), (code, Some(true)), "{changed:?}");
         }
         assert_eq!(lines(&state(vec![], &[]), false).1, 1);
+    }
+
+    #[test]
+    fn h8_certificates_have_a_line_where_there_are_any() {
+        let mut state = state(vec![app("main", 1, 1)], &[]);
+        let expires_in_days = Some(12);
+        state.certificates = Some(crate::state::Certificates { status: Status::Degraded, count: 2, expires_in_days });
+        let (lines, code) = lines(&state, false);
+        assert!(
+            lines.iter().any(|line| line.starts_with("certificates     degraded        the next expires in 12 days"))
+        );
+        assert_eq!(code, 1);
     }
 
     #[test]

@@ -85,6 +85,11 @@ fn detailed(state: &State) -> Answer {
         "environment": state.environment,
         "apps": apps,
         "services": services(state),
+        "certificates": state.certificates.map(|certificates| json!({
+            "status": certificates.status.as_str(),
+            "count": certificates.count,
+            "expiresInDays": certificates.expires_in_days,
+        })),
     });
     Answer { status: code(matches!(overall, Status::Ok | Status::Unknown)), body }
 }

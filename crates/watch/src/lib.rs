@@ -15,4 +15,4 @@ mod tls;
 pub use options::Options;
 pub use paths::Document;
 pub use probes::{Handle, Service};
-pub use state::{App, ServiceState, State, Status, Watched};
+pub use state::{App, Certificates, ServiceState, State, Status, Watched};

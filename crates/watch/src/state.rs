@@ -95,6 +95,16 @@ impl App {
     }
 }
 
+/// All certificates the edge serves, in a few numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Certificates {
+    /// `Degraded`: one should have been renewed by now; `Unavailable`: one has expired, or could not be had;
+    /// `Unknown`: one is being ordered for the first time.
+    pub status: Status,
+    pub count: usize,
+    pub expires_in_days: Option<i64>,
+}
+
 /// Everything a health document is made from.
 #[derive(Clone, Debug)]
 pub struct State {
@@ -106,6 +116,8 @@ pub struct State {
     pub environment: String,
     pub apps: Vec<App>,
     pub services: Vec<ServiceState>,
+    /// `None`: the edge serves no TLS.
+    pub certificates: Option<Certificates>,
 }
 
 impl State {
@@ -129,10 +141,12 @@ impl State {
 
     /// The worst of all: no instance, something away, something unknown, in this order.
     pub fn overall(&self, services: &[Watched]) -> Status {
-        let has = |status| services.iter().any(|s| self.service(*s).status == status);
+        let certificates = self.certificates.map_or(Status::NotConfigured, |certificates| certificates.status);
+        let is = |status| certificates == status;
+        let has = |status| is(status) || services.iter().any(|s| self.service(*s).status == status);
         if !self.is_serving() {
             Status::Unavailable
-        } else if has(Status::Unavailable) || self.apps.iter().any(|app| app.ready == 0) {
+        } else if has(Status::Unavailable) || is(Status::Degraded) || self.apps.iter().any(|app| app.ready == 0) {
             Status::Degraded
         } else if has(Status::Unknown) {
             Status::Unknown
@@ -164,6 +178,7 @@ pub(crate) mod tests {
             environment: "production".to_owned(),
             apps,
             services: Watched::ALL.iter().map(|&s| ServiceState::new(s, status(s))).collect(),
+            certificates: None,
         }
     }
 
@@ -204,6 +219,21 @@ pub(crate) mod tests {
         assert_eq!(overall(0, &[]), "unavailable");
         let one_app_down = state(vec![app("api", 0, 1), app("web", 1, 1)], &[]);
         assert_eq!(one_app_down.overall(&Watched::ALL), Status::Degraded);
+    }
+
+    #[test]
+    fn a_certificate_near_its_end_degrades_the_whole_and_takes_no_traffic_away() {
+        let mut state = state(vec![app("main", 1, 1)], &[]);
+        for (status, overall) in [
+            (Status::Ok, Status::Ok),
+            (Status::Unknown, Status::Unknown),
+            (Status::Degraded, Status::Degraded),
+            (Status::Unavailable, Status::Degraded),
+        ] {
+            state.certificates = Some(Certificates { status, count: 1, expires_in_days: Some(3) });
+            assert_eq!(state.overall(&Watched::ALL), overall);
+            assert!(state.is_ready());
+        }
     }
 
     #[test]

@@ -4,6 +4,9 @@
 mod bad_input;
 mod bans;
 mod cache;
+mod certificates;
+mod certificates_files;
+mod certificates_limits;
 mod config;
 mod config_faults;
 mod demo;
@@ -13,6 +16,7 @@ mod grpc;
 mod harness;
 mod health;
 mod http2;
+mod install;
 mod limits;
 mod lossless;
 mod metrics;

@@ -1,6 +1,6 @@
 //! What supervisor and server know stays in them: a process of the same user cannot look.
 
-use mainstay_e2e::{Mainstay, Setup, fixtures, get, processes};
+use mainstay_e2e::{Mainstay, Setup, fixtures, get, processes, wait_until};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -105,10 +105,10 @@ fn another_process_of_the_same_user_can_neither_read_nor_trace_supervisor_and_se
 #[test]
 fn hidden_from_its_own_user_it_still_finds_what_it_looks_for_in_proc() {
     let mainstay = Stranger::new().starts();
-    mainstay_e2e::wait_until("both instances, ready and measured", || {
+    let is_measured = |one: &serde_json::Value| one["state"] == "ready" && one["rss_bytes"].as_u64() > Some(0);
+    wait_until("two instances that are ready and measured", || {
         let instances = crate::support::instances(&mainstay);
-        let known = |one: &serde_json::Value| one["state"] == "ready" && one["rss_bytes"].as_u64() > Some(0);
-        instances.len() == 2 && instances.iter().all(known)
+        instances.len() == 2 && instances.iter().all(is_measured)
     });
     // Another one on the same port knows who is in the way, although it may not look at its descriptors.
     let port = format!("127.0.0.1:{}", mainstay.edge().port());
@@ -122,7 +122,7 @@ fn hidden_from_its_own_user_it_still_finds_what_it_looks_for_in_proc() {
     assert_eq!(get(&mainstay.url("/")).status, 200);
     assert_eq!(crate::support::pids(&mainstay), before);
     assert_eq!(mainstay.verb(&["stop"]).code, Some(0));
-    mainstay_e2e::wait_until("every process gone", || before.iter().all(|pid| !processes::alive(*pid)));
+    wait_until("every process gone", || before.iter().all(|pid| !processes::alive(*pid)));
 }
 
 #[test]

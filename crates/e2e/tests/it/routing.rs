@@ -249,3 +249,38 @@ fn several_apps_and_a_worker_without_a_port() {
     ready_instances(&mainstay, 2);
     wait_for("the worker's lines in the log", || mainstay.verb(&["logs"]).out.contains("working").then_some(()));
 }
+
+#[test]
+fn e11_upstreams_are_added_weighed_drained_and_removed_by_a_verb_and_the_file_keeps_it() {
+    let (a, b) = (Peer::labelled("a"), Peer::labelled("b"));
+    let text = format!("# kept\n[app.main]\nupstreams = [\"{}\"]\n", a.address);
+    let mainstay = Setup::file(&text).ready("/");
+    let by = |mainstay: &Mainstay| -> std::collections::BTreeSet<String> {
+        (0..20).map(|_| get(&mainstay.url("/")).text()).collect()
+    };
+    let added = b.address.to_string();
+    mainstay.verb(&["upstreams", "add", &added, "--weight", "3"]).ok();
+    let both = by(&mainstay);
+    assert_eq!(both.len(), 2, "{both:?}");
+    let file = std::fs::read_to_string(mainstay.path().join("mainstay.toml")).expect("the file");
+    assert!(file.starts_with("# kept\n") && file.contains(&format!("{{ to = \"{added}\", weight = 3 }}")), "{file}");
+
+    mainstay.verb(&["upstreams", "weight", &added, "1"]).ok();
+    mainstay.verb(&["upstreams", "drain", &added]).ok();
+    assert_eq!(by(&mainstay).len(), 1);
+    let list = mainstay.verb(&["upstreams"]).ok();
+    assert!(list.lines().any(|line| line.contains(&added) && line.contains("drains")), "{list}");
+    mainstay.verb(&["upstreams", "serve", &added]).ok();
+    assert_eq!(by(&mainstay), both);
+    mainstay.verb(&["upstreams", "remove", &added]).ok();
+    assert_eq!(by(&mainstay).len(), 1);
+
+    // What cannot be put in force changes neither the file nor the traffic.
+    let before = std::fs::read_to_string(mainstay.path().join("mainstay.toml")).expect("the file");
+    let refused = mainstay.verb(&["upstreams", "add", "no port"]);
+    assert_ne!(refused.code, Some(0));
+    assert_eq!(std::fs::read_to_string(mainstay.path().join("mainstay.toml")).expect("the file"), before);
+    assert_eq!(by(&mainstay).len(), 1);
+    let last = mainstay.verb(&["upstreams", "remove", &a.address.to_string()]);
+    assert!(last.code == Some(1) && last.err.contains("last upstream"), "{last:?}");
+}

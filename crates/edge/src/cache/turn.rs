@@ -47,6 +47,7 @@ pub struct Turn {
 
 /// What came of it.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved on at once; a box would be an allocation a request")]
 pub enum Came {
     /// What is stored is the answer after all.
     Stored(Given),

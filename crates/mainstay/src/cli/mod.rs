@@ -2,10 +2,12 @@
 
 mod bans;
 mod cache;
+mod certificates;
 mod check;
 mod config;
 mod demo;
 mod health;
+mod init;
 mod log_line;
 mod logs;
 mod reload;
@@ -15,6 +17,7 @@ mod secret;
 mod server;
 mod status;
 mod stop;
+mod upstreams;
 mod why;
 
 use crate::exit::{self, Failure};
@@ -39,6 +42,8 @@ enum Verb {
     Run(run::Args),
     /// Run a small sample backend behind the edge, to look around
     Demo(demo::Args),
+    /// Write mainstay.toml from what this folder's files say, or a systemd unit
+    Init(init::Args),
     /// Read the configuration as `run` would, report every fault, start nothing
     Check(check::Args),
     /// Show every setting, its value and where it came from
@@ -57,10 +62,14 @@ enum Verb {
     Restart(restart::Args),
     /// Put a changed configuration in force, or say why not
     Reload(reload::Args),
+    /// Show backends that run elsewhere; `add`, `weight`, `drain`, `serve`, `remove`
+    Upstreams(upstreams::Args),
     /// Show who is sent away; `add` and `lift`
     Bans(bans::Args),
     /// Show the response cache, or take something out of it
     Cache(cache::Args),
+    /// List, renew and check certificates; trust the local authority
+    Certificates(certificates::Args),
     /// Drain, stop the apps and end
     Stop(stop::Args),
     /// The server process; started by `run` alone
@@ -85,6 +94,7 @@ fn verb(cli: Cli) -> Result<u8, Failure> {
     match cli.verb {
         Verb::Run(args) => run::run(place, args),
         Verb::Demo(args) => demo::run(place, args),
+        Verb::Init(args) => init::run(place, args),
         Verb::Check(args) => check::run(place, args),
         Verb::Config(args) => config::run(place, args),
         Verb::Secret(args) => secret::run(&args),
@@ -94,8 +104,10 @@ fn verb(cli: Cli) -> Result<u8, Failure> {
         Verb::Why(args) => why::run(place, args),
         Verb::Restart(args) => restart::run(place, args),
         Verb::Reload(args) => reload::run(place, &args),
+        Verb::Upstreams(args) => upstreams::run(place, args),
         Verb::Bans(args) => bans::run(place, args),
         Verb::Cache(args) => cache::run(place, args),
+        Verb::Certificates(args) => certificates::run(place, args),
         Verb::Stop(args) => stop::run(place, &args),
         Verb::Server => server::run(),
         Verb::DemoBackend => Ok(u8::try_from(crate::demo::backend()?).unwrap_or(70)),

@@ -125,7 +125,7 @@ fn bind(edge: &mainstay_edge::Options, production: bool) -> Result<Vec<Bound>, F
     for (index, wanted) in edge.listen.iter().enumerate() {
         match listen::bind(&Listener::Tcp(wanted.address)) {
             Ok(one) => bound.push(one),
-            Err(Error::AddressMissing(_)) if edge.listen_is_default && index > 0 => {}
+            Err(Error::AddressMissing(_)) if edge.listen_is_default && index > 0 || wanted.is_optional() => {}
             Err(error) => return Err(Failure::Configuration(format!("{}   ({})", explain(&error), wanted.at))),
         }
     }

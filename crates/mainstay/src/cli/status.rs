@@ -43,7 +43,11 @@ fn text(status: &StatusAnswer) -> String {
         text.push_str(&format!("{app}\n"));
     }
     for upstream in &status.elsewhere {
-        let state = if upstream.available { "available" } else { "away" };
+        let state = match (upstream.draining, upstream.available) {
+            (true, _) => "drains",
+            (false, true) => "available",
+            (false, false) => "away",
+        };
         text.push_str(&format!(
             "app      {}   {}   {state}   {} requests   {} failed   {} in flight\n",
             upstream.app, upstream.address, upstream.requests, upstream.failures, upstream.in_flight

@@ -51,7 +51,10 @@ impl DroppedAnswer {
 pub struct UpstreamAnswer {
     pub app: String,
     pub address: String,
+    pub weight: u32,
     pub available: bool,
+    /// It finishes what it has and gets nothing new.
+    pub draining: bool,
     pub in_flight: u32,
     pub tunnels: u32,
     pub requests: u64,

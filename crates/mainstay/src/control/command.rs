@@ -14,6 +14,7 @@ pub enum Command {
     Why(Why),
     Restart(Restart),
     Reload(Reload),
+    Certificates(CertificatesAsked),
     Stop(Stop),
     Bans(Bans),
     Cache(Cache),
@@ -73,6 +74,27 @@ pub enum Cache {
     All,
 }
 
+/// The certificates.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CertificatesAsked {
+    pub action: CertificatesAction,
+    pub host: Option<String>,
+    /// Of a renewal: order from the authority's staging and throw the result away.
+    pub dry_run: bool,
+    /// Of a renewal: with the spare key, or a new one.
+    pub new_key: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CertificatesAction {
+    #[default]
+    List,
+    Renew,
+    Check,
+}
+
 /// One line of an answer; the last one is `Done` or `Refused`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -109,6 +131,7 @@ impl Command {
             Command::Why(_) => "/why",
             Command::Restart(_) => "/restart",
             Command::Reload(_) => "/reload",
+            Command::Certificates(_) => "/certificates",
             Command::Stop(_) => "/stop",
             Command::Bans(_) => "/bans",
             Command::Cache(_) => "/cache",
@@ -122,6 +145,7 @@ impl Command {
             Command::Why(c) => serde_json::to_vec(c),
             Command::Restart(c) => serde_json::to_vec(c),
             Command::Reload(c) => serde_json::to_vec(c),
+            Command::Certificates(c) => serde_json::to_vec(c),
             Command::Stop(c) => serde_json::to_vec(c),
             Command::Bans(c) => serde_json::to_vec(c),
             Command::Cache(c) => serde_json::to_vec(c),
@@ -137,6 +161,7 @@ impl Command {
             "/why" => serde_json::from_slice(body).map(Command::Why),
             "/restart" => serde_json::from_slice(body).map(Command::Restart),
             "/reload" => serde_json::from_slice(body).map(Command::Reload),
+            "/certificates" => serde_json::from_slice(body).map(Command::Certificates),
             "/stop" => serde_json::from_slice(body).map(Command::Stop),
             "/bans" => serde_json::from_slice(body).map(Command::Bans),
             "/cache" => serde_json::from_slice(body).map(Command::Cache),
@@ -173,6 +198,7 @@ mod tests {
             Command::Why(Why { id: "7f3a".to_owned() }),
             Command::Restart(Restart { app: Some("api".to_owned()), instance: Some(2) }),
             Command::Reload(Reload {}),
+            Command::Certificates(CertificatesAsked { host: Some("a.b".to_owned()), ..Default::default() }),
             Command::Stop(Stop {}),
             Command::Bans(Bans::List),
             Command::Bans(Bans::Add("192.0.2.7".to_owned(), 60)),

@@ -8,5 +8,8 @@ pub mod client;
 mod command;
 mod serve;
 
-pub use command::{Bans, Cache, Command, Health, Line, Refused, Reload, Restart, Status, Stop, Why};
+pub use command::{
+    Bans, Cache, CertificatesAction, CertificatesAsked, Command, Health, Line, Refused, Reload, Restart, Status, Stop,
+    Why,
+};
 pub use serve::{Handler, Say, serve};

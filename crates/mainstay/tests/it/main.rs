@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod init;
 mod run;
 mod secret;
 mod verbs;

@@ -1,0 +1,227 @@
+//! nginx's directives by what becomes of them, and its units. Pure tables.
+
+/// Read where they stand, or not needed: what they ask for is always so, or is no concern of a proxy that tunes itself.
+pub const SILENT: &[&str] = &[
+    "access_log",
+    "accept_mutex",
+    "charset",
+    "client_body_buffer_size",
+    "client_header_buffer_size",
+    "daemon",
+    "default_type",
+    "error_log",
+    "events",
+    "http",
+    "http2",
+    "ip_hash",
+    "keepalive",
+    "keepalive_requests",
+    "large_client_header_buffers",
+    "least_conn",
+    "listen",
+    "location",
+    "log_format",
+    "multi_accept",
+    "pid",
+    "proxy_buffer_size",
+    "proxy_buffering",
+    "proxy_buffers",
+    "proxy_busy_buffers_size",
+    "proxy_http_version",
+    "proxy_next_upstream",
+    "proxy_next_upstream_timeout",
+    "proxy_next_upstream_tries",
+    "proxy_pass",
+    "proxy_request_buffering",
+    "proxy_send_timeout",
+    "real_ip_header",
+    "real_ip_recursive",
+    "resolver",
+    "resolver_timeout",
+    "sendfile",
+    "server",
+    "server_name",
+    "server_names_hash_bucket_size",
+    "server_tokens",
+    "ssl",
+    "ssl_certificate_key",
+    "ssl_ciphers",
+    "ssl_dhparam",
+    "ssl_ecdh_curve",
+    "ssl_prefer_server_ciphers",
+    "ssl_protocols",
+    "ssl_session_cache",
+    "ssl_session_tickets",
+    "ssl_session_timeout",
+    "tcp_nodelay",
+    "tcp_nopush",
+    "types_hash_max_size",
+    "underscores_in_headers",
+    "upstream",
+    "use",
+    "user",
+    "worker_connections",
+    "worker_processes",
+    "worker_rlimit_nofile",
+    "zone",
+];
+
+/// Understood, and without a key in this version.
+pub const LATER: &[(&str, &str)] = &[
+    ("limit_req", "this version has no rate limits"),
+    ("limit_req_zone", "this version has no rate limits"),
+    ("limit_req_status", "this version has no rate limits"),
+    ("limit_req_log_level", "this version has no rate limits"),
+    ("limit_conn", "this version has no limits per address"),
+    ("limit_conn_zone", "this version has no limits per address"),
+    ("limit_rate", "this version does not slow an answer down"),
+    ("add_header", "let the app set it; its headers always pass"),
+    ("more_set_headers", "let the app set it; its headers always pass"),
+    ("proxy_hide_header", "let the app not set it"),
+    ("proxy_cookie_path", "cookies pass as the app sets them"),
+    ("proxy_cookie_domain", "cookies pass as the app sets them"),
+    ("proxy_redirect", "Location passes as the app sets it"),
+    ("gzip", "answers pass as the app compressed them"),
+    ("brotli", "answers pass as the app compressed them"),
+    ("proxy_cache", "this version has no cache"),
+    ("proxy_cache_path", "this version has no cache"),
+    ("proxy_cache_valid", "this version has no cache"),
+    ("proxy_cache_bypass", "this version has no cache"),
+    ("proxy_no_cache", "this version has no cache"),
+    ("proxy_cache_use_stale", "this version has no cache"),
+    ("expires", "let the app set Cache-Control"),
+    ("root", "this version serves no files"),
+    ("alias", "this version serves no files"),
+    ("index", "this version serves no files"),
+    ("autoindex", "this version serves no files"),
+    ("try_files", "this version serves no files"),
+    ("error_page", "errors are the app's own, or a page of each code"),
+    ("return", "this version answers and redirects nothing by itself"),
+    ("rewrite", "paths pass as the client sent them"),
+    ("if", "conditions are the app's to check"),
+    ("map", "variables of nginx have no place here"),
+    ("geo", "variables of nginx have no place here"),
+    ("set", "variables of nginx have no place here"),
+    ("auth_basic", "this version has no login"),
+    ("auth_basic_user_file", "this version has no login"),
+    ("auth_request", "this version has no login"),
+    ("allow", "this version has no rules by address; use the firewall"),
+    ("deny", "this version has no rules by address; use the firewall"),
+    ("satisfy", "this version has no rules by address"),
+    ("proxy_ssl_verify", "upstreams are spoken to in plain HTTP"),
+    ("proxy_bind", "the system chooses the address"),
+    ("ssl_stapling", "this version staples nothing"),
+    ("ssl_stapling_verify", "this version staples nothing"),
+    ("ssl_trusted_certificate", "this version staples nothing"),
+    ("ssl_client_certificate", "this version asks no client for a certificate"),
+    ("ssl_verify_client", "this version asks no client for a certificate"),
+    ("fastcgi_pass", "upstreams speak HTTP"),
+    ("uwsgi_pass", "upstreams speak HTTP"),
+    ("scgi_pass", "upstreams speak HTTP"),
+    ("grpc_pass", "gRPC upstreams are not carried over"),
+    ("stream", "only HTTP is served"),
+    ("mail", "only HTTP is served"),
+    ("load_module", "modules of nginx have no place here"),
+    ("stub_status", "`mainstay status`, and /metrics"),
+    ("internal", "every route is reached from outside"),
+    ("mirror", "requests are sent once"),
+    ("sub_filter", "bodies pass as the app wrote them"),
+];
+
+/// Whole families that go with their head.
+pub const FAMILIES: &[(&str, &str)] = &[("gzip_", "gzip"), ("brotli_", "brotli"), ("proxy_cache_", "proxy_cache")];
+
+/// Headers every proxied request carries here, or that mean the connection and not the request.
+pub const OWN_HEADERS: &[&str] = &[
+    "host",
+    "upgrade",
+    "connection",
+    "x-real-ip",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-request-id",
+    "accept-encoding",
+];
+
+/// `includes` that hold no meaning of the site's own.
+pub const STOCK_INCLUDES: &[&str] =
+    &["mime.types", "proxy_params", "fastcgi_params", "fastcgi.conf", "modules-enabled/*.conf"];
+
+/// `60`, `60s`, `1m`, `1h 30m` as one word, `500ms`; seconds where no unit stands.
+pub fn duration(text: &str) -> Option<String> {
+    let mut total_ms: u64 = 0;
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let number: u64 = rest[..digits].parse().ok()?;
+        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        let ms: u64 = match &rest[digits..unit_end] {
+            "ms" => 1,
+            "" | "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        total_ms = total_ms.checked_add(number.checked_mul(ms)?)?;
+        rest = &rest[unit_end..];
+    }
+    match total_ms {
+        0 => None,
+        ms if ms % 1000 != 0 => Some(format!("{ms}ms")),
+        ms if ms % 60_000 == 0 && ms > 60_000 => Some(format!("{}m", ms / 60_000)),
+        ms => Some(format!("{}s", ms / 1000)),
+    }
+}
+
+/// `10m`, `512k`, `1g`, bytes; nginx counts in powers of two. `0` is no limit, and no size.
+pub fn size(text: &str) -> Option<String> {
+    let text = text.trim().to_ascii_lowercase();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..end].parse().ok().filter(|number| *number > 0)?;
+    match &text[end..] {
+        "k" => Some(format!("{number}KiB")),
+        "m" => Some(format!("{number}MiB")),
+        "g" => Some(format!("{number}GiB")),
+        "" => Some(format!("{}KiB", number.div_ceil(1024))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_nginxs_and_come_out_as_ours() {
+        for (text, ours) in [
+            ("60", Some("60s")),
+            ("300s", Some("5m")),
+            ("1h30m", Some("90m")),
+            ("500ms", Some("500ms")),
+            ("0", None),
+            ("5y", None),
+            ("99999999999999999999", None),
+            ("9999999999999999999d", None),
+        ] {
+            assert_eq!(duration(text).as_deref(), ours, "{text}");
+        }
+        for (text, ours) in
+            [("10m", Some("10MiB")), ("1G", Some("1GiB")), ("1500", Some("2KiB")), ("0", None), ("1t", None)]
+        {
+            assert_eq!(size(text).as_deref(), ours, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_directive_has_one_fate() {
+        for (name, _) in LATER {
+            assert!(!SILENT.contains(name), "{name}");
+        }
+    }
+}
