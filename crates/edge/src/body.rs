@@ -455,9 +455,14 @@ impl Passing {
             }
             Source::Done => Poll::Ready(Ok(Piece::End(None))),
         };
-        if tapped && let Poll::Ready(Ok(piece)) = &polled {
-            let ended = matches!(piece, Piece::End(_)) || self.source.is_ended();
-            self.keep_copy(plain.filled(), ended);
+        if tapped {
+            match &polled {
+                Poll::Ready(Ok(Piece::End(_))) => self.keep_copy(plain.filled(), true),
+                Poll::Ready(Ok(Piece::Data(_))) => self.keep_copy(plain.filled(), self.source.is_ended()),
+                Poll::Ready(Err(_)) => self.tap = None,
+                Poll::Pending => {}
+            }
+            // What came before a cut is the client's all the same.
             append(plain.filled(), out, wrap, &core.buffers);
             plain.consume(plain.len());
             core.buffers.release(&mut plain);

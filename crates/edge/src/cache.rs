@@ -119,10 +119,10 @@ impl Ask<'_> {
             let end = waiting.end(until.saturating_duration_since(Instant::now())).await;
             self.core.tick();
             if end == End::Open {
-                // Whatever the first is doing, it is nothing to wait for.
-                self.store().pass(&self.key(), self.core.now_ms());
+                // Its client may read as slowly as it likes: another takes the lead, and nobody waits for a while.
+                self.store().overtake(&self.key(), waiting.flight(), self.core.now_ms());
             }
-            if matches!(end, End::GoOn | End::Open) {
+            if end == End::GoOn {
                 return Step::Ask(self.boxed(Some(Forwarded::UriMiss)));
             }
             match self.attempt(finish, true) {

@@ -131,14 +131,12 @@ async fn gates(
         Err(turn) => turn,
     };
     let mut outgoing = outgoing(&job, conn, facts, finish, (head, body), upgrade).await?;
-    let (sent, landing) = match turn {
-        None => (proxy::forward(&job, finish, &mut outgoing).await?, None),
-        Some(turn) => match Box::pin(turn.forward(&job, snapshot, finish, &mut outgoing)).await? {
-            Came::Stored(given) => return Ok(Passed::Stored(given)),
-            Came::Sent(sent, landing) => (sent, landing),
-        },
-    };
+    let came = ask_app(&job, snapshot, finish, turn, &mut outgoing).await;
     core.heads.release_request(outgoing.head);
+    let (sent, landing) = match came? {
+        Came::Stored(given) => return Ok(Passed::Stored(given)),
+        Came::Sent(sent, landing) => (sent, landing),
+    };
     if sent.head.status == 101 {
         return Ok(Passed::Tunnel(sent, stream));
     }
@@ -169,6 +167,20 @@ fn admitted(
     match core.shared.bans.is_banned(client, core.now_ms()) {
         true => Err(Refusal { rule: snapshot.rules.bans, ..Verdict::Banned.into() }),
         false => Ok(client),
+    }
+}
+
+/// Asks the app; the cache, where it is concerned, sees what comes.
+async fn ask_app(
+    job: &Job<'_>,
+    snapshot: &Snapshot,
+    finish: &mut Finish,
+    turn: Option<Box<Turn>>,
+    outgoing: &mut Outgoing,
+) -> Result<Came, Refusal> {
+    match turn {
+        None => proxy::forward(job, finish, outgoing).await.map(|sent| Came::Sent(sent, None)),
+        Some(turn) => Box::pin(turn.forward(job, snapshot, finish, outgoing)).await,
     }
 }
 

@@ -491,6 +491,9 @@ fn e9_only_what_came_whole_and_fits_is_stored() {
             );
             says(&second, "hit");
         }
+        if path.contains("cut") {
+            assert!(first.text().starts_with('n') && first.exit != 0, "what came before the cut: {first:?}");
+        }
         if path.contains("large") {
             assert_eq!((first.body.len(), second.body.len()), (40 * 1024, 40 * 1024), "{path}");
         }
@@ -519,6 +522,28 @@ fn e9_a_client_that_leaves_leaves_nothing_half_stored() {
     let stays = crowd(&mainstay, 1, "/c/a").pop().expect("one").response(false).expect("an answer");
     assert_eq!(stays.text(), "abcd");
     door.open();
+}
+
+#[test]
+fn e9_a_client_that_does_not_read_keeps_nobody_from_an_answer_or_from_storing_it() {
+    let peer = app(|_, number, out| {
+        let body = number.to_string().repeat(7 << 20);
+        answer(out, 200, &[("Cache-Control", "max-age=600")], body.as_bytes())
+    });
+    let mainstay = cached(&peer, "cache = true\n[edge.cache]\nsize = \"64MiB\"\nobject = \"16MiB\"");
+    let stuck = crowd(&mainstay, 1, "/c/a");
+    wait_until("it to reach the app", || asked(&peer) == 1);
+    let with_host = |path: &str| with(&mainstay, path, &["-H", "Host: a.example"]);
+    let second = with_host("/c/a");
+    assert_eq!(
+        (second.body.len(), second.body.first()),
+        (7 << 20, Some(&b'1')),
+        "it waited for ever, or for the first"
+    );
+    let third = with_host("/c/a");
+    says(&third, "hit");
+    assert_eq!(third.body.first(), Some(&b'1'));
+    drop(stuck);
 }
 
 #[test]

@@ -82,8 +82,12 @@ impl Drop for Waiting {
 }
 
 impl Waiting {
+    pub fn flight(&self) -> &Arc<Flight> {
+        &self.0
+    }
+
     /// `Open` where it has not ended within `limit`.
-    pub async fn end(self, limit: Duration) -> End {
+    pub async fn end(&self, limit: Duration) -> End {
         let flight = &self.0;
         let ended = async {
             loop {

@@ -324,9 +324,11 @@ impl Store {
         }
     }
 
-    /// For a while nobody waits for this key.
-    pub fn pass(&self, key: &[u8], now_ms: u64) {
+    /// A flight took too long: what it brings is not stored, somebody else may lead, and for a while nobody waits.
+    pub fn overtake(&self, key: &[u8], flight: &Arc<Flight>, now_ms: u64) {
         if let Some(resource) = self.shard(key).find(key) {
+            flight.taint();
+            resource.flights.retain(|f| !Arc::ptr_eq(f, flight));
             resource.passes_until_ms = now_ms + PASSES_MS;
         }
     }

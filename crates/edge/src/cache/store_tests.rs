@@ -159,6 +159,18 @@ fn one_leads_and_the_others_wait() {
 }
 
 #[test]
+fn one_that_takes_too_long_is_overtaken_and_stores_nothing() {
+    let (store, counts) = (store(SIZE), Arc::default());
+    let Entered::Fly(slow) = fly(&store, "a", &counts) else { panic!("no lead") };
+    let Entered::Wait(waiting) = fly(&store, "a", &counts) else { panic!("no wait") };
+    store.overtake(&key("a"), waiting.flight(), 0);
+    let Entered::Fly(next) = fly(&store, "a", &counts) else { panic!("no lead for the next") };
+    assert!(put(&store, next, fresh("new", &[], None)));
+    assert!(!put(&store, slow, fresh("old", &[], None)));
+    assert_eq!(body(&store, "a", "en").as_deref(), Some("new"));
+}
+
+#[test]
 fn what_changed_meanwhile_is_not_stored() {
     let (store, counts) = (store(SIZE), Arc::default());
     let Entered::Fly(flying) = fly(&store, "a", &counts) else { panic!("no lead") };
