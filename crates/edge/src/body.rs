@@ -456,12 +456,7 @@ impl Passing {
             Source::Done => Poll::Ready(Ok(Piece::End(None))),
         };
         if tapped {
-            match &polled {
-                Poll::Ready(Ok(Piece::End(_))) => self.keep_copy(plain.filled(), true),
-                Poll::Ready(Ok(Piece::Data(_))) => self.keep_copy(plain.filled(), self.source.is_ended()),
-                Poll::Ready(Err(_)) => self.tap = None,
-                Poll::Pending => {}
-            }
+            self.tapped(&polled, plain.filled());
             // What came before a cut is the client's all the same.
             append(plain.filled(), out, wrap, &core.buffers);
             plain.consume(plain.len());
@@ -486,19 +481,22 @@ impl Passing {
                 finish.decide(Verdict::UpstreamCut);
                 Poll::Ready(Err(Cut))
             }
-            Poll::Pending => {
-                let Some(pause) = self.pause else { return Poll::Pending };
-                if finish.deadline().has_passed(cx) {
-                    finish.deadline().watch.forgive();
-                    finish.decide(Verdict::UpstreamCut);
-                    return Poll::Ready(Err(Cut));
-                }
-                if !uploading {
-                    finish.deadline().set(pause);
-                }
-                Poll::Pending
-            }
+            Poll::Pending => self.poll_pause(cx, finish, uploading),
         }
+    }
+
+    /// Nothing came: that is borne for as long as a pause may be. The client's pauses are its own.
+    fn poll_pause(&self, cx: &Context<'_>, finish: &mut Finish, uploading: bool) -> Poll<Result<Piece, Cut>> {
+        let Some(pause) = self.pause else { return Poll::Pending };
+        if finish.deadline().has_passed(cx) {
+            finish.deadline().watch.forgive();
+            finish.decide(Verdict::UpstreamCut);
+            return Poll::Ready(Err(Cut));
+        }
+        if !uploading {
+            finish.deadline().set(pause);
+        }
+        Poll::Pending
     }
 
     /// Has it stored as it goes by.
@@ -506,6 +504,15 @@ impl Passing {
         self.tap = tap;
         if self.source.is_ended() {
             self.keep_copy(&[], true);
+        }
+    }
+
+    fn tapped(&mut self, polled: &Poll<Result<Piece, Broken>>, data: &[u8]) {
+        match polled {
+            Poll::Ready(Ok(Piece::End(_))) => self.keep_copy(data, true),
+            Poll::Ready(Ok(Piece::Data(_))) => self.keep_copy(data, self.source.is_ended()),
+            Poll::Ready(Err(_)) => self.tap = None,
+            Poll::Pending => {}
         }
     }
 

@@ -450,7 +450,8 @@ fn e9_only_what_came_whole_and_fits_is_stored() {
         let large = "x".repeat(40 * 1024);
         let text = match ask.path() {
             "/c/chunked" => format!(
-                "HTTP/1.1 200 OK\r\n{control}Transfer-Encoding: chunked\r\n\r\n2\r\nn{number}\r\n3\r\nabc\r\n0\r\nX-Trailer: 1\r\n\r\n"
+                "HTTP/1.1 200 OK\r\n{control}Transfer-Encoding: chunked\r\n\r\n2\r\nn{number}\r\n\
+                 3\r\nabc\r\n0\r\nX-Trailer: 1\r\n\r\n"
             ),
             "/c/close" => format!("HTTP/1.1 200 OK\r\n{control}\r\nn{number}"),
             "/c/cut" => format!("HTTP/1.1 200 OK\r\n{control}Content-Length: 100\r\n\r\nn{number}"),

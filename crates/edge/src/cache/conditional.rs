@@ -218,7 +218,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_condition_breaks_it(tag in "[a-z\", W/*\\\\]{0,20}", range in "(bytes=)?[0-9, -]{0,12}", size in 0..20usize) {
+        fn no_condition_breaks_it(
+            tag in "[a-z\", W/*\\\\]{0,20}",
+            range in "(bytes=)?[0-9, -]{0,12}",
+            size in 0..20usize,
+        ) {
             let asked = fields(&[("if-none-match", &tag), ("range", &range)]);
             if let Part::Range(first, last) = part(&asked, &fields(&[("etag", "\"x\"")]), size, true) {
                 prop_assert!(first <= last && last < size);

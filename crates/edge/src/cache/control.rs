@@ -223,7 +223,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_at_all_break_the_reader(values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..4)) {
+        fn no_bytes_at_all_break_the_reader(
+            values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..4)
+        ) {
             let mut fields = Fields::default();
             values.iter().for_each(|v| fields.add(Name::CacheControl, v));
             let (said, wanted) = (Said::of(&fields), Wanted::of(&fields));
@@ -237,7 +239,10 @@ mod tests {
 
         /// A directive is found wherever it stands among others.
         #[test]
-        fn no_store_is_never_overlooked(before in "[a-z]{1,8}(=[0-9]{1,5})?", after in "[a-z]{1,8}(=\"[a-z, ]{0,9}\")?") {
+        fn no_store_is_never_overlooked(
+            before in "[a-z]{1,8}(=[0-9]{1,5})?",
+            after in "[a-z]{1,8}(=\"[a-z, ]{0,9}\")?",
+        ) {
             let text = format!("{before}, no-store, {after}");
             prop_assert!(said(&text).no_store);
         }
