@@ -22,6 +22,8 @@ pub struct Setup {
     mark: String,
     /// What the binary is started by: another user, as root.
     wrapper: Vec<String>,
+    /// Its own copy of the binary, which a test may replace.
+    own: Option<PathBuf>,
 }
 
 /// A running `mainstay`.
@@ -76,6 +78,7 @@ impl Setup {
             named_by_port: true,
             mark,
             wrapper: Vec::new(),
+            own: None,
         };
         setup.args(&["run"])
     }
@@ -121,6 +124,20 @@ impl Setup {
         self
     }
 
+    /// Runs a copy of the binary, `bin/mainstay` in its folder, so that it can be replaced.
+    pub fn own_binary(mut self) -> Setup {
+        let path = self.path().join("bin/mainstay");
+        std::fs::create_dir_all(self.path().join("bin")).expect("create a folder");
+        std::fs::copy(binary(), &path).expect("copy the binary");
+        self.own = Some(path);
+        self
+    }
+
+    /// What is run.
+    pub fn binary(&self) -> PathBuf {
+        self.own.clone().unwrap_or_else(binary)
+    }
+
     /// A starter app of `fixtures/node/apps`.
     pub fn node_app(self, name: &str) -> Setup {
         crate::fixtures::node_app(name, self.folder.path());
@@ -148,7 +165,7 @@ impl Setup {
                 command.args(rest);
                 command
             }
-            None => Command::new(binary()),
+            None => Command::new(self.binary()),
         };
         command.args(arguments).current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
         for name in ["PATH", "HOME", "LANG", "TMPDIR"] {
@@ -270,6 +287,14 @@ impl Mainstay {
         std::fs::write(self.path().join(name), text).expect("write a file");
     }
 
+    /// Puts another file at the path it was started from, as a package manager does: whole, by a rename.
+    pub fn replace_binary(&self, with: &Path) {
+        let own = self.setup.binary();
+        let partial = own.with_extension("partial");
+        std::fs::copy(with, &partial).expect("copy a binary");
+        std::fs::rename(&partial, own).expect("rename a binary");
+    }
+
     /// Everything it has printed.
     pub fn said(&self) -> String {
         let read_named = |name| read(&self.setup.file_named(name, self.round));
@@ -341,7 +366,7 @@ impl Mainstay {
     /// Every process of every instance: all but supervisor and server.
     pub fn instances(&self) -> Vec<Process> {
         let own = [Some(self.supervisor()), self.find_server()];
-        let mine = binary();
+        let mine = self.setup.binary();
         let is_verb = |p: &Process| p.arguments.first().is_some_and(|word| Path::new(word) == mine);
         self.processes().into_iter().filter(|p| !own.contains(&Some(p.pid)) && !is_verb(p)).collect()
     }
@@ -379,6 +404,7 @@ impl Setup {
             environment: self.environment.clone(),
             port: std::mem::replace(&mut self.port, Port::free()),
             named_by_port: self.named_by_port,
+            own: None,
             mark: std::mem::replace(&mut self.mark, "gone".into()),
             wrapper: self.wrapper.clone(),
         }

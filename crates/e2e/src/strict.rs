@@ -52,7 +52,7 @@ pub struct Tally {
     pub honest: Vec<Trouble>,
     /// A response that began, had an id, and was visibly broken off.
     pub cut: Vec<Trouble>,
-    /// HTTP/2 alone: the connection was going away before the request left this client.
+    /// HTTP/2 alone: the connection was going away before the request was worked on, and the client knows.
     pub unsent: u64,
     /// Connections that were refused.
     pub refused: Vec<String>,

@@ -90,6 +90,26 @@ impl Affinity {
         Some(session.slot)
     }
 
+    /// Every session that was asked for lately, and its slot; least lately first.
+    pub fn all(&self, now_ms: u64) -> Vec<(u64, u32)> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let fresh = shard.sessions.iter().filter(|(_, s)| now_ms.saturating_sub(s.seen_ms) <= SESSION_IDLE_MS);
+            all.extend(fresh.map(|(key, session)| (session.seen_ms, *key, session.slot)));
+        }
+        all.sort_unstable();
+        all.into_iter().map(|(_, key, slot)| (key, slot)).collect()
+    }
+
+    /// A session that was learnt by the server before this one. What was learnt here is newer.
+    pub fn adopt(&self, key: u64, slot: u32, now_ms: u64) {
+        let mut shard = self.shard(key);
+        if shard.sessions.len() < SESSIONS_PER_SHARD_MAX {
+            shard.sessions.entry(key).or_insert(Session { slot, seen_ms: now_ms });
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.shards.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).sessions.len()).sum()
     }

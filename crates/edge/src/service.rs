@@ -13,8 +13,9 @@ use crate::tls::{self, Certificates, Given};
 use crate::worker::{self, CoreHandle, Order};
 use arc_swap::ArcSwap;
 use mainstay_limits::Bans;
-use mainstay_runtime::Shutdown;
+use mainstay_runtime::{Clock, Shutdown};
 use mainstay_telemetry::Names;
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -26,6 +27,11 @@ use tokio::time::Instant;
 
 /// How often a drain looks whether it is done.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Over which the sockets that are still open at the limit of an upgrade are closed.
+const SOCKETS_CLOSE: Duration = Duration::from_secs(4);
+/// For the last of them to answer: a little more than a tunnel waits itself.
+const CLOSE_ANSWER: Duration = Duration::from_millis(2500);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -259,6 +265,39 @@ impl Handle {
         }
     }
 
+    /// For a successor that has taken over the listeners: whatever is open may go on until the limit, the idle too, so
+    /// that no client sends into a closed connection; each answer closes its own. Sockets are closed from the limit on,
+    /// spread over `SOCKETS_CLOSE`. Returns the number of connections that were cut.
+    pub async fn retire(&self, limit: Duration) -> usize {
+        let deadline = Instant::now() + limit;
+        self.give_sockets(Duration::MAX);
+        for core in &self.0.cores {
+            let _ = core.orders.send(Order::Drain).await;
+        }
+        while self.connections() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(DRAIN_LOOK_EVERY).await;
+        }
+        self.give_sockets(SOCKETS_CLOSE * 2);
+        let _ = self.end_idle().await;
+        while self.sockets() > 0 && Instant::now() < deadline + SOCKETS_CLOSE + CLOSE_ANSWER {
+            tokio::time::sleep(DRAIN_LOOK_EVERY).await;
+        }
+        self.end_idle().await
+    }
+
+    /// How long sockets have once this edge drains.
+    fn give_sockets(&self, limit: Duration) {
+        let mut options = self.options();
+        options.timeouts.drain = limit;
+        let snapshot = Snapshot::build(&options, &self.0.members, &self.0.names, &self.0.certificates);
+        self.0.shared.snapshot.store(Arc::new(snapshot));
+    }
+
+    fn sockets(&self) -> u32 {
+        let groups = self.0.members.groups();
+        groups.iter().flat_map(|g| g.list().upstreams.clone()).map(|u| u.sockets()).sum()
+    }
+
     fn in_work(&self) -> u32 {
         let held = self.0.shared.held.load(Relaxed);
         let groups = self.0.members.groups();
@@ -293,6 +332,28 @@ impl Handle {
 
     pub fn bans(&self) -> &Bans {
         &self.0.shared.bans
+    }
+
+    /// Socket.IO sessions by key and the address of their instance, newest last, for a successor.
+    pub fn known_sessions(&self) -> Vec<(u64, SocketAddr)> {
+        let groups = self.0.members.groups();
+        let addresses: HashMap<u32, SocketAddr> =
+            groups.iter().flat_map(|g| g.list().upstreams.clone()).map(|u| (u.slot, u.address)).collect();
+        let sessions = self.0.shared.affinity.all(Clock::now().0);
+        sessions.into_iter().filter_map(|(key, slot)| Some((key, *addresses.get(&slot)?))).collect()
+    }
+
+    /// Takes over what `known_sessions` told, for the instances that serve here.
+    pub fn adopt_sessions(&self, sessions: &[(u64, SocketAddr)]) {
+        let groups = self.0.members.groups();
+        let slots: HashMap<SocketAddr, u32> =
+            groups.iter().flat_map(|g| g.list().upstreams.clone()).map(|u| (u.address, u.slot)).collect();
+        let now_ms = Clock::now().0;
+        for (key, address) in sessions {
+            if let Some(slot) = slots.get(address) {
+                self.0.shared.affinity.adopt(*key, *slot, now_ms);
+            }
+        }
     }
 
     /// Client connections open now.

@@ -156,8 +156,9 @@ impl Sweep {
     }
 
     /// Tells sockets of draining upstreams to close, few at a time, so that their clients do not all come back at
-    /// once: all of them within about half of `limit`.
+    /// once: all of them within about half of `limit`. Of a drain without limit none is closed.
     pub fn close_sockets(&self, all: bool, limit: Duration) {
+        let all = all && limit != Duration::MAX;
         let entries = self.entries.borrow();
         let drains =
             |e: &&Entry| e.upstream.as_ref().is_some_and(|u| !e.watch.is_closing() && (all || u.is_draining()));
@@ -239,6 +240,24 @@ mod tests {
         assert_eq!(sweep.count(|_| true), 0);
         let _again = sweep.enlist(Arc::new(Watch::default()));
         assert_eq!(sweep.entries.borrow().len(), 1);
+    }
+
+    #[test]
+    fn a_drain_without_limit_closes_no_socket_but_of_a_draining_upstream() {
+        let sweep = Rc::new(Sweep::default());
+        let watch = Arc::new(Watch::default());
+        let members = crate::Members::new(mainstay_telemetry::Names::default());
+        let upstream = members.join("main", "main.1", ([127, 0, 0, 1], 1).into(), 1);
+        let _ticket = sweep.enlist_socket(watch.clone(), upstream.clone());
+        sweep.close_sockets(true, Duration::MAX);
+        assert!(!watch.is_closing());
+        sweep.close_sockets(true, Duration::from_secs(5));
+        assert!(watch.is_closing());
+        let other = Arc::new(Watch::default());
+        let _other = sweep.enlist_socket(other.clone(), upstream.clone());
+        upstream.drain();
+        sweep.close_sockets(true, Duration::MAX);
+        assert!(other.is_closing(), "its instance goes: a socket has nothing to wait for");
     }
 
     #[test]

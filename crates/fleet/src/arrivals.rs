@@ -72,13 +72,9 @@ impl Fleet {
                 }
                 self.feed(&key, Event::Emptied(serial, exit));
             }
+            ToServer::Joined { instance } => self.adopt(instance, None),
             // The binary's own.
-            ToServer::Hello(_)
-            | ToServer::Listening { .. }
-            | ToServer::ListenFailed { .. }
-            | ToServer::Reload
-            | ToServer::Drain
-            | ToServer::AreYouAlive => {}
+            _ => {}
         }
     }
 

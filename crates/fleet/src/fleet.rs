@@ -73,6 +73,10 @@ pub struct Fleet {
     pub serials: Serials,
     pub places: HashMap<Serial, Key>,
     pub pids: HashMap<i32, Serial>,
+    /// Another server shares the instances: changes wait until it is gone.
+    pub shared: bool,
+    /// It is the other one that decides: here nothing is started, ended or said any more.
+    pub retired: bool,
     /// Groups nobody asks for, and when each is killed.
     pub strays: BTreeMap<i32, Option<Millis>>,
     epoch: Instant,
@@ -94,6 +98,8 @@ impl Fleet {
             serials: Serials::default(),
             places: HashMap::new(),
             pids: HashMap::new(),
+            shared: false,
+            retired: false,
             strays: BTreeMap::new(),
             epoch: Instant::now(),
         };
@@ -171,6 +177,10 @@ impl Fleet {
     }
 
     fn spawn(&mut self, key: &Key, serial: Serial) -> Option<Event> {
+        if self.retired {
+            // The other server starts it, and `Joined` tells of it.
+            return None;
+        }
         let now = self.now();
         let taken = self.taken_ports();
         let member = self.member_mut(key)?;
@@ -235,6 +245,9 @@ impl Fleet {
     }
 
     pub fn kill(&self, pid: i32, signal: Signal) {
+        if self.retired {
+            return;
+        }
         (self.outside.link)(ToSupervisor::Kill { pid, signal: signal as i32 });
     }
 
@@ -255,6 +268,9 @@ impl Fleet {
     }
 
     pub fn say(&self, event: Said) {
+        if self.retired {
+            return;
+        }
         (self.outside.say)(event);
     }
 

@@ -62,7 +62,11 @@ impl Fleet {
     fn over_memory(&mut self, key: &Key, _serial: Serial, rss_bytes: u64, limit_bytes: u64) {
         let now = self.now();
         let waits = |rollout: &Rollout| rollout.names(key);
-        if self.stopping.is_some() || self.queue.iter().any(waits) || self.rollout.as_ref().is_some_and(waits) {
+        if self.stopping.is_some()
+            || self.shared
+            || self.queue.iter().any(waits)
+            || self.rollout.as_ref().is_some_and(waits)
+        {
             return;
         }
         let Some(member) = self.member_mut(key) else { return };

@@ -133,6 +133,9 @@ impl Fleet {
     pub fn advance(&mut self) {
         loop {
             self.take_outcomes();
+            if self.shared {
+                return;
+            }
             let Some(mut rollout) = self.rollout.take().or_else(|| self.queue.pop_front()) else { return };
             if !rollout.begun {
                 rollout.begun = true;

@@ -2,10 +2,11 @@
 //!
 //! Must never: block. It lives on a current-thread runtime, inside a `LocalSet`, beside the control socket.
 
+use crate::crew::Given;
 use crate::error::Error;
 use crate::fleet::{Fleet, Inner, Outside};
 use crate::instance::Event;
-use crate::options::Options;
+use crate::options::{Options, Port};
 use crate::plan::Key;
 use crate::rollout::{Changes, Rollout, Swap};
 use crate::status::AppStatus;
@@ -42,6 +43,8 @@ enum Command {
     Restart(Option<String>, Option<u32>, oneshot::Sender<Result<u32, Error>>),
     Reload(Box<Options>, Swap, oneshot::Sender<Result<Changes, Error>>),
     Stop(Duration, oneshot::Sender<Stopped>),
+    /// Something was changed from outside the loop.
+    Look,
 }
 
 /// How the end went.
@@ -65,6 +68,11 @@ impl Service {
         let fleet = Rc::new(RefCell::new(Fleet::new(options, outside, inner_tx)));
         let handle = Handle { fleet: fleet.clone(), commands: commands_tx };
         (Service { fleet, inner, commands }, handle)
+    }
+
+    /// Another server still uses the instances: until `Handle::alone` nothing that serves is replaced.
+    pub fn share(&self) {
+        self.fleet.borrow_mut().shared = true;
     }
 
     /// Takes over groups that a server before this one started. Before `run`, inside the `LocalSet`.
@@ -111,6 +119,41 @@ impl Handle {
         self.fleet.borrow().status()
     }
 
+    /// A change is under way, or waits.
+    pub fn is_changing(&self) -> bool {
+        let fleet = self.fleet.borrow();
+        fleet.rollout.is_some() || !fleet.queue.is_empty()
+    }
+
+    /// Names of apps with an instance that serves.
+    pub fn serving(&self) -> Vec<String> {
+        self.status().into_iter().filter(|app| app.ready > 0).map(|app| app.name).collect()
+    }
+
+    /// Another server has taken over: from now on this one follows what there is and decides nothing.
+    pub fn retire(&self) {
+        let mut fleet = self.fleet.borrow_mut();
+        (fleet.shared, fleet.retired) = (true, true);
+    }
+
+    /// The server before this one is gone: changes that waited may begin, and the ports it had reserved are ours.
+    pub fn alone(&self) {
+        let mut fleet = self.fleet.borrow_mut();
+        fleet.shared = false;
+        let members = fleet.crews.values_mut().flat_map(|crew| crew.members.values_mut());
+        for member in members {
+            let app = member.app.clone();
+            for process in member.lives.values_mut() {
+                if let (Given::Fixed(port), Port::Own) = (&process.given, &app.port) {
+                    process.given = Given::before(&app, Some(*port));
+                }
+            }
+        }
+        drop(fleet);
+        // The loop looks again; a full queue means that it is about to anyhow.
+        let _ = self.commands.try_send(Command::Look);
+    }
+
     /// One instance, one app, or everything: one after the other, losing nothing. Says how many.
     pub async fn restart(&self, app: Option<&str>, number: Option<u32>) -> Result<u32, Error> {
         let (reply, answer) = oneshot::channel();
@@ -146,6 +189,7 @@ impl Fleet {
             },
             Command::Reload(options, swap, reply) => self.enqueue(Rollout::reload(*options, swap, reply)),
             Command::Stop(limit, reply) => self.stop(limit, reply),
+            Command::Look => {}
         }
     }
 

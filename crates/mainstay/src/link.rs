@@ -60,7 +60,9 @@ fn read(
         match receiver.recv::<ToServer>() {
             Ok(Some(incoming)) => {
                 match &incoming.0 {
-                    ToServer::Spawned { instance, .. } => drop(groups.insert(instance.pid)),
+                    ToServer::Spawned { instance, .. } | ToServer::Joined { instance } => {
+                        groups.insert(instance.pid);
+                    }
                     ToServer::GroupEmpty { pid, .. } => drop(groups.remove(pid)),
                     _ => {}
                 }

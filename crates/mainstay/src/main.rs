@@ -25,6 +25,7 @@ mod secret;
 mod server;
 mod settings;
 mod told;
+mod upgrade;
 mod upstreams;
 mod voice;
 mod wiring;

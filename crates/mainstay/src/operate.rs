@@ -3,7 +3,7 @@
 use crate::control::answer::{DroppedAnswer, HealthAnswer, StatusAnswer, UpstreamAnswer};
 use crate::control::{Command, Handler, Health, Refused, Restart, Say};
 use crate::server::Server;
-use crate::{bans, cache, certificates, reload};
+use crate::{bans, cache, certificates, reload, upgrade};
 use mainstay_runtime::Clock;
 use mainstay_telemetry::trail::Found;
 use mainstay_watch::{Document, documents};
@@ -32,6 +32,7 @@ async fn run(server: &Server, command: Command, say: Say) -> Result<Value, Refus
         Command::Restart(asked) => restart(server, &asked, &say).await,
         Command::Reload(_) => reload::run(server, &say).await,
         Command::Certificates(asked) => certificates::command(server, asked, &say).await,
+        Command::Upgrade(asked) => upgrade::run(server, &asked, &say).await,
         Command::Stop(_) => stop(&say).await,
         Command::Bans(asked) => bans::run(server, &asked),
         Command::Cache(asked) => cache::run(server, &asked),
@@ -54,7 +55,9 @@ fn status(server: &Server) -> StatusAnswer {
         data: server.facts.data.display().to_string(),
         file: current.inputs.file.as_ref().map(|file| file.path.display().to_string()),
         pid: std::os::unix::process::parent_id(),
+        server_pid: std::process::id(),
         uptime_s: state.uptime_us() / 1_000_000,
+        upgrade: server.upgrade.answer(),
         server_crashes: server.facts.crashes,
         listening: server.edge.addresses().iter().map(ToString::to_string).collect(),
         connections: server.edge.connections(),
@@ -106,6 +109,7 @@ async fn stop(say: &Say) -> Result<Value, Refused> {
 
 /// One instance after another; what the fleet says meanwhile goes to whoever asked.
 async fn restart(server: &Server, asked: &Restart, say: &Say) -> Result<Value, Refused> {
+    server.upgrade.refuse("no instance was restarted")?;
     let _hearing = server.hearers.add(say);
     let replaced = server
         .fleet

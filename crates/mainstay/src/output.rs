@@ -1,9 +1,13 @@
 //! What the children print: pipes in, lines out, and the last of them kept for messages about a crash.
 //!
-//! Always reads to the end, whatever becomes of the lines: a child must never block on a full pipe.
+//! Always reads to the end, whatever becomes of the lines: a child must never block on a full pipe. A pipe has one
+//! reader: in an upgrade one server lets go, with the beginnings of lines it has, before the next one begins.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use mainstay_runtime::Clock;
 use mainstay_telemetry::{Handle, Line, Stream, child};
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -11,6 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::task::AbortHandle;
 
 /// What a message about a crash shows of the child's own words.
 const TAIL_LINES: usize = 20;
@@ -18,6 +23,97 @@ const TAIL_LINES: usize = 20;
 const READ_BYTES: usize = 32 * 1024;
 /// How often a flood that has ended is looked for, to say what was dropped of it.
 const TICK: Duration = Duration::from_secs(1);
+
+/// The pipes of all processes. Cheap to clone; lives on the control thread.
+#[derive(Clone)]
+pub struct Outputs {
+    tails: Tails,
+    telemetry: Handle,
+    reading: Rc<RefCell<Reading>>,
+}
+
+#[derive(Default)]
+struct Reading {
+    /// Not to be read yet: another server does.
+    held: Option<Vec<mainstay_fleet::Output>>,
+    /// Beginnings of lines that another server has read, by process.
+    begun: HashMap<i32, Begun>,
+    open: Vec<Open>,
+}
+
+struct Open {
+    pid: i32,
+    source: Rc<Source>,
+    tasks: [AbortHandle; 2],
+}
+
+/// What of a process's next lines was read already, in base64: it may end within a character.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Begun {
+    pid: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Outputs {
+    /// `hold`: reads nothing before `begin`.
+    pub fn new(telemetry: Handle, hold: bool) -> Outputs {
+        let reading = Reading { held: hold.then(Vec::new), ..Reading::default() };
+        Outputs { tails: Tails::default(), telemetry, reading: Rc::new(RefCell::new(reading)) }
+    }
+
+    pub fn tail(&self, app: &str, number: u32) -> Vec<String> {
+        self.tails.of(app, number)
+    }
+
+    /// Reads both streams of a process until the last one that holds them is gone. Must run inside a `LocalSet`.
+    pub fn listen(&self, output: mainstay_fleet::Output) {
+        let mut reading = self.reading.borrow_mut();
+        if let Some(held) = &mut reading.held {
+            return held.push(output);
+        }
+        let mainstay_fleet::Output { app, number, pid, stdout, stderr } = output;
+        let lines = RefCell::new(child::Output::new(&app, &format!("{app}.{number}")));
+        let key = (app, number);
+        self.tails.begin(&key);
+        let source = Rc::new(Source { key, lines, tails: self.tails.clone(), telemetry: self.telemetry.clone() });
+        if let Some(begun) = reading.begun.remove(&pid) {
+            source.resume(Stream::Stdout, &begun.stdout);
+            source.resume(Stream::Stderr, &begun.stderr);
+        }
+        let tasks = [(stdout, Stream::Stdout), (stderr, Stream::Stderr)]
+            .map(|(fd, stream)| tokio::task::spawn_local(read(fd, stream, source.clone())).abort_handle());
+        reading.open.retain(|open| !open.tasks.iter().all(AbortHandle::is_finished));
+        reading.open.push(Open { pid, source, tasks });
+    }
+
+    /// What a server before this one had read; and from now on this one reads.
+    pub fn begin(&self, begun: Vec<Begun>) {
+        let held = {
+            let mut reading = self.reading.borrow_mut();
+            reading.begun = begun.into_iter().map(|begun| (begun.pid, begun)).collect();
+            reading.held.take()
+        };
+        held.into_iter().flatten().for_each(|output| self.listen(output));
+        self.reading.borrow_mut().begun.clear();
+    }
+
+    /// Reads nothing more: what lies in the pipes is another server's.
+    pub fn release(&self) -> Vec<Begun> {
+        let mut reading = self.reading.borrow_mut();
+        reading.held = Some(Vec::new());
+        let let_go = |open: Open| {
+            // Between two polls: whatever a task had read it has handed on.
+            open.tasks.iter().for_each(AbortHandle::abort);
+            let mut lines = open.source.lines.borrow_mut();
+            let stdout = BASE64.encode(lines.take_begun(Stream::Stdout));
+            let stderr = BASE64.encode(lines.take_begun(Stream::Stderr));
+            Begun { pid: open.pid, stdout, stderr }
+        };
+        let begun = std::mem::take(&mut reading.open).into_iter().map(let_go);
+        begun.filter(|begun| !begun.stdout.is_empty() || !begun.stderr.is_empty()).collect()
+    }
+}
 
 /// The last lines of every instance, as its newest process wrote them.
 #[derive(Debug, Clone, Default)]
@@ -71,6 +167,11 @@ impl Source {
         lines.push(stream, bytes, Clock::now(), Clock::unix_micros(), |line| self.emit(line));
     }
 
+    fn resume(&self, stream: Stream, begun: &str) {
+        // Ours from a moment ago; if it is not, a line lacks its beginning.
+        self.push(stream, &BASE64.decode(begun).unwrap_or_default());
+    }
+
     fn end(&self, stream: Stream) {
         self.lines.borrow_mut().end(stream, Clock::now(), Clock::unix_micros(), |line| self.emit(line));
     }
@@ -82,17 +183,6 @@ impl Source {
     fn has_dropped(&self) -> bool {
         self.lines.borrow().has_dropped()
     }
-}
-
-/// Reads both streams of a process until the last one that holds them is gone. Must run inside a `LocalSet`.
-pub fn listen(output: mainstay_fleet::Output, telemetry: Handle, tails: Tails) {
-    let mainstay_fleet::Output { app, number, stdout, stderr, .. } = output;
-    let lines = RefCell::new(child::Output::new(&app, &format!("{app}.{number}")));
-    let key = (app, number);
-    tails.begin(&key);
-    let source = Rc::new(Source { key, lines, tails, telemetry });
-    tokio::task::spawn_local(read(stdout, Stream::Stdout, source.clone()));
-    tokio::task::spawn_local(read(stderr, Stream::Stderr, source));
 }
 
 async fn read(fd: OwnedFd, stream: Stream, source: Rc<Source>) {

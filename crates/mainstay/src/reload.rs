@@ -26,6 +26,7 @@ struct Wanted {
 
 pub async fn run(server: &Server, say: &Say) -> Result<Value, Refused> {
     let _one = server.reloading.lock().await;
+    server.upgrade.refuse("nothing was changed")?;
     let wanted = read(server)?;
     for warning in &wanted.report.warnings {
         say.line(screen::warn(warning)).await;

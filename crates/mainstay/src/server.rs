@@ -3,6 +3,7 @@
 use crate::hearers::Hearers;
 use crate::link::Link;
 use crate::settings::{Ops, Settings};
+use crate::upgrade::Progress;
 use mainstay_config::{Inputs, Setting};
 use mainstay_runtime::Clock;
 use mainstay_supervisor::protocol::Hello;
@@ -31,6 +32,8 @@ pub struct Server {
     pub reloading: tokio::sync::Mutex<()>,
     /// The supervisor asks for the end.
     pub stop: Notify,
+    /// Where an upgrade is, if there is one.
+    pub upgrade: Progress,
 }
 
 /// Does not change while the process lives.

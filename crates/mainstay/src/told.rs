@@ -28,7 +28,8 @@ pub struct Told {
 }
 
 impl Told {
-    pub fn start(settings: &Settings, data: &Path) -> anyhow::Result<Told> {
+    /// `beside`: another server still writes into the same folder.
+    pub fn start(settings: &Settings, data: &Path, beside: bool) -> anyhow::Result<Told> {
         let names = Names::default();
         let stdout = std::io::stdout();
         let text = settings.logs.is_text(stdout.is_terminal());
@@ -40,6 +41,7 @@ impl Told {
             names: names.clone(),
             secrets: settings.redactor(),
             console: Some(console),
+            beside,
         })?;
         let running = service.spawn()?;
         let level = LevelSwitch::new(settings.logs.level);

@@ -27,11 +27,18 @@ pub struct Voice {
     /// For a person, once, shortly after the first instance became ready.
     welcome: Rc<RefCell<Vec<String>>>,
     welcoming: Rc<Cell<bool>>,
+    /// On trial beside a server that serves: what happens is that one's to tell.
+    quiet: Rc<Cell<bool>>,
 }
 
 impl Voice {
     pub fn new(telemetry: Handle, level: LevelSwitch, text: bool) -> Voice {
-        Voice { telemetry, hearers: Hearers::default(), level, text, welcome: Rc::default(), welcoming: Rc::default() }
+        let (hearers, welcome, welcoming, quiet) = Default::default();
+        Voice { telemetry, hearers, level, text, welcome, welcoming, quiet }
+    }
+
+    pub fn hush(&self, quiet: bool) {
+        self.quiet.set(quiet);
     }
 
     pub fn hearers(&self) -> Hearers {
@@ -51,7 +58,7 @@ impl Voice {
     }
 
     fn own(&self, level: Level, text: &str) {
-        if level <= self.level.get() {
+        if level <= self.level.get() && !self.quiet.get() {
             self.telemetry.line(Line::own(Clock::unix_micros(), level, text));
         }
     }
@@ -73,7 +80,7 @@ impl Voice {
             event::Level::Warn => Level::Warn,
             event::Level::Error => Level::Error,
         };
-        if level > self.level.get() {
+        if level > self.level.get() || self.quiet.get() {
             return;
         }
         let text = event.to_string();

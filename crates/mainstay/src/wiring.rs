@@ -1,6 +1,7 @@
 //! The server, put together. Read this first: every part is made here, and is handed what it needs.
 //!
-//! Order of the end: stop accepting, drain requests, stop the instances, write out what there is to tell.
+//! Order of the end: stop accepting, drain requests, stop the instances, write out what there is to tell. A server
+//! that another one replaces leaves the instances alone: `upgrade`.
 
 use crate::bans;
 use crate::certificates;
@@ -8,11 +9,12 @@ use crate::control;
 use crate::link::{self, Incoming, Link};
 use crate::local;
 use crate::operate;
-use crate::output::{self, Tails};
+use crate::output::Outputs;
 use crate::reload;
 use crate::server::{Current, Facts, Server};
 use crate::settings::{self, Settings};
 use crate::told::Told;
+use crate::upgrade::{self, Owned, Progress};
 use crate::voice::Voice;
 use anyhow::{Context, bail};
 use mainstay_config::{Inputs, Report};
@@ -21,8 +23,8 @@ use mainstay_fleet as fleet;
 use mainstay_runtime::{OnEnd, Shutdown, Tasks};
 use mainstay_supervisor::Channel;
 use mainstay_supervisor::protocol::{Hello, Instance, Listener, ToServer, ToSupervisor};
-use mainstay_telemetry as telemetry;
 use mainstay_watch as watch;
+use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -88,8 +90,9 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     let (stop_watching, watching) = Shutdown::new();
     let listening: Vec<SocketAddr> = handed.edge.iter().map(|(address, _)| *address).collect();
 
-    let told = Told::start(&settings, &hello.data)?;
+    let told = Told::start(&settings, &hello.data, hello.handover.is_some())?;
     let voice = Voice::new(told.handle.clone(), told.level.clone(), told.text);
+    voice.hush(hello.handover.is_some());
     let members = edge::Members::new(told.names.clone());
     let (asks, asked) = edge::local::channel();
     let (edge_service, edge) = edge::Service::build(edge::Parts {
@@ -102,9 +105,9 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     })?;
     let (keeping, certificates) = edge::acme::Service::new(keeping(&settings, &edge, &hello));
     let (watch_service, watch) = watch::Service::new(settings.watch.clone());
-    let tails = Tails::default();
-    let outside = outside(members, &link, &voice, &tails, told.handle.clone());
-    let (fleet_service, fleet) = fleet::Service::new(settings.fleet.clone(), outside);
+    let outputs = Outputs::new(told.handle.clone(), hello.handover.is_some() || hello.memory.is_some());
+    let (fleet_service, fleet) =
+        fleet::Service::new(settings.fleet.clone(), outside(members, &link, &voice, outputs.clone()));
 
     let server = Rc::new(Server {
         edge,
@@ -120,11 +123,16 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
         current: Current::new(inputs, &settings, report.settings.clone()).into(),
         reloading: tokio::sync::Mutex::new(()),
         stop: tokio::sync::Notify::new(),
+        upgrade: Progress::new(hello.handover.as_ref()),
     });
 
-    edge_service.start()?;
     let (fleet_events, events) = mpsc::channel(FLEET_EVENTS_MAX);
+    if hello.handover.is_some() {
+        fleet_service.share();
+    }
     fleet_service.adopt(handed.instances);
+    let turns = Rc::new(Turns::default());
+    let hearing = hear(incoming, fleet_events, server.clone(), voice.clone(), turns.clone());
     tasks.spawn("fleet", OnEnd::Ignore, fleet_service.run(events));
     tasks.spawn("checks of upstreams", OnEnd::Ignore, server.edge.upkeep(watching.clone()));
     bans::restore(server.edge.bans(), &hello.data);
@@ -134,22 +142,26 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     tasks.spawn("certificates", OnEnd::Ignore, keeping.run(watching));
     tasks.spawn("certificate files", OnEnd::Stop, certificates::watch(server.clone(), voice.clone()));
     tasks.spawn("documents", OnEnd::Stop, local::serve(asked, server.clone()));
-    tasks.spawn("supervisor messages", OnEnd::Stop, hear(incoming, fleet_events, server.clone(), voice.clone()));
-    for listener in handed.control {
-        let listener = tokio::net::UnixListener::from_std(listener)?;
-        tasks.spawn("control socket", OnEnd::Stop, control::serve(listener, operate::handler(server.clone())));
+    tasks.spawn("supervisor messages", OnEnd::Stop, hearing);
+    ready(&hello, &server, edge_service, &outputs, &turns).await?;
+    let owned = operated(&tasks, handed.control, &server, outputs)?;
+    voice.hush(false);
+    match &hello.handover {
+        Some(handover) => voice.info(&format!("took over from the server before (pid {})", handover.from)),
+        None => voice.opening(&server, &settings, &report),
     }
-    server.link.send(&ToSupervisor::Ready);
-    voice.opening(&server, &settings, &report);
-
-    tokio::select! {
-        () = server.stop.notified() => {}
+    let retiring = tokio::select! {
+        () = server.stop.notified() => false,
+        () = turns.retire.notified() => true,
         end = tasks.unexpected_end() => {
             let how = if end.panicked { "panicked" } else { "ended" };
             bail!("the task {} {how} unexpectedly", end.name)
         }
+    };
+    match retiring {
+        true => upgrade::retire(&server, owned, &voice).await,
+        false => end(&server, &voice).await,
     }
-    end(&server, &voice).await;
     stop_watching.request();
     told.finish();
     server.link.drained(0);
@@ -160,6 +172,58 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
 fn keeping(settings: &Settings, edge: &edge::Handle, hello: &Hello) -> edge::acme::Setup {
     let (options, certificates) = (settings.edge.acme.clone(), edge.certificates().clone());
     edge::acme::Setup { options, certificates, data: hello.data.clone() }
+}
+
+/// What the supervisor tells whoever waits for its turn.
+#[derive(Default)]
+struct Turns {
+    retire: tokio::sync::Notify,
+    /// What the server before this one remembered, and where errors go from now on.
+    take_over: tokio::sync::Notify,
+    handed_over: RefCell<Option<(String, Option<OwnedFd>)>>,
+}
+
+/// Accepts, and has what has one owner when this comes back. Beside another server only once it sees what that one
+/// sees.
+async fn ready(
+    hello: &Hello,
+    server: &Server,
+    edge: edge::Service,
+    outputs: &Outputs,
+    turns: &Turns,
+) -> anyhow::Result<()> {
+    let Some(handover) = &hello.handover else {
+        edge.start()?;
+        server.link.send(&ToSupervisor::Ready);
+        if let Some(memory) = &hello.memory {
+            upgrade::remember(server, outputs, memory);
+        }
+        return Ok(());
+    };
+    upgrade::prove(server, handover).await?;
+    edge.start()?;
+    server.link.send(&ToSupervisor::Ready);
+    turns.take_over.notified().await;
+    let (memory, stderr) = turns.handed_over.take().unwrap_or_default();
+    upgrade::take_over(server, outputs, &memory, stderr)?;
+    server.link.send(&ToSupervisor::Taken);
+    Ok(())
+}
+
+/// Answers operators from now on.
+fn operated(
+    tasks: &Tasks,
+    listeners: Vec<UnixListener>,
+    server: &Rc<Server>,
+    outputs: Outputs,
+) -> anyhow::Result<Owned> {
+    let mut owned = Owned { control: Vec::new(), answering: control::Open::default(), outputs };
+    for listener in listeners {
+        let listener = tokio::net::UnixListener::from_std(listener)?;
+        let serving = control::serve(listener, operate::handler(server.clone()), owned.answering.clone());
+        owned.control.push(tasks.spawn("control socket", OnEnd::Stop, serving));
+    }
+    Ok(owned)
 }
 
 /// A core's thread for each processor we may use.
@@ -186,21 +250,14 @@ async fn end(server: &Server, voice: &Voice) {
 }
 
 /// What the fleet needs of its surroundings.
-fn outside(
-    members: edge::Members,
-    link: &Link,
-    voice: &Voice,
-    tails: &Tails,
-    telemetry: telemetry::Handle,
-) -> fleet::Outside {
-    let (link, sayer) = (link.clone(), voice.clone());
-    let (written, read) = (tails.clone(), tails.clone());
+fn outside(members: edge::Members, link: &Link, voice: &Voice, outputs: Outputs) -> fleet::Outside {
+    let (link, sayer, read) = (link.clone(), voice.clone(), outputs.clone());
     fleet::Outside {
         members,
         link: Box::new(move |message| link.send(&message)),
         say: Box::new(move |event| sayer.event(&event)),
-        output: Box::new(move |output| output::listen(output, telemetry.clone(), written.clone())),
-        tail: Box::new(move |app, number| read.of(app, number)),
+        output: Box::new(move |output| outputs.listen(output)),
+        tail: Box::new(move |app, number| read.tail(app, number)),
     }
 }
 
@@ -210,6 +267,7 @@ async fn hear(
     fleet: mpsc::Sender<fleet::FromSupervisor>,
     server: Rc<Server>,
     voice: Voice,
+    turns: Rc<Turns>,
 ) {
     while let Some((message, descriptors)) = incoming.recv().await {
         match message {
@@ -218,9 +276,24 @@ async fn hear(
                 server.link.answered(ticket, fd.ok_or_else(|| "the supervisor sent no socket".to_owned()));
             }
             ToServer::ListenFailed { ticket, error } => server.link.answered(ticket, Err(error)),
-            ToServer::Reload => {
-                let (server, voice) = (server.clone(), voice.clone());
-                tokio::task::spawn_local(async move { reload_by_signal(&server, &voice).await });
+            ToServer::Reload => by_signal(&server, &voice, Signalled::Reload),
+            ToServer::Upgrade => by_signal(&server, &voice, Signalled::Upgrade),
+            ToServer::UpgradeFailed { why } => server.upgrade.failed(why),
+            ToServer::Retire { pid, version } => {
+                server.upgrade.retired(pid, version);
+                turns.retire.notify_one();
+            }
+            ToServer::TakeOver { memory } => {
+                turns.handed_over.replace(Some((memory, descriptors.into_iter().next())));
+                turns.take_over.notify_one();
+            }
+            ToServer::Upgraded { problem } => {
+                match &problem {
+                    None => voice.info("upgraded: the server before this one has ended, the supervisor is replaced"),
+                    Some(problem) => voice.error(problem),
+                }
+                server.upgrade.over(problem);
+                server.fleet.alone();
             }
             ToServer::Drain => server.stop.notify_one(),
             ToServer::AreYouAlive => server.link.send(&ToSupervisor::Alive),
@@ -230,8 +303,15 @@ async fn hear(
     }
 }
 
-/// SIGHUP: nobody waits for the answer, so it is logged.
-async fn reload_by_signal(server: &Server, voice: &Voice) {
+#[derive(Clone, Copy)]
+enum Signalled {
+    Reload,
+    Upgrade,
+}
+
+/// SIGHUP, SIGUSR2: nobody waits for the answer, so it is logged.
+fn by_signal(server: &Rc<Server>, voice: &Voice, what: Signalled) {
+    let (server, told, voice) = (server.clone(), server.clone(), voice.clone());
     let (say, mut lines) = control::Say::channel();
     let speaker = voice.clone();
     let speaking = async move {
@@ -241,12 +321,25 @@ async fn reload_by_signal(server: &Server, voice: &Voice) {
             }
         }
     };
-    let reloading = async move { reload::run(server, &say).await };
-    let ((), outcome) = tokio::join!(speaking, reloading);
-    match &outcome {
-        Ok(_) => voice.info("reloaded"),
-        Err(refused) => voice.error(&format!("not reloaded: {}", refused.message)),
-    }
-    let refused = outcome.err().map(|refused| refused.message);
-    server.link.send(&ToSupervisor::Reloaded { refused });
+    let doing = async move {
+        match what {
+            Signalled::Reload => (reload::run(&server, &say).await, "reloaded"),
+            // The rest is the new server's to say.
+            Signalled::Upgrade => {
+                (upgrade::run(&server, &control::Upgrade::default(), &say).await, "the old server ends")
+            }
+        }
+    };
+    tokio::task::spawn_local(async move {
+        let ((), (outcome, done)) = tokio::join!(speaking, doing);
+        match (&outcome, what) {
+            (Ok(_), _) => voice.info(done),
+            (Err(refused), Signalled::Reload) => voice.error(&format!("not reloaded: {}", refused.message)),
+            (Err(refused), Signalled::Upgrade) => voice.error(&format!("not upgraded: {}", refused.message)),
+        }
+        if let Signalled::Reload = what {
+            let refused = outcome.err().map(|refused| refused.message);
+            told.link.send(&ToSupervisor::Reloaded { refused });
+        }
+    });
 }

@@ -241,6 +241,11 @@ impl Inbox {
         }
     }
 
+    /// No message is half read.
+    pub fn is_between(&self) -> bool {
+        self.head.is_empty() && self.body.is_empty() && self.fds.is_empty()
+    }
+
     fn announced(&self) -> Option<usize> {
         let head: [u8; 4] = self.head.as_slice().try_into().ok()?;
         Some(u32::from_le_bytes(head) as usize)

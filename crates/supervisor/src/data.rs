@@ -2,11 +2,13 @@
 //!
 //! Must never touch a folder that is somebody else's: neither empty nor ours is an error.
 
-use crate::{Error, protocol};
+use crate::{Error, kernel, protocol};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +24,14 @@ pub struct Data {
     id: String,
     boot: u64,
     _lock: Flock<File>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CarriedData {
+    path: PathBuf,
+    id: String,
+    boot: u64,
+    lock: RawFd,
 }
 
 impl Data {
@@ -52,6 +62,22 @@ impl Data {
     /// The value of `MAINSTAY_BOOT`; the same text as `protocol::Hello::boot`.
     pub fn boot(&self) -> String {
         protocol::boot(&self.id, self.boot)
+    }
+
+    /// For the process this one becomes: what cannot be read from the folder again without counting a start.
+    pub(crate) fn carried(&self) -> (CarriedData, BorrowedFd<'_>) {
+        let carried =
+            CarriedData { path: self.path.clone(), id: self.id.clone(), boot: self.boot, lock: self._lock.as_raw_fd() };
+        (carried, self._lock.as_fd())
+    }
+
+    /// The lock belongs to the open file, so it was never let go.
+    pub(crate) fn from_carried(carried: CarriedData) -> Result<Data, Error> {
+        let CarriedData { path, id, boot, lock } = carried;
+        let file = kernel::inherited(lock).map_err(Error::at("go on holding", &path))?;
+        let lock = Flock::lock(File::from(file), FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| Error::at("lock", &path)(errno.into()))?;
+        Ok(Data { path, id, boot, _lock: lock })
     }
 
     /// Remembers the server of this boot: one that is not dumpable hides its environment from the next boot's sweep.

@@ -2,10 +2,13 @@
 //!
 //! Must never forget an end before a server could hear of it.
 
+use crate::kernel;
 use crate::protocol::{Exit, Instance, ToServer};
 use crate::spawn::Started;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 /// Three descriptors each; one machine runs a few dozen.
@@ -18,9 +21,18 @@ struct Held {
     /// How the leader ended.
     ended: Option<Exit>,
     empty: bool,
-    _stdin: OwnedFd,
+    stdin: OwnedFd,
     stdout: Arc<OwnedFd>,
     stderr: Arc<OwnedFd>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CarriedInstance {
+    instance: Instance,
+    ended: Option<Exit>,
+    empty: bool,
+    /// Standard input, output and error, our ends.
+    pipes: [RawFd; 3],
 }
 
 #[derive(Debug, Default)]
@@ -33,8 +45,30 @@ impl Instances {
     pub fn add(&mut self, instance: Instance, started: Started) -> Vec<Arc<OwnedFd>> {
         let Started { pid, stdin, stdout, stderr } = started;
         let pipes = vec![Arc::clone(&stdout), Arc::clone(&stderr)];
-        self.held.insert(pid, Held { instance, ended: None, empty: false, _stdin: stdin, stdout, stderr });
+        self.held.insert(pid, Held { instance, ended: None, empty: false, stdin, stdout, stderr });
         pipes
+    }
+
+    /// For the process this one becomes.
+    pub fn carried(&self) -> (Vec<CarriedInstance>, Vec<BorrowedFd<'_>>) {
+        let one = |held: &Held| CarriedInstance {
+            instance: held.instance.clone(),
+            ended: held.ended,
+            empty: held.empty,
+            pipes: [held.stdin.as_raw_fd(), held.stdout.as_raw_fd(), held.stderr.as_raw_fd()],
+        };
+        let fds = self.held.values().flat_map(|held| [held.stdin.as_fd(), held.stdout.as_fd(), held.stderr.as_fd()]);
+        (self.held.values().map(one).collect(), fds.collect())
+    }
+
+    pub fn from_carried(carried: Vec<CarriedInstance>) -> io::Result<Instances> {
+        let mut held = BTreeMap::new();
+        for CarriedInstance { instance, ended, empty, pipes: [stdin, stdout, stderr] } in carried {
+            let stdin = kernel::inherited(stdin)?;
+            let (stdout, stderr) = (Arc::new(kernel::inherited(stdout)?), Arc::new(kernel::inherited(stderr)?));
+            held.insert(instance.pid, Held { instance, ended, empty, stdin, stdout, stderr });
+        }
+        Ok(Instances { held })
     }
 
     pub fn len(&self) -> usize {

@@ -4,6 +4,7 @@
 //! Invariant: the supervisor never blocks on the server; a server that stops reading is replaced.
 //! Invariant: all `unsafe` of the crate is in `kernel`.
 
+mod carry;
 pub mod channel;
 pub mod data;
 mod error;
@@ -20,7 +21,10 @@ pub mod protocol;
 pub mod run;
 mod server;
 mod spawn;
+mod upgrade;
+mod words;
 
+pub use carry::resume;
 pub use channel::Channel;
 pub use data::Data;
 pub use error::{Error, explain};

@@ -5,6 +5,7 @@
 
 use crate::Error;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use serde::{Deserialize, Serialize};
 
 /// Three descriptors an instance, `INSTANCES_MAX`, and room.
 const OPEN_FILES_WANTED: rlim_t = 4096;
@@ -17,7 +18,7 @@ pub fn hide_memory() -> Result<(), Error> {
 }
 
 /// Soft and hard limits this process was started with. `None`: unknown, and left alone.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Limits {
     open_files: Option<(rlim_t, rlim_t)>,
     core: Option<(rlim_t, rlim_t)>,

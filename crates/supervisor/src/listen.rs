@@ -4,12 +4,13 @@
 
 use crate::error::{Holder, HolderKind};
 use crate::protocol::Listener;
-use crate::{BOOT_VARIABLE, Error, proc};
+use crate::{BOOT_VARIABLE, Error, kernel, proc};
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -33,9 +34,33 @@ pub struct Bound {
     file: Option<SocketFile>,
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CarriedBound {
+    listener: Listener,
+    fd: RawFd,
+    /// Device and inode of the socket's file.
+    file: Option<(u64, u64)>,
+}
+
 impl Bound {
     pub(crate) fn shared(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.fd)
+    }
+
+    /// For the process this one becomes.
+    pub(crate) fn carried(&self) -> (CarriedBound, BorrowedFd<'_>) {
+        let file = self.file.as_ref().map(|file| file.place);
+        (CarriedBound { listener: self.listener.clone(), fd: self.fd.as_raw_fd(), file }, self.fd.as_fd())
+    }
+
+    pub(crate) fn from_carried(carried: CarriedBound) -> Result<Bound, Error> {
+        let CarriedBound { listener, fd, file } = carried;
+        let fd = kernel::inherited(fd).map_err(Error::io("cannot go on listening"))?;
+        let file = match (&listener, file) {
+            (Listener::Control(path), Some(place)) => Some(SocketFile { path: path.clone(), place }),
+            _ => None,
+        };
+        Ok(Bound { listener, fd: Arc::new(fd), file })
     }
 
     pub fn address(&self) -> Option<SocketAddr> {

@@ -10,6 +10,10 @@
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
+/// Raised with every change of a message, or of what a supervisor carries over into the next file's, that the other
+/// side would misread. An upgrade between two numbers is refused before anything is touched.
+pub const PROTOCOL: u32 = 1;
+
 /// From the supervisor to the server.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToServer {
@@ -33,11 +37,29 @@ pub enum ToServer {
     Drain,
     /// Answered by `Alive`, by the thread that does everything else.
     AreYouAlive,
+    /// SIGUSR2: ask for an upgrade as `mainstay upgrade` would.
+    Upgrade,
+    /// Answer to `ToSupervisor::Upgrade`: it came to nothing, and why. After `Retire` the server that was to take over
+    /// is gone; one of the old file takes its place, and this one finishes all the same.
+    UpgradeFailed { why: String },
+    /// The server of the new file is ready: accept no more, let go of what has one owner, answer `Released`, then
+    /// finish what was begun without starting or ending an instance, and end with `Drained`.
+    Retire { pid: i32, version: String },
+    /// To the server of a new file: the one before has let go; what it remembered. Descriptor: the standard error to
+    /// write to from now on.
+    TakeOver { memory: String },
+    /// To a retiring server: its successor has started this instance.
+    Joined { instance: Instance },
+    /// The upgrade is over: the server before this one has ended and the supervisor is the new file's, or why not.
+    Upgraded { problem: Option<String> },
 }
 
 /// From the server to the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToSupervisor {
+    /// The first message of every server, before it has read anything. Its shape must never change: it is how two
+    /// versions find out that they do not understand each other.
+    Here { protocol: u32, version: String },
     /// Start a process group. Answered by `Spawned` or `SpawnFailed` with the same ticket.
     Spawn { ticket: u64, spec: Box<Spawn> },
     /// Send a signal to a whole group.
@@ -58,6 +80,14 @@ pub enum ToSupervisor {
     StopLimit { limit_ms: u64 },
     /// Everything is finished: end with this exit code. Also unasked, as after `mainstay stop`.
     Drained { code: i32 },
+    /// Start the server of another file (`None`: of the path this one was started from) and have it take over once it
+    /// sees these apps serve. Answered by `Retire`, or `UpgradeFailed`.
+    Upgrade { binary: Option<std::path::PathBuf>, serving: Vec<String> },
+    /// Answer to `Retire`: accepts no more, reads no more of the children's output, has written its files; and what it
+    /// remembered, for its successor: opaque here.
+    Released { memory: String },
+    /// Answer to `TakeOver`: files, pipes, control socket and standard error are its own.
+    Taken,
 }
 
 /// The text of `MAINSTAY_BOOT`.
@@ -79,6 +109,19 @@ pub struct Hello {
     pub crashes: u32,
     /// When the supervisor started, microseconds since the Unix epoch.
     pub started_unix_us: u64,
+    /// Set for the server of a new file.
+    pub handover: Option<Handover>,
+    /// What a server before this one remembered when it let go and nobody has taken yet.
+    pub memory: Option<String>,
+}
+
+/// For a server that is to take over from one that serves: say `Ready` once these apps are seen to serve, touch
+/// nothing that has one owner (pipes, files, the control socket) before `TakeOver`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Handover {
+    /// The server that serves.
+    pub from: i32,
+    pub serving: Vec<String>,
 }
 
 /// A listening socket the supervisor holds.

@@ -7,14 +7,17 @@ use crate::limits::Limits;
 use crate::listen::{self, Bound};
 use crate::notify::Notify;
 use crate::orphans::{Boot, Ending, Progress, group_lives};
-use crate::protocol::{Exit, Hello, Instance, Listener, Spawn, ToServer, ToSupervisor};
+use crate::protocol::{Exit, Handover, Hello, Instance, Listener, Spawn, ToServer, ToSupervisor};
 use crate::server::{History, Next, Server};
+use crate::upgrade::Upgrade;
 use crate::{Data, Error, explain, kernel, proc, spawn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io::Write as _;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A group whose leader has gone tells nobody when its last member goes, so it is asked.
@@ -41,6 +44,8 @@ const EXIT_CONFIGURATION: i32 = 78;
 pub struct Options {
     /// The server's program (this very one) and its arguments. It finds its end of the channel at descriptor 3.
     pub server: Vec<String>,
+    /// Where an upgrade looks for the next one: the path this one was started from, links not resolved.
+    pub program: PathBuf,
     pub data: Data,
     pub listeners: Vec<Bound>,
     /// The configuration in force, opaque.
@@ -52,29 +57,19 @@ pub struct Options {
 /// Runs until a signal or the server ends it; returns the exit code. Call it on the main thread of a process that has
 /// no other: children are tied to the thread that starts them.
 pub fn run(options: Options) -> Result<i32, Error> {
+    let signals = prepare()?;
+    let mut supervisor = Supervisor::new(options);
+    supervisor.start_server(Instant::now())?;
+    supervisor.serve(&signals)
+}
+
+/// What a process needs before it may have children.
+pub(crate) fn prepare() -> Result<SignalFd, Error> {
     let signals = signals()?;
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|errno| Error::io("cannot become the parent of orphans")(errno.into()))?;
     kernel::close_inherited_at_exec();
-    let mut supervisor = Supervisor::new(options);
-    supervisor.start_server(Instant::now())?;
-    loop {
-        supervisor.wait(&signals);
-        let now = Instant::now();
-        while let Ok(Some(info)) = signals.read_signal() {
-            let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
-            if let Some(code) = signal.and_then(|signal| supervisor.signalled(signal, now)) {
-                return Ok(code);
-            }
-        }
-        supervisor.hear(now);
-        supervisor.reap(now);
-        supervisor.look(now);
-        if let Some(code) = supervisor.turn(now) {
-            return Ok(code);
-        }
-        supervisor.tell();
-    }
+    Ok(signals)
 }
 
 /// One line for the person who started us. A terminal that has gone away is no reason to end.
@@ -83,7 +78,8 @@ pub(crate) fn say(text: &str) {
 }
 
 fn signals() -> Result<SignalFd, Error> {
-    let mask: SigSet = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+    let all = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR2];
+    let mask: SigSet = all.into_iter().collect();
     let set_up =
         mask.thread_block().and_then(|()| SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC));
     set_up.map_err(|errno| Error::io("cannot receive signals")(errno.into()))
@@ -94,7 +90,7 @@ fn unix_micros() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-enum Phase {
+pub(crate) enum Phase {
     Serving,
     /// The server was asked to finish.
     Draining {
@@ -109,33 +105,36 @@ enum Phase {
     },
 }
 
-struct Supervisor {
-    argv: Vec<String>,
-    data: Data,
-    boot: String,
-    listeners: Vec<Bound>,
-    inputs: String,
-    stop_limit: Duration,
-    started_unix_us: u64,
-    limits: Limits,
-    instances: Instances,
-    server: Option<Server>,
+pub(crate) struct Supervisor {
+    pub argv: Vec<String>,
+    pub program: PathBuf,
+    pub data: Data,
+    pub boot: String,
+    pub listeners: Vec<Bound>,
+    pub inputs: String,
+    pub stop_limit: Duration,
+    pub started_unix_us: u64,
+    pub limits: Limits,
+    pub instances: Instances,
+    pub server: Option<Server>,
     /// When the next server is due; set while there is none.
-    start_at: Option<Instant>,
-    history: History,
-    phase: Phase,
-    notify: Notify,
+    pub start_at: Option<Instant>,
+    pub history: History,
+    pub phase: Phase,
+    pub notify: Notify,
     /// SIGTERM or SIGINT has come once.
-    asked: bool,
-    looked: Instant,
-    looked_thoroughly: Instant,
+    pub asked: bool,
+    pub looked: Instant,
+    pub looked_thoroughly: Instant,
+    pub upgrade: Upgrade,
 }
 
 impl Supervisor {
     fn new(options: Options) -> Supervisor {
-        let Options { server, data, listeners, inputs, stop_limit } = options;
+        let Options { server, program, data, listeners, inputs, stop_limit } = options;
         Supervisor {
             argv: server,
+            program,
             boot: data.boot(),
             data,
             listeners,
@@ -152,6 +151,29 @@ impl Supervisor {
             asked: false,
             looked: Instant::now(),
             looked_thoroughly: Instant::now(),
+            upgrade: Upgrade::default(),
+        }
+    }
+
+    /// Until a signal or the server ends it.
+    pub fn serve(&mut self, signals: &SignalFd) -> Result<i32, Error> {
+        loop {
+            self.become_next();
+            self.wait(signals);
+            let now = Instant::now();
+            while let Ok(Some(info)) = signals.read_signal() {
+                let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
+                if let Some(code) = signal.and_then(|signal| self.signalled(signal, now)) {
+                    return Ok(code);
+                }
+            }
+            self.hear(now);
+            self.reap(now);
+            self.look(now);
+            if let Some(code) = self.turn(now) {
+                return Ok(code);
+            }
+            self.tell();
         }
     }
 
@@ -168,11 +190,24 @@ impl Supervisor {
                 return Ok(());
             }
         };
-        if let Some(process) = proc::process(server.pid)
-            && let Err(error) = self.data.note_server(server.pid, process.start_ticks)
+        self.note_server(server.pid);
+        let (hello, fds) = self.hello(None);
+        server.tell(&hello, fds);
+        self.server = Some(server);
+        self.tell();
+        Ok(())
+    }
+
+    pub fn note_server(&self, pid: i32) {
+        if let Some(process) = proc::process(pid)
+            && let Err(error) = self.data.note_server(pid, process.start_ticks)
         {
             say(&explain(&error));
         }
+    }
+
+    /// All that a server needs, and the descriptors that go with it.
+    pub fn hello(&mut self, handover: Option<Handover>) -> (ToServer, Vec<Arc<OwnedFd>>) {
         let (instances, pipes) = self.instances.hello();
         let hello = Hello {
             boot: self.boot.clone(),
@@ -182,12 +217,11 @@ impl Supervisor {
             instances,
             crashes: self.history.crashes,
             started_unix_us: self.started_unix_us,
+            memory: if handover.is_some() { None } else { self.upgrade.memory.take() },
+            handover,
         };
         let fds = self.listeners.iter().map(Bound::shared).chain(pipes).collect();
-        server.tell(&ToServer::Hello(Box::new(hello)), fds);
-        self.server = Some(server);
-        self.tell();
-        Ok(())
+        (ToServer::Hello(Box::new(hello)), fds)
     }
 
     fn plan_next(&mut self, next: Next, code: i32, now: Instant) {
@@ -203,7 +237,8 @@ impl Supervisor {
     /// Sleeps until a signal, a message, or the next thing that is due.
     fn wait(&self, signals: &SignalFd) {
         let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        if let Some((socket, writing)) = self.server.as_ref().and_then(Server::socket) {
+        let serving = self.server.as_ref().and_then(Server::socket);
+        for (socket, writing) in serving.into_iter().chain(self.upgrade_sockets()) {
             let write = if writing { PollFlags::POLLOUT } else { PollFlags::empty() };
             fds.push(PollFd::new(socket, PollFlags::POLLIN | write));
         }
@@ -226,7 +261,8 @@ impl Supervisor {
         };
         let look = self.instances.lingering().then(|| self.looked + LOOK_EVERY);
         let closed = self.server.as_ref().and_then(Server::deadline);
-        [self.start_at, end, server_end, look, closed, self.notify.due()].into_iter().flatten().min()
+        let start = self.start_at.filter(|_| self.is_released());
+        [start, end, server_end, look, closed, self.upgrade_due(), self.notify.due()].into_iter().flatten().min()
     }
 
     /// `Some` ends the process at once.
@@ -238,6 +274,7 @@ impl Supervisor {
                     server.tell(&ToServer::Reload, Vec::new());
                 }
             }
+            Signal::SIGUSR2 if matches!(self.phase, Phase::Serving) => self.ask_for_upgrade(),
             Signal::SIGTERM | Signal::SIGINT if self.asked => {
                 let mut ending = Ending::new(Boot::Exactly(self.boot.clone()), self.instances.groups());
                 ending = ending.with_descendants(None);
@@ -253,8 +290,9 @@ impl Supervisor {
         None
     }
 
-    fn begin_draining(&mut self, now: Instant) {
-        if !matches!(self.phase, Phase::Serving) {
+    pub fn begin_draining(&mut self, now: Instant) {
+        // Its instances are needed by one that still finishes.
+        if !matches!(self.phase, Phase::Serving) || self.stop_upgrade() {
             return;
         }
         self.notify.stopping("finishing what is in flight");
@@ -281,16 +319,17 @@ impl Supervisor {
     }
 
     fn hear(&mut self, now: Instant) {
+        self.hear_upgrade(now);
         let Some(server) = &mut self.server else { return };
         for message in server.hear() {
-            self.heard(message, now);
+            self.heard_or_kept(message, now);
         }
         if let Some(server) = &mut self.server {
             server.end_if_closed(now);
         }
     }
 
-    fn heard(&mut self, message: ToSupervisor, now: Instant) {
+    pub fn heard(&mut self, message: ToSupervisor, now: Instant) {
         match message {
             ToSupervisor::Spawn { ticket, spec } => self.spawn(ticket, *spec),
             ToSupervisor::Kill { pid, signal } => {
@@ -315,6 +354,10 @@ impl Supervisor {
                 self.stop_limit = Duration::from_millis(limit_ms).min(STOP_LIMIT_MAX);
             }
             ToSupervisor::Drained { code } => self.begin_ending(code, now),
+            ToSupervisor::Upgrade { binary, serving } => self.begin_upgrade(binary, serving, now),
+            ToSupervisor::Taken => self.upgrade.taken(),
+            // Of our own kind, or greeted elsewhere; nothing was asked to be released.
+            ToSupervisor::Here { .. } | ToSupervisor::Released { .. } => {}
         }
     }
 
@@ -332,6 +375,7 @@ impl Supervisor {
                 let (pid, started_unix_us) = (started.pid, unix_micros());
                 let instance = Instance { pid, app, number, port, started_unix_us, tag, exit: None };
                 let fds = self.instances.add(instance.clone(), started);
+                self.tell_retiring(&ToServer::Joined { instance: instance.clone() });
                 (ToServer::Spawned { ticket, instance }, fds)
             }
             Err(error) => (ToServer::SpawnFailed { ticket, error: explain(&error) }, Vec::new()),
@@ -369,7 +413,7 @@ impl Supervisor {
         while let Some((pid, exit)) = kernel::reap() {
             if self.server.as_ref().is_some_and(|server| server.pid == pid) {
                 self.server_ended(exit, now);
-            } else {
+            } else if !self.beside_ended(pid, exit, now) {
                 self.instances.ended(pid, exit);
             }
         }
@@ -384,10 +428,12 @@ impl Supervisor {
                     self.history.ready();
                 }
                 // Nobody is left to take the answer; the next server decides for itself.
-                ToSupervisor::Spawn { .. } | ToSupervisor::Listen { .. } => {}
+                ToSupervisor::Spawn { .. } | ToSupervisor::Listen { .. } | ToSupervisor::Upgrade { .. } => {}
                 other => self.heard(other, now),
             }
         }
+        self.give_up_candidate("was given up: the server that served ended");
+        self.successor_ended(exit);
         match self.phase {
             Phase::Ending { .. } => {}
             Phase::Draining { .. } => self.begin_ending(code_of(exit), now),
@@ -430,7 +476,9 @@ impl Supervisor {
         {
             server.tell(&ToServer::AreYouAlive, Vec::new());
         }
+        self.turn_upgrade(now);
         if self.start_at.is_some_and(|due| now >= due)
+            && self.is_released()
             && let Err(error) = self.start_server(now)
         {
             say(&explain(&error));
@@ -458,11 +506,15 @@ impl Supervisor {
     }
 
     fn tell(&mut self) {
+        self.flush_beside();
         let Some(server) = self.server.as_mut().filter(|server| server.socket().is_some()) else { return };
-        for message in self.instances.news() {
-            server.tell(&message, Vec::new());
+        let news = self.instances.news();
+        for message in &news {
+            server.tell(message, Vec::new());
         }
         server.flush();
+        self.tell_beside(&news);
+        self.flush_beside();
     }
 }
 

@@ -1,11 +1,13 @@
 //! The server process: how it is started, spoken to without ever waiting for it, and replaced.
 
+use crate::carry::RESUME_VARIABLE;
 use crate::channel::{Inbox, Outbox, Read};
 use crate::kernel::{BeforeExec, before_exec};
 use crate::protocol::{ToServer, ToSupervisor};
 use crate::{BOOT_VARIABLE, Error};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -39,16 +41,30 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Another server of our own kind.
     pub fn start(argv: &[String], boot: &str) -> Result<Server, Error> {
+        let shown = argv.first().ok_or_else(|| Error::Spawn("there is no server command".into()))?;
+        Server::spawn(program(shown), argv, boot, None)
+    }
+
+    /// The server of a file; its standard error goes to `words`.
+    pub fn of_file(file: &str, argv: &[String], boot: &str, words: OwnedFd) -> Result<Server, Error> {
+        Server::spawn(file, argv, boot, Some(words))
+    }
+
+    fn spawn(file: &str, argv: &[String], boot: &str, words: Option<OwnedFd>) -> Result<Server, Error> {
         let (shown, arguments) = argv.split_first().ok_or_else(|| Error::Spawn("there is no server command".into()))?;
         let (ours, theirs) = UnixStream::pair().map_err(Error::io("cannot make a socket pair"))?;
         ours.set_nonblocking(true).map_err(Error::io("cannot set up a socket"))?;
         // Takes the lowest free number from 3 on: after it, 3 is in use, so std's own pipe is not there.
         let _occupied = theirs.try_clone().map_err(Error::io("cannot duplicate a socket"))?;
-        let mut command = Command::new(program(shown));
-        command.arg0(shown).args(arguments).env(BOOT_VARIABLE, boot).stdin(Stdio::null());
+        let mut command = Command::new(file);
+        command.arg0(shown).args(arguments).env(BOOT_VARIABLE, boot).env_remove(RESUME_VARIABLE).stdin(Stdio::null());
         for name in crate::notify::VARIABLES {
             command.env_remove(name);
+        }
+        if let Some(words) = words {
+            command.stderr(words);
         }
         // A group of its own: Ctrl-C reaches the supervisor alone.
         command.process_group(0);
@@ -58,16 +74,24 @@ impl Server {
             BeforeExec { limits: None, identity: None, die_with: None, third, ignore_ttou: true },
         );
         let child = command.spawn().map_err(Error::io(format!("cannot start the server ({shown})")))?;
-        Ok(Server {
-            pid: child.id() as i32,
-            ready: false,
-            started: Instant::now(),
-            socket: ours,
-            inbox: Inbox::default(),
-            outbox: Outbox::default(),
-            closed: None,
-            killed: false,
-        })
+        Ok(Server::at(child.id() as i32, ours, Instant::now()))
+    }
+
+    fn at(pid: i32, socket: UnixStream, started: Instant) -> Server {
+        let (inbox, outbox) = (Inbox::default(), Outbox::default());
+        Server { pid, ready: false, started, socket, inbox, outbox, closed: None, killed: false }
+    }
+
+    /// One that was ready under the supervisor this process was before.
+    pub fn carried(pid: i32, socket: OwnedFd, lived: Duration) -> Server {
+        let now = Instant::now();
+        let started = now.checked_sub(lived).unwrap_or(now);
+        Server { ready: true, ..Server::at(pid, UnixStream::from(socket), started) }
+    }
+
+    /// No message is half read or half written, so that the socket alone is the whole connection.
+    pub fn is_quiet(&self) -> bool {
+        self.closed.is_none() && self.outbox.is_empty() && self.inbox.is_between()
     }
 
     /// Queues a message. A server that lets its queue run full is stuck, and is ended.
@@ -135,12 +159,17 @@ impl Server {
 
     pub fn kill(&mut self) {
         self.killed = true;
-        // It is our child and not yet waited for, so the pid is its own.
+        // It is our child and not yet waited for, so the pid is its own; and so is the group, which it leads.
         let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+        let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
     }
 
     pub fn lived(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started)
+    }
+
+    pub fn socket_for_exec(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     fn give_up(&mut self, error: &Error) {
@@ -162,7 +191,7 @@ fn program(shown: &str) -> &str {
 }
 
 /// How the servers before this one ended; decides when and whether there is a next one.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct History {
     pub crashes: u32,
     ever_ready: bool,

@@ -100,6 +100,11 @@ impl Output {
         self.say_dropped(now, unix_us, emit);
     }
 
+    /// The beginning of a line whose end has not been read; for whoever reads on.
+    pub fn take_begun(&mut self, stream: Stream) -> Vec<u8> {
+        std::mem::take(&mut self.streams[index(stream)].bytes)
+    }
+
     /// To be called about once a second while `has_dropped`, so that a flood that ends is told of.
     pub fn tick(&mut self, now: Millis, unix_us: u64, emit: impl FnMut(Line)) {
         if self.dropped.lines > 0 && now.0.saturating_sub(self.dropped.said.0) >= SAY_EVERY_MS {

@@ -35,7 +35,8 @@ pub struct Segment {
     pub modified_unix_s: u64,
 }
 
-/// The writing end. One a data folder; the folder's lock sees to that.
+/// The writing end. One a data folder, the folder's lock sees to that; during an upgrade two, each with segments of
+/// its own.
 #[derive(Debug)]
 pub struct Files {
     dir: PathBuf,
@@ -118,6 +119,11 @@ impl Files {
         Ok(files)
     }
 
+    /// Beside a server that still writes: a segment has one writer, so this one begins its own with its first line.
+    pub fn beside(dir: &Path, bounds: Bounds) -> Files {
+        Files { dir: dir.to_owned(), bounds, current: None }
+    }
+
     pub fn set_bounds(&mut self, bounds: Bounds) {
         self.bounds = bounds;
     }
@@ -171,7 +177,15 @@ impl Files {
         fs::create_dir_all(&self.dir).map_err(|e| Error::file(&self.dir, e))?;
         let newest = segments(&self.dir).map_err(|e| Error::file(&self.dir, e))?.pop();
         let after = newest.map_or(0, |segment| segment.number + 1);
-        self.resume((now_unix_us / 1000).max(after))
+        let mut number = (now_unix_us / 1000).max(after);
+        // During an upgrade another server may choose the same number at the same moment: the next one then.
+        while let Err(e) = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path(&self.dir, number)) {
+            if e.kind() != std::io::ErrorKind::AlreadyExists {
+                return Err(Error::file(&path(&self.dir, number), e));
+            }
+            number += 1;
+        }
+        self.resume(number)
     }
 
     /// Opens for appending. A line that a crash tore is ended, so that it spoils no other.
@@ -201,6 +215,21 @@ mod tests {
 
     fn segment(number: u64, bytes: u64, modified_unix_s: u64) -> Segment {
         Segment { number, bytes, modified_unix_s }
+    }
+
+    #[test]
+    fn two_writers_at_one_moment_have_a_segment_each() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let bounds = Bounds { keep: Duration::from_secs(1 << 40), bytes: 1 << 20 };
+        let mut old = Files::open(dir.path(), bounds, 5_000_000).expect("open");
+        let mut new = Files::beside(dir.path(), bounds);
+        for _ in 0..10 {
+            old.write(b"{\"old\":1}\n", 5_000_000).expect("write");
+            new.write(b"{\"new\":1}\n", 5_000_000).expect("write");
+        }
+        let all = segments(dir.path()).expect("list");
+        let texts: Vec<_> = all.iter().map(|s| fs::read_to_string(path(dir.path(), s.number)).expect("read")).collect();
+        assert_eq!(texts, ["{\"old\":1}\n".repeat(10), "{\"new\":1}\n".repeat(10)]);
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Query {
 pub struct Position {
     pub segment: u64,
     pub offset: u64,
+    /// The segment before, and how far it was read: during an upgrade the old server still writes there.
+    pub before: Option<(u64, u64)>,
 }
 
 /// The log folder of one data folder. Cheap to clone.
@@ -96,7 +98,8 @@ impl Logs {
     /// Every matching line in order of writing, or the last `tail` of them. Returns where `follow` goes on.
     pub fn read(&self, query: &Query, mut each: impl FnMut(&str) -> ControlFlow<()>) -> std::io::Result<Position> {
         let segments = files::segments(&self.dir)?;
-        let end = segments.last().map_or(Position::default(), |s| Position { segment: s.number, offset: s.bytes });
+        let before = segments.iter().rev().nth(1).map(|segment| (segment.number, segment.bytes));
+        let end = segments.last().map(|s| Position { segment: s.number, offset: s.bytes, before }).unwrap_or_default();
         if let Some(tail) = query.tail {
             for line in self.last_of(&segments, query, tail.min(TAIL_LINES_MAX))?.iter().rev() {
                 if each(line).is_break() {
@@ -117,8 +120,15 @@ impl Logs {
         position: &mut Position,
         mut each: impl FnMut(&str) -> ControlFlow<()>,
     ) -> std::io::Result<()> {
-        // Listed first: a segment that has a successor in this list is complete.
+        // Listed first: a segment that has two successors in this list is complete.
         let segments = files::segments(&self.dir)?;
+        if let Some((number, mut offset)) = position.before {
+            let flow = self.rest_of(number, &mut offset, query, &mut each)?;
+            position.before = Some((number, offset));
+            if flow.is_break() {
+                return Ok(());
+            }
+        }
         self.forward(&segments, query, position, &mut each)
     }
 
@@ -176,30 +186,44 @@ impl Logs {
         let from = segments.partition_point(|segment| segment.number < position.segment);
         for segment in &segments[from..] {
             if segment.number != position.segment {
-                *position = Position { segment: segment.number, offset: 0 };
+                let before = (position.segment > 0).then_some((position.segment, position.offset));
+                *position = Position { segment: segment.number, offset: 0, before };
             }
             if is_before(segment, query) {
                 continue;
             }
-            let Some(mut file) = self.open(segment.number)? else { continue };
-            file.seek(SeekFrom::Start(position.offset))?;
-            let mut reader = BufReader::with_capacity(BLOCK_BYTES, file);
-            let mut line = Vec::new();
-            loop {
-                line.clear();
-                let read = reader.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
-                // A line without its end is still being written, or was torn by a crash.
-                if read == 0 || (line.last() != Some(&b'\n') && read < LINE_BYTES_MAX) {
-                    break;
-                }
-                position.offset += read as u64;
-                let text = std::str::from_utf8(line.strip_suffix(b"\n").unwrap_or(&line)).unwrap_or("");
-                if query.matches(text) && each(text).is_break() {
-                    return Ok(());
-                }
+            if self.rest_of(segment.number, &mut position.offset, query, each)?.is_break() {
+                return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// The whole lines of one segment from `offset` on, which moves along.
+    fn rest_of(
+        &self,
+        number: u64,
+        offset: &mut u64,
+        query: &Query,
+        each: &mut impl FnMut(&str) -> ControlFlow<()>,
+    ) -> std::io::Result<ControlFlow<()>> {
+        let Some(mut file) = self.open(number)? else { return Ok(ControlFlow::Continue(())) };
+        file.seek(SeekFrom::Start(*offset))?;
+        let mut reader = BufReader::with_capacity(BLOCK_BYTES, file);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = reader.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
+            // A line without its end is still being written, or was torn by a crash.
+            if read == 0 || (line.last() != Some(&b'\n') && read < LINE_BYTES_MAX) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            *offset += read as u64;
+            let text = std::str::from_utf8(line.strip_suffix(b"\n").unwrap_or(&line)).unwrap_or("");
+            if query.matches(text) && each(text).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
     }
 
     /// Where the last whole line ends.

@@ -42,6 +42,8 @@ pub struct Setup {
     pub secrets: Redactor,
     /// None: files alone.
     pub console: Option<Console>,
+    /// Another server still writes into this folder.
+    pub beside: bool,
 }
 
 /// Built, not yet running.
@@ -86,8 +88,11 @@ pub struct Running {
 impl Service {
     /// Opens the files. Nothing runs yet.
     pub fn new(setup: Setup) -> Result<(Service, Handle), Error> {
-        let Setup { dir, options, names, secrets, console } = setup;
-        let files = Files::open(&dir, options.bounds, Clock::unix_micros())?;
+        let Setup { dir, options, names, secrets, console, beside } = setup;
+        let files = match beside {
+            true => Files::beside(&dir, options.bounds),
+            false => Files::open(&dir, options.bounds, Clock::unix_micros())?,
+        };
         let console_dropped = console.as_ref().map(Console::dropped).unwrap_or_default();
         let (shared, lines) = Shared::new(console_dropped);
         let handle = Handle::new(shared.clone());

@@ -148,7 +148,7 @@ fn analyze(arguments: &[&str]) -> String {
 #[test]
 fn s2_error_and_combined_logs_are_written_and_bounded() {
     let lines = "[logs]\ndir = \"logs\"\nfile_size = \"64KiB\"\n";
-    let file = format!("{}\n{lines}", static_app("instances = 1"));
+    let file = format!("{}\n{lines}", static_app(&format!("instances = 1\n{}", crate::support::as_ourselves())));
     let mainstay = Setup::file(&file).env("NODE_ENV", "production").ready("/");
     let folder = mainstay.path().join("logs");
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();

@@ -32,5 +32,7 @@ mod socketio;
 mod starters;
 mod streaming;
 mod support;
+mod upgrade;
+mod upgrade_broken;
 mod verbs;
 mod websocket;

@@ -68,6 +68,23 @@ fn c5_the_limit_of_a_drain_is_kept_by_variable_too() {
 }
 
 #[test]
+fn c5_the_limit_of_a_drain_is_the_last_reloads() {
+    let peer = Peer::slow(Duration::from_secs(100));
+    let file = |drain: &str| format!("{}[edge.timeouts]\ndrain = \"{drain}\"\n", in_front_of(&[&peer]));
+    let mut mainstay = Setup::file(&file("60s")).start();
+    mainstay.write("mainstay.toml", &file("1s"));
+    mainstay.verb(&["reload"]).ok();
+    let mut slow = Connection::open(mainstay.edge()).expect("connect");
+    slow.send(b"POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").expect("send");
+    wait_until("the request to be at the upstream", || !peer.holding("/slow").is_empty());
+    let start = Instant::now();
+    mainstay.signal(Signal::SIGTERM);
+    assert_eq!(mainstay.end().0.code(), Some(0), "{}", mainstay.said());
+    assert!(start.elapsed() > Duration::from_millis(900), "it did not wait at all");
+    assert!(start.elapsed() < Duration::from_secs(20), "the start's limit was kept: {:?}", start.elapsed());
+}
+
+#[test]
 fn c5_a_drain_under_npm_start_is_as_long_as_the_apps_own() {
     let mut mainstay = Setup::command(&["npm", "start"]).node_app("slowdrain").ready("/");
     let node: i32 = get(&mainstay.url("/")).text().parse().expect("node's pid");

@@ -17,6 +17,7 @@ mod secret;
 mod server;
 mod status;
 mod stop;
+mod upgrade;
 mod upstreams;
 mod why;
 
@@ -70,6 +71,8 @@ enum Verb {
     Cache(cache::Args),
     /// List, renew and check certificates; trust the local authority
     Certificates(certificates::Args),
+    /// Replace mainstay itself by the file on disk, losing nothing
+    Upgrade(upgrade::Args),
     /// Drain, stop the apps and end
     Stop(stop::Args),
     /// The server process; started by `run` alone
@@ -81,6 +84,11 @@ enum Verb {
 }
 
 pub fn main() -> ExitCode {
+    // This very process was the supervisor of an older file a moment ago: what was typed then is under way.
+    if let Some(code) = mainstay_supervisor::resume() {
+        let code = code.map(|code| u8::try_from(code).unwrap_or(70));
+        return exit::code(code.map_err(|error| Failure::Internal(error.into())));
+    }
     let cli = Cli::parse();
     exit::code(verb(cli))
 }
@@ -108,6 +116,7 @@ fn verb(cli: Cli) -> Result<u8, Failure> {
         Verb::Bans(args) => bans::run(place, args),
         Verb::Cache(args) => cache::run(place, args),
         Verb::Certificates(args) => certificates::run(place, args),
+        Verb::Upgrade(args) => upgrade::run(place, args),
         Verb::Stop(args) => stop::run(place, &args),
         Verb::Server => server::run(),
         Verb::DemoBackend => Ok(u8::try_from(crate::demo::backend()?).unwrap_or(70)),

@@ -12,6 +12,7 @@ use mainstay_supervisor::protocol::Listener;
 use mainstay_supervisor::{Data, Error, Options, explain, orphans};
 use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Where development listens if it can.
@@ -93,9 +94,10 @@ pub fn start(place: &Place, inputs: &Inputs) -> Result<u8, Failure> {
     let mut listeners = bind(&settings.edge, settings.environment.production)?;
     let control = Listener::Control(place.choose_socket()?);
     listeners.push(listen::bind(&control).map_err(refused)?);
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let own = std::env::current_exe().context("cannot find this program's own file")?;
     let code = mainstay_supervisor::run(Options {
-        server: vec![program.to_string_lossy().into_owned(), "server".to_owned()],
+        server: vec![own.to_string_lossy().into_owned(), "server".to_owned()],
+        program: as_typed(&place.dir, &own).unwrap_or(own),
         data,
         listeners,
         inputs: inputs.to_json(),
@@ -162,6 +164,15 @@ fn find(program: &str, dir: &Path, search: &std::ffi::OsStr) -> Option<PathBuf> 
         return Some(dir.join(program)).filter(is_program);
     }
     std::env::split_paths(search).map(|folder| dir.join(folder).join(program)).find(is_program)
+}
+
+/// The path this process was started from, links not resolved: an upgrade may turn the link to the next version.
+fn as_typed(dir: &Path, own: &Path) -> Option<PathBuf> {
+    let typed = std::env::args_os().next()?;
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::path::absolute(find(typed.to_str()?, dir, &search)?).ok()?;
+    let place = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    (place(&path)? == place(own)?).then_some(path)
 }
 
 #[cfg(test)]

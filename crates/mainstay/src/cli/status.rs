@@ -39,6 +39,9 @@ fn text(status: &StatusAnswer) -> String {
         n => format!("   the server died {n} times and was replaced   see: mainstay logs --level error"),
     };
     text.push_str(&format!("open     {}   {} connections{crashes}\n", status.listening.join(" "), status.connections));
+    if let Some(upgrade) = &status.upgrade {
+        text.push_str(&format!("upgrade  {}\n", upgrade.text));
+    }
     for app in &status.apps {
         text.push_str(&format!("{app}\n"));
     }

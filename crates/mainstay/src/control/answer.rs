@@ -13,7 +13,13 @@ pub struct StatusAnswer {
     pub file: Option<String>,
     /// Process id of the supervisor.
     pub pid: u32,
+    /// Process id of the server that answers.
+    #[serde(default)]
+    pub server_pid: u32,
     pub uptime_s: u64,
+    /// Set while an upgrade is under way, and after one that was left half done.
+    #[serde(default)]
+    pub upgrade: Option<UpgradeAnswer>,
     /// Servers of this supervisor that died and were replaced.
     pub server_crashes: u32,
     pub listening: Vec<String>,
@@ -44,6 +50,13 @@ impl DroppedAnswer {
         let said: Vec<String> = said.collect();
         (!said.is_empty()).then(|| format!("dropped  {}   (served, not told of)", said.join("   ")))
     }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeAnswer {
+    pub under_way: bool,
+    /// For a person.
+    pub text: String,
 }
 
 /// An address this edge sends requests to and does not run.

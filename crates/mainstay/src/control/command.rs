@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Longest wait for an answer that is only a look at what is known.
@@ -15,6 +16,7 @@ pub enum Command {
     Restart(Restart),
     Reload(Reload),
     Certificates(CertificatesAsked),
+    Upgrade(Upgrade),
     Stop(Stop),
     Bans(Bans),
     Cache(Cache),
@@ -47,6 +49,13 @@ pub struct Restart {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reload {}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upgrade {
+    /// A whole path; the one mainstay was started from if left out.
+    pub binary: Option<PathBuf>,
+}
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -132,6 +141,7 @@ impl Command {
             Command::Restart(_) => "/restart",
             Command::Reload(_) => "/reload",
             Command::Certificates(_) => "/certificates",
+            Command::Upgrade(_) => "/upgrade",
             Command::Stop(_) => "/stop",
             Command::Bans(_) => "/bans",
             Command::Cache(_) => "/cache",
@@ -146,6 +156,7 @@ impl Command {
             Command::Restart(c) => serde_json::to_vec(c),
             Command::Reload(c) => serde_json::to_vec(c),
             Command::Certificates(c) => serde_json::to_vec(c),
+            Command::Upgrade(c) => serde_json::to_vec(c),
             Command::Stop(c) => serde_json::to_vec(c),
             Command::Bans(c) => serde_json::to_vec(c),
             Command::Cache(c) => serde_json::to_vec(c),
@@ -162,6 +173,7 @@ impl Command {
             "/restart" => serde_json::from_slice(body).map(Command::Restart),
             "/reload" => serde_json::from_slice(body).map(Command::Reload),
             "/certificates" => serde_json::from_slice(body).map(Command::Certificates),
+            "/upgrade" => serde_json::from_slice(body).map(Command::Upgrade),
             "/stop" => serde_json::from_slice(body).map(Command::Stop),
             "/bans" => serde_json::from_slice(body).map(Command::Bans),
             "/cache" => serde_json::from_slice(body).map(Command::Cache),
@@ -199,6 +211,7 @@ mod tests {
             Command::Restart(Restart { app: Some("api".to_owned()), instance: Some(2) }),
             Command::Reload(Reload {}),
             Command::Certificates(CertificatesAsked { host: Some("a.b".to_owned()), ..Default::default() }),
+            Command::Upgrade(Upgrade { binary: Some("/opt/mainstay".into()) }),
             Command::Stop(Stop {}),
             Command::Bans(Bans::List),
             Command::Bans(Bans::Add("192.0.2.7".to_owned(), 60)),

@@ -10,6 +10,6 @@ mod serve;
 
 pub use command::{
     Bans, Cache, CertificatesAction, CertificatesAsked, Command, Health, Line, Refused, Reload, Restart, Status, Stop,
-    Why,
+    Upgrade, Why,
 };
-pub use serve::{Handler, Say, serve};
+pub use serve::{Handler, Open, Say, serve};

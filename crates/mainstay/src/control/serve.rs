@@ -49,9 +49,11 @@ impl Say {
     }
 }
 
+/// How many operators are being answered.
+pub type Open = Rc<Cell<usize>>;
+
 /// Accepts for ever. Must run inside a `LocalSet`.
-pub async fn serve(listener: UnixListener, handler: Handler) {
-    let open = Rc::new(Cell::new(0usize));
+pub async fn serve(listener: UnixListener, handler: Handler, open: Open) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors: give those who hold them a moment instead of spinning.
@@ -184,7 +186,7 @@ mod tests {
         let (runtime, local) = mainstay_runtime::current_thread().expect("runtime");
         local.block_on(&runtime, async {
             let listener = UnixListener::bind(&path).expect("bind");
-            tokio::task::spawn_local(serve(listener, handler()));
+            tokio::task::spawn_local(serve(listener, handler(), Open::default()));
             let mut said = Vec::new();
             let restart = Command::Restart(Restart { app: Some("api".to_owned()), instance: None });
             let done = client::exchange(&path, &restart, |line| said.push(line.to_owned())).await.expect("answer");

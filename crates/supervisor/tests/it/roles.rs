@@ -21,9 +21,10 @@ pub fn supervise(arguments: &[String]) -> ExitCode {
         let tcp = listen::bind(&Listener::Tcp(address.parse().unwrap()))?;
         let control = listen::bind(&Listener::Control(dir.join("control")))?;
         let exe = std::env::current_exe().unwrap().display().to_string();
+        let program = PathBuf::from(&exe);
         let server = vec![exe, "server".into(), dir.display().to_string(), mode.clone()];
         let (inputs, stop_limit) = ("first".into(), Duration::from_secs(20));
-        run(Options { server, data, listeners: vec![tcp, control], inputs, stop_limit })
+        run(Options { server, program, data, listeners: vec![tcp, control], inputs, stop_limit })
     });
     match prepared {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap()),

@@ -57,6 +57,7 @@ pub fn start(
         names: names.clone(),
         secrets: Redactor::new(secrets.iter().copied()),
         console,
+        beside: false,
     };
     let (service, handle) = Service::new(setup).expect("service");
     (service.spawn().expect("thread"), handle)

@@ -103,7 +103,7 @@ fn following_sees_every_line_once_through_rotation() {
     assert!(seen == expected[6..], "{} of {}", seen.len(), expected.len() - 6);
     // From a position whose segment was deleted it goes on with what there is.
     std::fs::remove_file(path(dir.path(), all[0].number)).expect("delete");
-    let mut start = Position { segment: all[0].number, offset: 77 };
+    let mut start = Position { segment: all[0].number, offset: 77, before: None };
     let mut count = 0;
     logs.follow(&query, &mut start, |_| {
         count += 1;
@@ -111,6 +111,46 @@ fn following_sees_every_line_once_through_rotation() {
     })
     .expect("follow");
     assert!(count > 100 && start == position);
+}
+
+#[test]
+fn following_sees_the_lines_of_two_servers_while_one_takes_over() {
+    let dir = tempfile::tempdir().expect("folder");
+    let mut old = files(dir.path(), 16 << 20);
+    let mut new = Files::beside(dir.path(), Bounds { keep: Duration::from_secs(1 << 40), bytes: 16 << 20 });
+    let logs = Logs::new(dir.path());
+    let mut written = 0;
+    let mut write = |files: &mut Files| {
+        let text = line(written, Level::Info, "main.1", 50);
+        written += 1;
+        files.write(format!("{text}\n").as_bytes(), NOON_US).expect("write");
+        text
+    };
+    let mut expected = vec![write(&mut old)];
+    let mut seen = Vec::new();
+    let query = Query::default();
+    let mut each = |line: &str| {
+        seen.push(line.to_owned());
+        ControlFlow::Continue(())
+    };
+    let mut position = logs.read(&query, &mut each).expect("read");
+    for _ in 0..3 {
+        expected.push(write(&mut old));
+        expected.push(write(&mut new));
+        logs.follow(&query, &mut position, &mut each).expect("follow");
+    }
+    // Whoever begins to follow meanwhile misses none either.
+    let mut late =
+        logs.read(&Query { tail: Some(0), ..Query::default() }, |_| ControlFlow::Continue(())).expect("read");
+    expected.extend([write(&mut old), write(&mut new)]);
+    logs.follow(&query, &mut position, &mut each).expect("follow");
+    let mut seen_late = 0;
+    logs.follow(&query, &mut late, |_| {
+        seen_late += 1;
+        ControlFlow::Continue(())
+    })
+    .expect("follow");
+    assert_eq!((seen, seen_late), (expected, 2));
 }
 
 proptest! {

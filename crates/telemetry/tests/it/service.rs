@@ -127,6 +127,7 @@ fn a_stuck_console_holds_up_nothing() {
         names: Names::default(),
         secrets: Redactor::default(),
         console: Some(Console::start(Stuck(stuck), false, false).expect("console")),
+        beside: false,
     };
     let (service, handle) = Service::new(setup).expect("service");
     let running = service.spawn().expect("thread");
@@ -149,8 +150,14 @@ fn a_stuck_console_holds_up_nothing() {
 #[test]
 fn a_flood_of_lines_is_bounded_and_counted() {
     let (dir, names) = (tempfile::tempdir().expect("folder"), Names::default());
-    let setup =
-        Setup { dir: dir.path().to_owned(), options: options(""), names, secrets: Redactor::default(), console: None };
+    let setup = Setup {
+        dir: dir.path().to_owned(),
+        options: options(""),
+        names,
+        secrets: Redactor::default(),
+        console: None,
+        beside: false,
+    };
     // Not started yet: nothing is taken.
     let (service, handle) = Service::new(setup).expect("service");
     for _ in 0..20_000 {
