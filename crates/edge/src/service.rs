@@ -198,9 +198,7 @@ impl Handle {
     /// Proves a configuration without putting it in force: certificates are read, routes built.
     pub fn prepare(&self, options: Options) -> Result<Prepared, Error> {
         let given = tls::load(&options.tls)?;
-        let inner = &self.0;
-        let (members, names, store) = (&inner.members, &inner.names, &inner.shared.cache);
-        let snapshot = Snapshot::build(&options, members, names, &inner.certificates, store);
+        let snapshot = self.snapshot(&options);
         Ok(Prepared { options, given, snapshot })
     }
 
@@ -289,8 +287,12 @@ impl Handle {
     fn give_sockets(&self, limit: Duration) {
         let mut options = self.options();
         options.timeouts.drain = limit;
-        let snapshot = Snapshot::build(&options, &self.0.members, &self.0.names, &self.0.certificates);
-        self.0.shared.snapshot.store(Arc::new(snapshot));
+        self.0.shared.snapshot.store(Arc::new(self.snapshot(&options)));
+    }
+
+    fn snapshot(&self, options: &Options) -> Snapshot {
+        let inner = &self.0;
+        Snapshot::build(options, &inner.members, &inner.names, &inner.certificates, &inner.shared.cache)
     }
 
     fn sockets(&self) -> u32 {
