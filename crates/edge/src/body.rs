@@ -1,5 +1,6 @@
 //! Bodies on their way through: streamed, counted, and each with an end that is told.
 
+use crate::cache::Collect;
 use crate::core::{Conn, Core, Finish};
 use crate::files::serve::{Sent as File, Streaming};
 use crate::http1::body::{Broken, Piece, Remaining, append, append_end};
@@ -24,6 +25,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::net::TcpStream;
+
+/// What is put into a buffer at once of a body that is there already: a large one is not copied whole for each client.
+const FULL_PIECE_BYTES_MAX: usize = 64 * 1024;
 
 /// A deadline that knows whom to wake: the connection's on HTTP/1, the stream's own on HTTP/2.
 #[derive(Debug)]
@@ -252,11 +256,12 @@ pub struct Passing {
     pub pause: Option<Duration>,
     /// The answer to a Socket.IO handshake: its `sid` binds the client to this instance.
     pub learn: bool,
+    /// It is stored as it goes by.
+    pub tap: Option<Box<Collect>>,
 }
 
 /// Where an answer's body comes from.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one a request at a time; a box would be an allocation a request")]
 pub enum Source {
     Http1 {
         connection: Connection,
@@ -311,6 +316,11 @@ impl Answer {
             head.fields.set(Name::ContentLength, bytes.len().to_string().as_bytes());
         }
         let bytes = if to_head { Bytes::new() } else { bytes };
+        Answer { head, kind: Kind::Full(bytes), close: false, finish: Some(finish), encoder: None }
+    }
+
+    /// A stored body; its head says how long it is.
+    pub fn stored(head: Box<ResponseHead>, bytes: Bytes, finish: Finish) -> Answer {
         Answer { head, kind: Kind::Full(bytes), close: false, finish: Some(finish), encoder: None }
     }
 
@@ -400,11 +410,24 @@ impl Answer {
         }
         *left -= size as u64;
         finish.sent(size);
-        if *left == 0 {
+        let ended = *left == 0;
+        if ended {
             *remaining = Remaining::Nothing;
             finish.complete();
         }
-        Some(std::mem::take(&mut connection.input))
+        let first = std::mem::take(&mut connection.input);
+        passing.keep_copy(&first.filled()[head.len()..], ended);
+        Some(first)
+    }
+
+    /// The next of a body that is there already, without a copy.
+    fn take_full(&mut self) -> Option<Bytes> {
+        let Kind::Full(bytes) = &mut self.kind else { return None };
+        let piece = bytes.split_to(bytes.len().min(FULL_PIECE_BYTES_MAX));
+        if let Some(finish) = &mut self.finish {
+            finish.sent(piece.len());
+        }
+        (!piece.is_empty()).then_some(piece)
     }
 
     /// Appends what has come of the body. `wrap`: as chunks, with their end.
@@ -434,9 +457,9 @@ impl Answer {
                 if bytes.is_empty() {
                     return Poll::Ready(Ok(Piece::End(None)));
                 }
-                let size = bytes.len();
-                append(bytes, out, wrap, &core.buffers);
-                bytes.clear();
+                let piece = bytes.split_to(bytes.len().min(FULL_PIECE_BYTES_MAX));
+                let size = piece.len();
+                append(&piece, out, wrap, &core.buffers);
                 if let Some(finish) = finish {
                     finish.sent(size);
                 }
@@ -476,6 +499,9 @@ impl Passing {
     ) -> Poll<Result<Piece, Cut>> {
         let before = out.len();
         let mut uploading = false;
+        // What is stored is stored unframed.
+        let (mut plain, tapped) = (Buffer::default(), self.tap.is_some());
+        let (into, wraps) = if tapped { (&mut plain, false) } else { (&mut *out, wrap) };
         let polled = match &mut self.source {
             Source::Http1 { connection, remaining, upload, reusable } => {
                 let Connection { stream, input, .. } = connection;
@@ -488,15 +514,22 @@ impl Passing {
                     *upload = None;
                 }
                 uploading = upload.is_some();
-                remaining.poll_into(cx, stream, input, out, wrap, &core.buffers)
+                remaining.poll_into(cx, stream, input, into, wraps, &core.buffers)
             }
             Source::Http2(incoming, ended) => {
-                let polled = poll_into(incoming, cx, core, out, wrap);
+                let polled = poll_into(incoming, cx, core, into, wraps);
                 *ended = matches!(polled, Poll::Ready(Ok(Piece::End(_))));
                 polled
             }
             Source::Done => Poll::Ready(Ok(Piece::End(None))),
         };
+        if tapped {
+            self.tapped(&polled, plain.filled());
+            // What came before a cut is the client's all the same.
+            append(plain.filled(), out, wrap, &core.buffers);
+            plain.consume(plain.len());
+            core.buffers.release(&mut plain);
+        }
         match polled {
             Poll::Ready(Ok(Piece::Data(size))) => {
                 if self.pause.is_some() {
@@ -516,19 +549,63 @@ impl Passing {
                 finish.decide(Verdict::UpstreamCut);
                 Poll::Ready(Err(Cut))
             }
-            Poll::Pending => {
-                let Some(pause) = self.pause else { return Poll::Pending };
-                if finish.deadline().has_passed(cx) {
-                    finish.deadline().watch.forgive();
-                    finish.decide(Verdict::UpstreamCut);
-                    return Poll::Ready(Err(Cut));
-                }
-                if !uploading {
-                    finish.deadline().set(pause);
-                }
-                Poll::Pending
+            Poll::Pending => self.poll_pause(cx, finish, uploading),
+        }
+    }
+
+    /// Nothing came: that is borne for as long as a pause may be. The client's pauses are its own.
+    fn poll_pause(&self, cx: &Context<'_>, finish: &mut Finish, uploading: bool) -> Poll<Result<Piece, Cut>> {
+        let Some(pause) = self.pause else { return Poll::Pending };
+        if finish.deadline().has_passed(cx) {
+            finish.deadline().watch.forgive();
+            finish.decide(Verdict::UpstreamCut);
+            return Poll::Ready(Err(Cut));
+        }
+        if !uploading {
+            finish.deadline().set(pause);
+        }
+        Poll::Pending
+    }
+
+    /// Has it stored as it goes by.
+    pub fn collected_by(&mut self, tap: Option<Box<Collect>>) {
+        self.tap = tap;
+        if self.source.is_ended() {
+            self.keep_copy(&[], true);
+        }
+    }
+
+    fn tapped(&mut self, polled: &Poll<Result<Piece, Broken>>, data: &[u8]) {
+        match polled {
+            Poll::Ready(Ok(Piece::End(_))) => self.keep_copy(data, true),
+            Poll::Ready(Ok(Piece::Data(_))) => self.keep_copy(data, self.source.is_ended()),
+            Poll::Ready(Err(_)) => self.tap = None,
+            Poll::Pending => {}
+        }
+    }
+
+    /// Stores what went by; all of it is there once `ended`.
+    fn keep_copy(&mut self, data: &[u8], ended: bool) {
+        self.tap = self.tap.take().and_then(|tap| tap.take(data));
+        if ended && let Some(tap) = self.tap.take() {
+            tap.complete();
+        }
+    }
+
+    /// Reads the rest for what stores it alone. False where it broke off, or is not to be stored after all.
+    pub async fn drain(&mut self, core: &Core, finish: &mut Finish) -> bool {
+        while !self.source.is_ended() {
+            let mut out = Buffer::default();
+            let piece = std::future::poll_fn(|cx| self.poll_into(cx, core, &mut out, false, finish)).await;
+            out.consume(out.len());
+            core.buffers.release(&mut out);
+            match piece {
+                Ok(Piece::End(_)) => return true,
+                Ok(Piece::Data(_)) if self.tap.is_some() || self.source.is_ended() => {}
+                _ => return false,
             }
         }
+        true
     }
 
     /// Reads the rest whole. `None` where it broke off or is more than `max`.
@@ -550,11 +627,9 @@ impl Passing {
 
     /// Gives the connection back, if it can be used again.
     pub fn end(&mut self, finish: &Finish) {
-        match std::mem::replace(&mut self.source, Source::Done) {
-            Source::Http1 { connection, remaining: Remaining::Nothing, upload: None, reusable: true } => {
-                finish.give_back(self.in_flight.upstream(), connection, self.keep);
-            }
-            _ => {}
+        let source = std::mem::replace(&mut self.source, Source::Done);
+        if let Source::Http1 { connection, remaining: Remaining::Nothing, upload: None, reusable: true } = source {
+            finish.give_back(self.in_flight.upstream(), connection, self.keep);
         }
     }
 }
@@ -596,6 +671,9 @@ impl http_body::Body for Http2Body {
         loop {
             if self.0.is_ended() {
                 return Poll::Ready(None);
+            }
+            if let Some(data) = self.0.take_full() {
+                return Poll::Ready(Some(Ok(http_body::Frame::data(data))));
             }
             let mut out = Buffer::default();
             let piece = ready!(self.0.poll_into(cx, &core, &mut out, false));

@@ -4,6 +4,7 @@
 
 use crate::affinity::Affinity;
 use crate::body::Deadline;
+use crate::cache;
 use crate::fields::{Fields, Name};
 use crate::headers::Peer;
 use crate::http1::buffer::Buffers;
@@ -42,6 +43,7 @@ pub struct Shared {
     pub files: crate::files::reader::Reader,
     /// Signs sticky cookies.
     pub sticky: crate::sticky::Key,
+    pub cache: Arc<cache::Store>,
     pub local: LocalSender,
     /// Open client connections, over all cores.
     pub connections: AtomicU32,
@@ -85,6 +87,7 @@ pub struct Core {
     pub heads: Heads,
     /// Bodies being compressed.
     pub encoders: crate::respond::encoder::Count,
+    pub cache: cache::Local,
     /// Where a head is written before it goes into a buffer.
     pub text: RefCell<Vec<u8>>,
     #[expect(clippy::vec_box, reason = "a record goes from request to request in its box, never copied")]
@@ -116,6 +119,7 @@ impl Core {
             buffers: Buffers::default(),
             heads: Heads::default(),
             encoders: Default::default(),
+            cache: cache::Local::default(),
             text: RefCell::default(),
             spare: RefCell::default(),
         }
@@ -309,6 +313,11 @@ impl Finish {
             fields.add(Name::XRequestId, &id);
         }
         fields.set(Name::RequestId, &id);
+    }
+
+    /// Nobody is told: there was no client.
+    pub fn forget(&mut self) {
+        self.record = None;
     }
 
     pub fn learn_sid(&self, data: &[u8], upstream: &Arc<Upstream>) {

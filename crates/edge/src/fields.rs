@@ -26,15 +26,22 @@ macro_rules! known {
 known! {
     Accept = "accept",
     AcceptEncoding = "accept-encoding",
+    Age = "age",
     Authorization = "authorization",
     CacheControl = "cache-control",
+    CacheStatus = "cache-status",
+    CacheTag = "cache-tag",
     Connection = "connection",
     ContentEncoding = "content-encoding",
     ContentLength = "content-length",
+    ContentLocation = "content-location",
+    ContentRange = "content-range",
     ContentType = "content-type",
     Cookie = "cookie",
     Date = "date",
+    Etag = "etag",
     Expect = "expect",
+    Expires = "expires",
     Forwarded = "forwarded",
     ForwardedFor = "x-forwarded-for",
     ForwardedHost = "x-forwarded-host",
@@ -43,15 +50,24 @@ known! {
     Host = "host",
     Http2Settings = "http2-settings",
     IdempotencyKey = "idempotency-key",
+    IfMatch = "if-match",
+    IfModifiedSince = "if-modified-since",
+    IfNoneMatch = "if-none-match",
+    IfRange = "if-range",
+    IfUnmodifiedSince = "if-unmodified-since",
     KeepAlive = "keep-alive",
+    LastModified = "last-modified",
     Location = "location",
     Origin = "origin",
+    Pragma = "pragma",
     ProxyConnection = "proxy-connection",
+    Range = "range",
     RealIp = "x-real-ip",
     RequestId = "mainstay-request-id",
     RetryAfter = "retry-after",
     SecFetchMode = "sec-fetch-mode",
     SetCookie = "set-cookie",
+    SurrogateKey = "surrogate-key",
     Te = "te",
     Traceparent = "traceparent",
     Trailer = "trailer",
@@ -191,6 +207,25 @@ impl Fields {
             Some(known) => self.has(known),
             None => self.iter().any(|(n, _)| n.eq_ignore_ascii_case(name)),
         }
+    }
+
+    /// All of a name as a message gives it.
+    pub fn named(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
+        let known = Name::of(name);
+        let is_it = move |line: &&Line| match known {
+            Some(_) => line.known == known,
+            None => line.known.is_none() && self.name_of(line).eq_ignore_ascii_case(name),
+        };
+        self.lines.iter().filter(is_it).map(|l| self.value_of(l))
+    }
+
+    /// Becomes a copy of these, in the room it has.
+    pub fn copy_from(&mut self, other: &Fields) {
+        self.text.clear();
+        self.text.extend_from_slice(&other.text);
+        self.lines.clear();
+        self.lines.extend_from_slice(&other.lines);
+        self.present = other.present;
     }
 
     /// The first field of any name.

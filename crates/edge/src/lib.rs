@@ -8,6 +8,7 @@ mod address;
 mod affinity;
 mod balance;
 mod body;
+mod cache;
 mod core;
 mod fields;
 mod files;
@@ -47,6 +48,7 @@ mod watch;
 mod worker;
 
 pub use address::Trusted;
+pub use cache::{RouteCounts, Totals as CacheTotals, What as Purge, expose as expose_cache};
 pub use core::Instruments;
 pub use members::{Group, Members};
 pub use options::Options;

@@ -3,6 +3,7 @@
 use crate::acme;
 use crate::address::{Trusted, parse_range};
 use crate::balance::Balance;
+use crate::cache;
 use crate::files::Files;
 use crate::forwarded::Use;
 use crate::https;
@@ -32,6 +33,7 @@ pub struct Options {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub offered: Offered,
+    pub cache: cache::Options,
     /// A stack trace in a 5xx body of the app is replaced by a plain error (E17).
     pub hide_traces: bool,
     pub apps: Vec<App>,
@@ -149,6 +151,7 @@ pub struct Route {
     pub retry: Option<bool>,
     pub respond: respond::RouteOptions,
     pub files: Option<Files>,
+    pub cache: cache::RouteOptions,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,6 +194,7 @@ impl Options {
             timeouts: read_timeouts(&edge.table("timeouts"), with_file),
             limits: read_limits(&edge.table("limits"), with_file),
             offered: read_offered(&edge),
+            cache: cache::Options::read(&edge),
             hide_traces: edge
                 .key("hide_traces")
                 .doc("Replace an app's 5xx body that holds a stack trace by a plain error")
@@ -577,6 +581,7 @@ fn read_routes(reader: &Reader) -> Vec<Route> {
                 .map(|b| b.value),
             respond: respond::RouteOptions::read(&t, reader.environment().production),
             files: Files::read(&t),
+            cache: cache::RouteOptions::read(&t),
         });
     }
     routes.sort_by(|a, b| b.pattern.specificity(&a.pattern));

@@ -2,6 +2,7 @@
 
 use crate::affinity::{self, Query};
 use crate::body::{Answer, Body, Deadline, Opened, Passing, Source};
+use crate::cache::{self, Came, Given, Landing, Step, Turn};
 use crate::core::{Conn, Core, Finish};
 use crate::fields::{Fields, Name};
 use crate::files::{Files, serve as file};
@@ -56,7 +57,10 @@ pub async fn serve(
     snapshot.forwarded.adopt(&mut head.fields, &conn.peer, &snapshot.trusted);
     facts.plan = Plan::new(&snapshot.respond, &conn.peer, &head);
     let (mut answer, ours) = match gates(&core, &conn, &snapshot, &mut facts, &mut finish, head, body).await {
-        Ok(Passed::Upstream(sent, learn)) => (pass_on(&core, &snapshot, finish, sent, learn).await, false),
+        Ok(Passed::Upstream(sent, learn, landing)) => {
+            (pass_on(&core, &snapshot, finish, sent, learn, landing).await, false)
+        }
+        Ok(Passed::Stored(given)) => (stored(given, finish), false),
         Ok(Passed::Own(head, body)) => (own(head, body, &facts, finish), true),
         Ok(Passed::Tunnel(sent, stream)) => (open_tunnel(&core, &snapshot, sent, stream, finish), false),
         Ok(Passed::File(head, sent)) => (from_folder(head, sent, finish), false),
@@ -73,7 +77,7 @@ pub async fn serve(
 
 /// What was read of a request's head, once.
 #[derive(Debug, Default)]
-struct Facts {
+pub struct Facts {
     to_head: bool,
     /// A browser opens an address: refusals are pages.
     page: bool,
@@ -84,8 +88,10 @@ struct Facts {
 
 /// How a request came through the gates.
 enum Passed {
-    /// The app's answer; `true`: it may name a Socket.IO session.
-    Upstream(Sent, bool),
+    /// The app's answer; `true`: it may name a Socket.IO session. With what the cache has to do with it.
+    Upstream(Sent, bool, Option<Box<Landing>>),
+    /// Out of the cache.
+    Stored(Given),
     Own(Box<ResponseHead>, Bytes),
     File(Box<ResponseHead>, file::Sent),
     /// With the stream it was asked for on, where that is one of HTTP/2.
@@ -103,16 +109,7 @@ async fn gates(
     body: Body,
 ) -> Result<Passed, Refusal> {
     well_formed(&head, snapshot)?;
-    let client = headers::client(&head.fields, &conn.peer, &snapshot.trusted);
-    finish.note(|r| {
-        r.client = client;
-        if conn.peer.is_trusted && client != conn.peer.address {
-            r.trusted_by = snapshot.trusted_by(conn.peer.address);
-        }
-    });
-    if core.shared.bans.is_banned(client, core.now_ms()) {
-        return Err(Refusal { rule: snapshot.rules.bans, ..Verdict::Banned.into() });
-    }
+    let client = admitted(core, conn, snapshot, finish, &head)?;
     let gate = route(snapshot, &head)?;
     finish.note(|r| {
         r.route = gate.settings.route;
@@ -138,7 +135,7 @@ async fn gates(
     let served = gate.served.ok_or(Verdict::NoRoute)?;
     let engine = affinity::query(head.query());
     let preferred = engine.session().and_then(|sid| core.shared.affinity.find(sid, core.now_ms()));
-    let learn = engine == Query::Handshake;
+    let (learn, ordinary) = (engine == Query::Handshake, engine == Query::Other);
     let sticking = sticky::begin(core, snapshot, served, &conn.peer, &mut head.fields);
     let preferred = preferred.or_else(|| sticking.as_ref()?.slot(served));
     let ask = asks.after_the_app(conn, client, &head);
@@ -146,11 +143,27 @@ async fn gates(
     let job = Job { core, served, settings: gate.settings, client, preferred, pause };
     let (body, stream) = upgrading(body);
     let upgrade = stream.is_some() || conn.http1.is_some() && is_upgrade(&head.fields);
+    let plain = gate.ours == Ours::No && ordinary && !upgrade && body.framing() == Framing::Absent;
+    let seeking = cache::Ask { core, conn, snapshot, rule: gate.settings.cache, head: &head, plain };
+    let turn = match from_cache(&seeking, finish).await? {
+        Ok(given) => {
+            core.heads.release_request(head);
+            return Ok(Passed::Stored(given));
+        }
+        Err(turn) => turn,
+    };
     let mut outgoing = outgoing(&job, conn, facts, finish, (head, body), upgrade).await?;
     snapshot.forwarded.write(&mut outgoing.head.fields, &conn.peer, client);
-    let mut sent = proxy::forward(&job, finish, &mut outgoing).await?;
-    sticky::end(sticking.as_ref(), core, snapshot, served, &mut sent);
+    let came = ask_app(&job, snapshot, finish, turn, &mut outgoing).await;
     core.heads.release_request(outgoing.head);
+    let (sent, landing) = match came? {
+        Came::Stored(given) => return Ok(Passed::Stored(given)),
+        Came::Sent(mut sent, landing) => {
+            // After the cache has looked at it: this cookie is the client's alone.
+            sticky::end(sticking.as_ref(), core, snapshot, served, &mut sent);
+            (sent, landing)
+        }
+    };
     if sent.head.status == 101 {
         return Ok(Passed::Tunnel(sent, stream));
     }
@@ -160,11 +173,63 @@ async fn gates(
     {
         return Ok(Passed::Own(head, body));
     }
-    Ok(Passed::Upstream(sent, learn))
+    Ok(Passed::Upstream(sent, learn, landing))
+}
+
+/// Gate: whoever is banned is sent away. Gives the client's address.
+fn admitted(
+    core: &Core,
+    conn: &Conn,
+    snapshot: &Snapshot,
+    finish: &mut Finish,
+    head: &RequestHead,
+) -> Result<IpAddr, Refusal> {
+    let client = headers::client(&head.fields, &conn.peer, &snapshot.trusted);
+    finish.note(|r| {
+        r.client = client;
+        if conn.peer.is_trusted && client != conn.peer.address {
+            r.trusted_by = snapshot.trusted_by(conn.peer.address);
+        }
+    });
+    match core.shared.bans.is_banned(client, core.now_ms()) {
+        true => Err(Refusal { rule: snapshot.rules.bans, ..Verdict::Banned.into() }),
+        false => Ok(client),
+    }
+}
+
+/// Asks the app; the cache, where it is concerned, sees what comes.
+async fn ask_app(
+    job: &Job<'_>,
+    snapshot: &Snapshot,
+    finish: &mut Finish,
+    turn: Option<Box<Turn>>,
+    outgoing: &mut Outgoing,
+) -> Result<Came, Refusal> {
+    match turn {
+        None => proxy::forward(job, finish, outgoing).await.map(|sent| Came::Sent(sent, None)),
+        Some(turn) => Box::pin(turn.forward(job, snapshot, finish, outgoing)).await,
+    }
+}
+
+/// Gate: the cache. What is stored is the answer; else who asks the app for it, if that concerns the cache at all.
+async fn from_cache(
+    seeking: &cache::Ask<'_>,
+    finish: &mut Finish,
+) -> Result<Result<Given, Option<Box<Turn>>>, Refusal> {
+    let mut step = seeking.look(finish);
+    if let Step::Wait(waiting) = step {
+        step = Box::pin(seeking.wait(finish, waiting)).await;
+    }
+    match step {
+        Step::Pass | Step::Wait(_) => Ok(Err(None)),
+        Step::Ask(turn) => Ok(Err(Some(turn))),
+        Step::Answer(given) => Ok(Ok(given)),
+        Step::Refuse(verdict) => Err(verdict.into()),
+    }
 }
 
 /// Writes down what is known at the start.
-fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, head: &RequestHead) -> (Finish, Facts) {
+pub fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, head: &RequestHead) -> (Finish, Facts) {
     conn.begin();
     let started_us = core.tick();
     let mut record = core.record();
@@ -267,9 +332,9 @@ fn to_https(snapshot: &Snapshot, conn: &Conn, gate: &Gate<'_>, head: &RequestHea
 }
 
 /// What routing says about a request.
-struct Gate<'a> {
-    served: Option<&'a Served>,
-    settings: Settings,
+pub struct Gate<'a> {
+    pub served: Option<&'a Served>,
+    pub settings: Settings,
     ours: Ours,
     health: bool,
     files: Option<&'a Files>,
@@ -278,7 +343,7 @@ struct Gate<'a> {
 }
 
 /// Gate: which app, which settings. The path is compared in its canonical form; the app gets the original.
-fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>, Refusal> {
+pub fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>, Refusal> {
     let path = canonical(head.path());
     let host = if snapshot.by_host { host(head) } else { Cow::Borrowed("") };
     let method = head.method.as_str();
@@ -298,6 +363,11 @@ fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>, Ref
         files: snapshot.files(method, &host, &path.path),
         respond: Cell::new(snapshot.respond.matching(method, &host, &path.path)),
     })
+}
+
+/// What would hold for this request if it had another method.
+pub fn settings_of(snapshot: &Snapshot, method: &str, head: &RequestHead) -> Settings {
+    snapshot.settings(method, &host(head), &canonical(head.path()).path)
 }
 
 /// The host asked for, in lower case and without its port.
@@ -400,7 +470,7 @@ fn is_upgrade(fields: &Fields) -> bool {
 }
 
 /// The request as upstreams will see it.
-async fn outgoing(
+pub async fn outgoing(
     job: &Job<'_>,
     conn: &Conn,
     facts: &Facts,
@@ -439,8 +509,8 @@ async fn keep(job: &Job<'_>, mut body: Body, finish: &mut Finish) -> Result<Held
     }
 }
 
-/// The app's answer, its body as it comes.
-async fn pass_on(core: &Core, snapshot: &Snapshot, mut finish: Finish, sent: Sent, learn: bool) -> Answer {
+/// The app's answer, without what was between it and us, and the body that follows.
+pub fn received(snapshot: &Snapshot, sent: Sent, finish: &mut Finish, learn: bool) -> (Box<ResponseHead>, Passing) {
     let Sent { mut head, source, in_flight } = sent;
     let elapsed = finish.elapsed_us();
     finish.note(|r| {
@@ -451,8 +521,24 @@ async fn pass_on(core: &Core, snapshot: &Snapshot, mut finish: Finish, sent: Sen
     let keep = headers::keep_alive_timeout(&head.fields)
         .map_or(IDLE_DEFAULT, |s| Duration::from_secs(s.saturating_sub(KEEP_MARGIN_S)));
     headers::end_to_end(&mut head.fields, false);
+    let passing = Passing { source, in_flight, keep, pause: snapshot.timeouts.response, learn, tap: None };
+    (head, passing)
+}
+
+/// The app's answer, its body as it comes.
+async fn pass_on(
+    core: &Core,
+    snapshot: &Snapshot,
+    mut finish: Finish,
+    sent: Sent,
+    learn: bool,
+    landing: Option<Box<Landing>>,
+) -> Answer {
+    let (mut head, mut passing) = received(snapshot, sent, &mut finish, learn);
+    if let Some(landing) = landing {
+        passing.collected_by(landing.land(core, &mut finish, &mut head));
+    }
     finish.identify(&mut head.fields);
-    let passing = Passing { source, in_flight, keep, pause: snapshot.timeouts.response, learn };
     if snapshot.hide_traces && head.status >= 500 {
         return Box::pin(without_trace(core, head, passing, finish)).await;
     }
@@ -484,6 +570,13 @@ async fn without_trace(core: &Core, mut head: Box<ResponseHead>, mut passing: Pa
     head.fields.remove(Name::ContentEncoding);
     head.fields.set(Name::ContentType, b"application/problem+json");
     Answer::full(head, plain, false, finish)
+}
+
+fn stored(given: Given, mut finish: Finish) -> Answer {
+    let Given { mut head, body } = given;
+    finish.note(|r| r.status = head.status);
+    finish.identify(&mut head.fields);
+    Answer::stored(head, body, finish)
 }
 
 fn own(mut head: Box<ResponseHead>, body: Bytes, facts: &Facts, mut finish: Finish) -> Answer {

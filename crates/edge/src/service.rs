@@ -2,6 +2,7 @@
 
 use crate::acceptor::{self, AcceptorHandle, Listening};
 use crate::acme;
+use crate::cache;
 use crate::core::{Instruments, Shared};
 use crate::local::LocalSender;
 use crate::members::Members;
@@ -95,17 +96,20 @@ pub struct Prepared {
 impl Service {
     /// Opens nothing and starts nothing.
     pub fn build(mut parts: Parts) -> Result<(Service, Handle), Error> {
+        let store = Arc::new(cache::Store::default());
         let certificates = Certificates::new()?;
         // A file that was there at the start may be gone when a server is replaced: the other hosts are served.
         for error in certificates.take_up(&parts.options.tls) {
             tracing::error!(%error, "a certificate cannot be used; its host gets a stand-in until it can");
         }
-        let snapshot = Snapshot::build(&parts.options, &parts.members, &parts.names, &certificates);
+        let snapshot = Snapshot::build(&parts.options, &parts.members, &parts.names, &certificates, &store);
+        size_cache(&store, &snapshot, &parts.options);
         let shared = Arc::new(Shared {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             affinity: Default::default(),
             files: Default::default(),
             sticky: parts.sticky,
+            cache: store,
             local: parts.local,
             connections: Default::default(),
             held: Default::default(),
@@ -174,6 +178,12 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Error>
     std::thread::Builder::new().name(name).spawn(run).map(drop).map_err(Error::Thread)
 }
 
+/// A cache that no route uses has no room.
+fn size_cache(store: &cache::Store, snapshot: &Snapshot, options: &Options) {
+    let size = if snapshot.cache.on { options.cache.size } else { 0 };
+    store.resize(size, options.cache.object);
+}
+
 /// Addresses that need no lookup serve from the first request on.
 fn set_addresses(members: &Members, apps: &[App]) {
     for app in apps.iter().filter(|a| !a.addresses.is_empty()) {
@@ -201,7 +211,7 @@ impl Handle {
     /// Proves a configuration without putting it in force: certificates are read, routes built.
     pub fn prepare(&self, options: Options) -> Result<Prepared, Error> {
         let given = tls::load(&options.tls)?;
-        let snapshot = Snapshot::build(&options, &self.0.members, &self.0.names, &self.0.certificates);
+        let snapshot = self.snapshot(&options);
         Ok(Prepared { options, given, snapshot })
     }
 
@@ -214,6 +224,7 @@ impl Handle {
                 self.0.members.set_addresses(&old.name, &[]);
             }
         }
+        size_cache(&self.0.shared.cache, &snapshot, &options);
         self.0.shared.bans.set_policy(options.bans.clone());
         self.0.certificates.set_given(given);
         self.0.shared.snapshot.store(Arc::new(snapshot));
@@ -289,8 +300,12 @@ impl Handle {
     fn give_sockets(&self, limit: Duration) {
         let mut options = self.options();
         options.timeouts.drain = limit;
-        let snapshot = Snapshot::build(&options, &self.0.members, &self.0.names, &self.0.certificates);
-        self.0.shared.snapshot.store(Arc::new(snapshot));
+        self.0.shared.snapshot.store(Arc::new(self.snapshot(&options)));
+    }
+
+    fn snapshot(&self, options: &Options) -> Snapshot {
+        let inner = &self.0;
+        Snapshot::build(options, &inner.members, &inner.names, &inner.certificates, &inner.shared.cache)
     }
 
     fn sockets(&self) -> u32 {
@@ -313,6 +328,21 @@ impl Handle {
             }
         }
         busy
+    }
+
+    /// Takes out of the response cache what is named; gives the number of stored answers that went.
+    pub fn purge(&self, what: &cache::What) -> usize {
+        self.0.shared.cache.purge(what)
+    }
+
+    /// The response cache as a whole; `size` is 0 where no route caches.
+    pub fn cache_totals(&self) -> cache::Totals {
+        self.0.shared.cache.totals()
+    }
+
+    /// What it did, a route each.
+    pub fn cache_counts(&self) -> Vec<cache::RouteCounts> {
+        self.0.shared.cache.counts.read(&self.0.names)
     }
 
     pub fn bans(&self) -> &Bans {

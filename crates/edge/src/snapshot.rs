@@ -1,6 +1,7 @@
 //! What a core reads for each request: one immutable picture of the configuration, replaced whole by a reload.
 
 use crate::address::Trusted;
+use crate::cache;
 use crate::files::Files;
 use crate::forwarded::Use;
 use crate::https::Https;
@@ -31,6 +32,7 @@ pub struct Snapshot {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub offered: Offered,
+    pub cache: cache::Rules,
     pub hide_traces: bool,
     /// Some pattern names a host; else nobody needs to read it.
     pub by_host: bool,
@@ -76,6 +78,7 @@ struct Route {
     connect: Option<Duration>,
     body: Option<u64>,
     retry: Option<bool>,
+    cache: cache::Layer,
 }
 
 /// What holds for one request once all matching routes have spoken.
@@ -90,10 +93,17 @@ pub struct Settings {
     pub body_rule: u32,
     pub response_rule: u32,
     pub retry: Option<bool>,
+    pub cache: cache::Rule,
 }
 
 impl Snapshot {
-    pub fn build(options: &Options, members: &Members, names: &Names, certificates: &Certificates) -> Snapshot {
+    pub fn build(
+        options: &Options,
+        members: &Members,
+        names: &Names,
+        certificates: &Certificates,
+        store: &cache::Store,
+    ) -> Snapshot {
         let apps: Vec<Served> =
             options.apps.iter().map(|app| Served { app: app.clone(), group: members.group(&app.name) }).collect();
         let mut table: Vec<(Pattern, usize)> = Vec::new();
@@ -105,6 +115,7 @@ impl Snapshot {
             [(pattern, app)] if pattern.is_everything() => Some(*app),
             _ => None,
         };
+        let mut rules = cache::Rules::default();
         let routes = options.routes.iter().map(|r| Route {
             pattern: r.pattern.clone(),
             name: names.intern(&r.pattern.text),
@@ -113,7 +124,9 @@ impl Snapshot {
             connect: r.connect,
             body: r.body,
             retry: r.retry,
+            cache: rules.layer(store, &r.cache, names.intern(&r.pattern.text)),
         });
+        let routes = routes.collect();
         let patterns = options.apps.iter().flat_map(|a| &a.routes).chain(options.routes.iter().map(|r| &r.pattern));
         let by_host = patterns.into_iter().any(Pattern::names_host);
         let tls_ports: Vec<u16> = options.listen.iter().filter(|l| l.tls).map(|l| l.address.port()).collect();
@@ -121,13 +134,14 @@ impl Snapshot {
             apps,
             table,
             everything,
-            routes: routes.collect(),
+            routes,
             trusted: options.trusted.clone(),
             forwarded: options.forwarded,
             proxy_protocol: Listeners::new(options.listen.iter().filter(|l| l.proxy_protocol).map(|l| l.address)),
             timeouts: options.timeouts.clone(),
             limits: options.limits.clone(),
             offered: options.offered,
+            cache: rules,
             hide_traces: options.hide_traces,
             by_host,
             tls: options.serves_tls().then(|| certificates.config()),
@@ -193,6 +207,7 @@ impl Snapshot {
             body_rule: self.rules.body,
             response_rule: self.rules.response,
             retry: None,
+            cache: cache::Rule::default(),
         };
         if self.routes.is_empty() {
             return settings;
@@ -206,6 +221,7 @@ impl Snapshot {
             }
             settings.connect = route.connect.unwrap_or(settings.connect);
             settings.retry = route.retry.or(settings.retry);
+            route.cache.lay(&mut settings.cache);
             if route.body.is_some() {
                 settings.body = route.body;
                 settings.body_rule = route.rule;

@@ -19,6 +19,7 @@ const PAGES: &[(&str, &str)] = pages![
     "missing_host",
     "no_instance",
     "no_route",
+    "not_cached",
     "repeated_host",
     "request_timeout",
     "service_busy",

@@ -3,9 +3,9 @@
 //! What tells of the inside is shown to this machine alone (no forwarding header), to `[ops] allow`, and to whoever
 //! brings `[ops] token`; for everybody else it does not exist.
 
-use crate::errors;
 use crate::scrape;
 use crate::server::Server;
+use crate::{cache, errors};
 use bytes::Bytes;
 use mainstay_edge::local::{Ask, LocalReceiver, Reply};
 use mainstay_runtime::Clock;
@@ -71,6 +71,7 @@ async fn metrics(server: &Server) -> String {
     server.telemetry.expose(&mut out);
     fleet(server, &mut out);
     upstreams(server, &mut out);
+    mainstay_edge::expose_cache(&server.edge.cache_counts(), &mut out);
     let mut text = out.finish();
     text.push_str(&nodejs::render(&instances, Clock::unix_micros() as f64 / 1e6));
     text
@@ -147,6 +148,6 @@ fn api_metrics(server: &Server) -> Value {
         }),
     );
     body.insert("database".to_owned(), json!({ "pool": null, "queries": null }));
-    body.insert("cache".to_owned(), json!({ "hitRate": null, "keys": null }));
+    body.insert("cache".to_owned(), cache::summary(server));
     Value::Object(body)
 }

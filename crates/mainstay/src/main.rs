@@ -3,6 +3,7 @@
 //! Invariant: nothing here is worth a test without a process; what is lives in the block it belongs to.
 
 mod bans;
+mod cache;
 mod certificates;
 mod changes;
 mod cli;

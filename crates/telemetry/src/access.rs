@@ -6,7 +6,7 @@
 use crate::json::key;
 use crate::paint::Paint;
 use crate::redact::Redactor;
-use crate::{Cut, Level, Names, Record, Verdict};
+use crate::{CacheCode, Cut, Level, Names, Record, Verdict};
 use crate::{json, line, time, traceparent};
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -131,6 +131,9 @@ impl Access {
         }
         if record.held_ms > 0 {
             json::number(out, key!("held"), u64::from(record.held_ms));
+        }
+        if record.cache != CacheCode::Off {
+            json::word(out, key!("cache"), record.cache.code());
         }
         json::flag(out, key!("upgraded"), record.upgraded);
         json::flag(out, key!("clientGone"), record.client_gone);

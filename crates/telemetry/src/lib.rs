@@ -42,7 +42,7 @@ pub use line::{Line, Stream};
 pub use metrics::{CoreMetrics, Metrics};
 pub use names::Names;
 pub use options::{Format, Options};
-pub use record::{Cut, MethodCode, Outcome, Record, RequestId, Try};
+pub use record::{CacheCode, Cut, MethodCode, Outcome, Record, RequestId, Try};
 pub use redact::Redactor;
 pub use ring::CoreRing;
 pub use routes::{Learner, Routes};

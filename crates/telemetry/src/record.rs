@@ -102,6 +102,8 @@ pub struct Record {
     /// One of the health paths: kept out of the access log (H9).
     pub health: bool,
     pub verdict: Verdict,
+    /// What the response cache did.
+    pub cache: CacheCode,
     /// Position of the rule that decided, in `Names`; 0 = built in.
     pub rule: u32,
     /// In `Names`; 0 = none.
@@ -145,6 +147,38 @@ pub enum MethodCode {
     Other,
 }
 
+/// What the response cache did with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CacheCode {
+    /// The route is not cached.
+    Off,
+    Hit,
+    /// Given out although it was stale.
+    Stale,
+    Miss,
+    /// The app said that what is stored is still good.
+    Revalidated,
+    /// Waited for another request's answer.
+    Collapsed,
+    Bypass,
+}
+
+impl CacheCode {
+    /// Stable: the access log carries it.
+    pub fn code(self) -> &'static str {
+        match self {
+            CacheCode::Off => "off",
+            CacheCode::Hit => "hit",
+            CacheCode::Stale => "stale",
+            CacheCode::Miss => "miss",
+            CacheCode::Revalidated => "revalidated",
+            CacheCode::Collapsed => "collapsed",
+            CacheCode::Bypass => "bypass",
+        }
+    }
+}
+
 impl Record {
     /// A start for `..Record::EMPTY`: nothing known, nothing decided.
     pub const EMPTY: Record = Record {
@@ -161,6 +195,7 @@ impl Record {
         client_gone: false,
         health: false,
         verdict: Verdict::Ok,
+        cache: CacheCode::Off,
         rule: 0,
         app: 0,
         route: 0,

@@ -2,7 +2,7 @@
 
 /// Why a request ended as it did. `Ok` covers every answer the app itself gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u16)]
+#[repr(u8)]
 pub enum Verdict {
     Ok,
     MalformedRequest,
@@ -26,12 +26,14 @@ pub enum Verdict {
     TooManyConnections,
     Banned,
     ServiceBusy,
+    /// The client wanted no answer but a stored one.
+    NotCached,
     ClientGone,
     Internal,
 }
 
 impl Verdict {
-    pub const ALL: [Verdict; 23] = [
+    pub const ALL: [Verdict; 24] = [
         Verdict::Ok,
         Verdict::MalformedRequest,
         Verdict::MissingHost,
@@ -53,6 +55,7 @@ impl Verdict {
         Verdict::TooManyConnections,
         Verdict::Banned,
         Verdict::ServiceBusy,
+        Verdict::NotCached,
         Verdict::ClientGone,
         Verdict::Internal,
     ];
@@ -81,6 +84,7 @@ impl Verdict {
             Verdict::TooManyConnections => "too_many_connections",
             Verdict::Banned => "banned",
             Verdict::ServiceBusy => "service_busy",
+            Verdict::NotCached => "not_cached",
             Verdict::ClientGone => "client_gone",
             Verdict::Internal => "internal",
         }
@@ -100,7 +104,7 @@ impl Verdict {
             Verdict::NoRoute => 404,
             Verdict::NoInstance | Verdict::HoldFull | Verdict::TooManyConnections | Verdict::ServiceBusy => 503,
             Verdict::UpstreamRefused | Verdict::UpstreamClosed | Verdict::UpstreamInvalid | Verdict::UpstreamCut => 502,
-            Verdict::UpstreamTimeout => 504,
+            Verdict::UpstreamTimeout | Verdict::NotCached => 504,
             Verdict::ClientGone => 499,
             Verdict::Internal => 500,
         }
@@ -130,6 +134,7 @@ impl Verdict {
             Verdict::TooManyConnections => "Too many connections are open.",
             Verdict::Banned => "This client was sent away for a while.",
             Verdict::ServiceBusy => "The server is busy; please try again shortly.",
+            Verdict::NotCached => "No stored answer is here, and the request takes no other.",
             Verdict::ClientGone => "The client went away before the answer was complete.",
             Verdict::Internal => "Something went wrong on this server.",
         }

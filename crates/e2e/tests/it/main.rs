@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bans;
+mod cache;
 mod certificates;
 mod certificates_files;
 mod certificates_limits;

@@ -29,8 +29,10 @@ use tokio::net::TcpStream;
 /// Streams are not counted here: hyper waits for the upstream's own limit.
 #[derive(Debug, Default)]
 pub struct Streams {
-    open: RefCell<HashMap<u32, (Arc<Upstream>, SendRequest<Payload>)>>,
+    open: RefCell<HashMap<u32, Open>>,
 }
+
+type Open = (Arc<Upstream>, SendRequest<Payload>);
 
 impl Streams {
     fn get(&self, upstream: &Upstream) -> Option<SendRequest<Payload>> {

@@ -1,6 +1,7 @@
 //! The verbs. One file each; stdout carries data alone, what is said to a person goes to stderr.
 
 mod bans;
+mod cache;
 mod certificates;
 mod check;
 mod config;
@@ -66,6 +67,8 @@ enum Verb {
     Upstreams(upstreams::Args),
     /// Show who is sent away; `add` and `lift`
     Bans(bans::Args),
+    /// Show the response cache, or take something out of it
+    Cache(cache::Args),
     /// List, renew and check certificates; trust the local authority
     Certificates(certificates::Args),
     /// Replace mainstay itself by the file on disk, losing nothing
@@ -111,6 +114,7 @@ fn verb(cli: Cli) -> Result<u8, Failure> {
         Verb::Reload(args) => reload::run(place, &args),
         Verb::Upstreams(args) => upstreams::run(place, args),
         Verb::Bans(args) => bans::run(place, args),
+        Verb::Cache(args) => cache::run(place, args),
         Verb::Certificates(args) => certificates::run(place, args),
         Verb::Upgrade(args) => upgrade::run(place, args),
         Verb::Stop(args) => stop::run(place, &args),

@@ -19,6 +19,7 @@ pub enum Command {
     Upgrade(Upgrade),
     Stop(Stop),
     Bans(Bans),
+    Cache(Cache),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +72,18 @@ pub enum Bans {
     Lift(Option<String>),
 }
 
+/// The response cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cache {
+    Status,
+    /// A path with or without host and query, or all that begins like it.
+    Path(String),
+    Tag(String),
+    All,
+}
+
+/// The certificates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CertificatesAsked {
@@ -131,6 +144,7 @@ impl Command {
             Command::Upgrade(_) => "/upgrade",
             Command::Stop(_) => "/stop",
             Command::Bans(_) => "/bans",
+            Command::Cache(_) => "/cache",
         }
     }
 
@@ -145,6 +159,7 @@ impl Command {
             Command::Upgrade(c) => serde_json::to_vec(c),
             Command::Stop(c) => serde_json::to_vec(c),
             Command::Bans(c) => serde_json::to_vec(c),
+            Command::Cache(c) => serde_json::to_vec(c),
         }
     }
 
@@ -161,13 +176,21 @@ impl Command {
             "/upgrade" => serde_json::from_slice(body).map(Command::Upgrade),
             "/stop" => serde_json::from_slice(body).map(Command::Stop),
             "/bans" => serde_json::from_slice(body).map(Command::Bans),
+            "/cache" => serde_json::from_slice(body).map(Command::Cache),
             _ => return None,
         })
     }
 
     /// Commands that change nothing may be asked with GET.
     pub fn only_looks(&self) -> bool {
-        matches!(self, Command::Status(_) | Command::Health(_) | Command::Why(_) | Command::Bans(Bans::List))
+        matches!(
+            self,
+            Command::Status(_)
+                | Command::Health(_)
+                | Command::Why(_)
+                | Command::Bans(Bans::List)
+                | Command::Cache(Cache::Status)
+        )
     }
 
     pub fn limit(&self) -> Option<Duration> {
@@ -193,6 +216,8 @@ mod tests {
             Command::Bans(Bans::List),
             Command::Bans(Bans::Add("192.0.2.7".to_owned(), 60)),
             Command::Bans(Bans::Lift(None)),
+            Command::Cache(Cache::Status),
+            Command::Cache(Cache::Path("/a/*".to_owned())),
         ];
         for command in commands {
             let body = command.body().expect("json");
