@@ -66,7 +66,7 @@ fn decode(path: &str) -> Option<String> {
 pub fn folder_path(path: &str) -> String {
     let trimmed = path.trim_start_matches(['/', '\\']);
     let safe: String = trimmed.chars().map(|c| if c.is_ascii_graphic() && c != '\\' { c } else { '_' }).collect();
-    format!("/{safe}/")
+    if safe.is_empty() { "/".to_owned() } else { format!("/{}/", safe.trim_end_matches('/')) }
 }
 
 #[cfg(test)]
@@ -108,9 +108,13 @@ mod tests {
 
     #[test]
     fn a_redirect_stays_on_this_host() {
-        for (path, expected) in
-            [("/docs", "/docs/"), ("//evil.example", "/evil.example/"), ("/\\evil.example/x", "/evil.example/x/")]
-        {
+        for (path, expected) in [
+            ("/docs", "/docs/"),
+            ("//", "/"),
+            ("/docs//", "/docs/"),
+            ("//evil.example", "/evil.example/"),
+            ("/\\evil.example/x", "/evil.example/x/"),
+        ] {
             assert_eq!(folder_path(path), expected);
         }
     }
