@@ -378,7 +378,10 @@ mod tests {
         /// Against a plain list of pairs.
         #[test]
         fn behaves_as_a_list_of_pairs(
-            ops in prop::collection::vec((0..4u8, prop::sample::select(vec!["Host", "te", "X-A", "x-b", "TE"]), "[a-z]{0,5}"), 0..40)
+            ops in prop::collection::vec(
+                (0..4u8, prop::sample::select(vec!["Host", "te", "X-A", "x-b", "TE"]), "[a-z]{0,5}"),
+                0..40,
+            ),
         ) {
             let mut model: Vec<(String, String)> = Vec::new();
             let mut f = Fields::default();

@@ -9,7 +9,7 @@ use crate::path::{Pattern, canonical, readings};
 use std::net::IpAddr;
 
 #[path = "../../config/tests/it/spelled.rs"]
-mod spelled;
+pub mod spelled;
 use spelled::spelled;
 
 /// For each target, with every `cargo test`.

@@ -6,13 +6,10 @@ use crate::fields::Fields;
 use crate::files::condition::{State, decide, range_counts};
 use crate::files::name::{file_of, folder_path};
 use crate::files::range::{Part, part};
+use crate::fuzz::spelled::spelled;
 use crate::respond::accept::{Coding, acceptable};
 use crate::{forwarded, proxy_protocol};
 use std::net::IpAddr;
-
-#[path = "../../config/tests/it/spelled.rs"]
-mod spelled;
-use spelled::spelled;
 
 /// For each target, with every `cargo test`.
 const INPUTS: usize = 10_000;

@@ -122,15 +122,10 @@ async fn gates(
     }
     body_size(&body, &gate.settings)?;
     let asks = Asks::new(snapshot, &gate, &head);
-    if asks.before
-        && let Some((head, body)) = Box::pin(asks.before_the_app(core, conn, client, &head)).await?
+    if (asks.before || gate.files.is_some())
+        && let Some(passed) = Box::pin(without_the_app(core, conn, client, &asks, gate.files, facts, &head)).await?
     {
-        return Ok(Passed::Own(head, body));
-    }
-    if let Some(files) = gate.files
-        && let Some((head, sent)) = Box::pin(file::serve(core, files, &head, facts.page)).await?
-    {
-        return Ok(Passed::File(head, sent));
+        return Ok(passed);
     }
     let served = gate.served.ok_or(Verdict::NoRoute)?;
     let engine = affinity::query(head.query());
@@ -139,8 +134,7 @@ async fn gates(
     let sticking = sticky::begin(core, snapshot, served, &conn.peer, &mut head.fields);
     let preferred = preferred.or_else(|| sticking.as_ref()?.slot(served));
     let ask = asks.after_the_app(conn, client, &head);
-    let pause = snapshot.timeouts.body;
-    let job = Job { core, served, settings: gate.settings, client, preferred, pause };
+    let job = Job { core, served, settings: gate.settings, client, preferred, pause: snapshot.timeouts.body };
     let (body, stream) = upgrading(body);
     let upgrade = stream.is_some() || conn.http1.is_some() && is_upgrade(&head.fields);
     let plain = gate.ours == Ours::No && ordinary && !upgrade && body.framing() == Framing::Absent;
@@ -174,6 +168,26 @@ async fn gates(
         return Ok(Passed::Own(head, body));
     }
     Ok(Passed::Upstream(sent, learn, landing))
+}
+
+/// What is answered before the app is asked: documents of ours, and files.
+async fn without_the_app(
+    core: &Rc<Core>,
+    conn: &Conn,
+    client: IpAddr,
+    asks: &Asks,
+    files: Option<&Files>,
+    facts: &Facts,
+    head: &RequestHead,
+) -> Result<Option<Passed>, Refusal> {
+    if asks.before
+        && let Some((head, body)) = asks.before_the_app(core, conn, client, head).await?
+    {
+        return Ok(Some(Passed::Own(head, body)));
+    }
+    let Some(files) = files else { return Ok(None) };
+    let found = file::serve(core, files, head, facts.page).await?;
+    Ok(found.map(|(head, sent)| Passed::File(head, sent)))
 }
 
 /// Gate: whoever is banned is sent away. Gives the client's address.

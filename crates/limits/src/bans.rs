@@ -350,7 +350,7 @@ mod tests {
                     log.push(now);
                     if log.len() >= 5 {
                         log.clear();
-                        until = now + (10 * MINUTE << times).min(60 * MINUTE);
+                        until = now + ((10 * MINUTE) << times).min(60 * MINUTE);
                         times += 1;
                         expected = true;
                     }

@@ -36,8 +36,13 @@ pub fn run(server: &Server, asked: &Asked) -> Result<Value, Refused> {
     }
 }
 
-/// Takes up the bans of the last server.
-pub fn restore(bans: &Bans, data: &Path) {
+/// Takes up the bans of the last server, at once, and keeps them written down until shutdown.
+pub fn kept(bans: &Bans, data: &Path, shutdown: Shutdown) -> impl Future<Output = ()> + use<> {
+    restore(bans, data);
+    keep(bans.clone(), data.to_owned(), shutdown)
+}
+
+fn restore(bans: &Bans, data: &Path) {
     let Ok(text) = std::fs::read_to_string(data.join(FILE)) else { return };
     let Ok(Kept { unix_s, bans: kept }) = serde_json::from_str(&text) else {
         tracing::warn!(file = FILE, "the bans of before cannot be read; there are none");
@@ -59,8 +64,8 @@ struct Kept {
     bans: Vec<Banned>,
 }
 
-/// Writes the bans down whenever they have changed, until shutdown.
-pub async fn keep(bans: Bans, data: PathBuf, shutdown: Shutdown) {
+/// Writes the bans down whenever they have changed.
+async fn keep(bans: Bans, data: PathBuf, shutdown: Shutdown) {
     let mut written: Vec<(String, u32)> = Vec::new();
     loop {
         let ended = tokio::time::timeout(KEEP_EVERY, shutdown.requested()).await.is_ok();

@@ -114,7 +114,8 @@ fn entry(address: &str, weight: u32, drain: bool) -> Value {
 mod tests {
     use super::*;
 
-    const FILE: &str = "# ours\n[app.api]  # the api\nupstreams = [\"10.0.0.1:3000\", { to = \"10.0.0.2:3000\", weight = 2 }]\n\
+    const FILE: &str = "# ours\n[app.api]  # the api\n\
+                        upstreams = [\"10.0.0.1:3000\", { to = \"10.0.0.2:3000\", weight = 2 }]\n\
                         routes = [\"/*\"]\n";
 
     fn changed(what: &Change, address: &str) -> Result<String, String> {

@@ -136,9 +136,7 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     let hearing = hear(incoming, fleet_events, server.clone(), voice.clone(), turns.clone());
     tasks.spawn("fleet", OnEnd::Ignore, fleet_service.run(events));
     tasks.spawn("checks of upstreams", OnEnd::Ignore, server.edge.upkeep(watching.clone()));
-    bans::restore(server.edge.bans(), &hello.data);
-    let kept = bans::keep(server.edge.bans().clone(), hello.data.clone(), watching.clone());
-    tasks.spawn("bans", OnEnd::Ignore, kept);
+    tasks.spawn("bans", OnEnd::Ignore, bans::kept(server.edge.bans(), &hello.data, watching.clone()));
     tasks.spawn("probes of services", OnEnd::Ignore, watch_service.run(watching.clone()));
     tasks.spawn("certificates", OnEnd::Ignore, keeping.run(watching));
     tasks.spawn("certificate files", OnEnd::Stop, certificates::watch(server.clone(), voice.clone()));
@@ -147,15 +145,19 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     ready(&hello, &server, edge_service, &outputs, &turns).await?;
     let owned = operated(&tasks, handed.control, &server, outputs)?;
     voice.hush(false);
-    match &hello.handover {
-        Some(handover) => voice.info(&format!("took over from the server before (pid {})", handover.from)),
-        None => voice.opening(&server, &settings, &report),
-    }
+    greet(&hello, &server, &settings, &report, &voice);
     serve_until_the_end(&mut tasks, &server, owned, &turns, &voice).await?;
     stop_watching.request();
     told.finish();
     server.link.drained(0);
     Ok(0)
+}
+
+fn greet(hello: &Hello, server: &Server, settings: &Settings, report: &Report, voice: &Voice) {
+    match &hello.handover {
+        Some(handover) => voice.info(&format!("took over from the server before (pid {})", handover.from)),
+        None => voice.opening(server, settings, report),
+    }
 }
 
 /// Comes back when this server has finished, by a stop or because another one has taken over.
