@@ -52,8 +52,12 @@ pub fn change(text: &str, app: Option<&str>, address: &str, change: &Change) -> 
 fn only_app(document: &DocumentMut, address: &str, change: &Change) -> Result<String, String> {
     let apps = document.get("app").and_then(Item::as_table_like);
     let has = |item: &Item| {
-        let list = item.get("upstreams").and_then(Item::as_array)?;
-        Some(matches!(change, Change::Add(_)) || list.iter().any(|entry| address_of(entry) == Some(address)))
+        let upstreams = item.get("upstreams").and_then(Item::as_value)?;
+        let there = match upstreams {
+            Value::Array(list) => list.iter().any(|entry| address_of(entry) == Some(address)),
+            one => address_of(one) == Some(address),
+        };
+        Some(there || matches!(change, Change::Add(_)))
     };
     let having: Vec<&str> = apps
         .into_iter()

@@ -12,6 +12,7 @@ mod config_faults;
 mod demo;
 mod files;
 mod forwarding;
+mod floods;
 mod framing;
 mod grpc;
 mod harness;
