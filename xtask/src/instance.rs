@@ -138,6 +138,14 @@ connections_per_client = 20000
 {tls}
 [[route]]
 match = "/api/v1/admin/*"
+
+[[route]]
+match = "/c"
+cache = "1h"
+
+[[route]]
+match = "/cm"
+cache = "1h"
 "#
     );
     let file = dir.join("mainstay.toml");

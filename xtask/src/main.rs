@@ -17,7 +17,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask test [--only unit|it|e2e|tidy] [-- FILTER]
     everything that must hold; as root on Debian it installs what is missing
-cargo xtask bench edge [--quick] [--rounds N] [--json]
+cargo xtask bench edge [--quick] [--rounds N] [--connections N] [--json]
     CPU a request beside nginx with the same duties
 cargo xtask bench idle [--json]
     memory at rest and for each idle connection, time to serve

@@ -8,6 +8,10 @@ use anyhow::{Result, ensure};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const CONNECTIONS: u32 = 64;
+/// wrk opens each before it asks: more would say more of wrk than of a proxy.
+const CONNECTIONS_MAX: u32 = 1024;
+/// A handshake is worth a hundred requests: fewer at once, so that none waits for its turn alone.
+const HANDSHAKES: u32 = 16;
 const RUN_SECONDS: u32 = 2;
 const WARM_UP_SECONDS: u32 = 1;
 const ROUNDS: u32 = 5;
@@ -20,16 +24,26 @@ struct Cell {
     name: &'static str,
     path: &'static str,
     tls: bool,
+    /// A connection of its own for each request.
+    close: bool,
     ratio_max: f64,
 }
 
-const CELLS: [Cell; 6] = [
-    Cell { name: "200 B", path: "/s", tls: false, ratio_max: 1.05 },
-    Cell { name: "16 KiB", path: "/m", tls: false, ratio_max: 0.9 },
-    Cell { name: "1 MiB", path: "/l", tls: false, ratio_max: 0.6 },
-    Cell { name: "200 B, TLS", path: "/s", tls: true, ratio_max: 0.9 },
-    Cell { name: "16 KiB, TLS", path: "/m", tls: true, ratio_max: 0.9 },
-    Cell { name: "1 MiB, TLS", path: "/l", tls: true, ratio_max: 0.6 },
+const fn cell(name: &'static str, path: &'static str, tls: bool, ratio_max: f64) -> Cell {
+    Cell { name, path, tls, close: false, ratio_max }
+}
+
+const CELLS: [Cell; 9] = [
+    cell("200 B", "/s", false, 1.05),
+    cell("16 KiB", "/m", false, 0.9),
+    cell("1 MiB", "/l", false, 0.6),
+    cell("200 B, TLS", "/s", true, 0.9),
+    cell("16 KiB, TLS", "/m", true, 0.9),
+    cell("1 MiB, TLS", "/l", true, 0.6),
+    // Out of the response cache, beside nginx's own static file.
+    cell("cached 200 B", "/c", false, 1.0),
+    cell("cached 16 KiB", "/cm", false, 1.0),
+    Cell { close: true, ..cell("handshake", "/s", true, 0.7) },
 ];
 
 /// What was measured of one proxy in one cell, a value a round.
@@ -54,9 +68,11 @@ pub fn run(words: &[&str]) -> Result<()> {
     let mut arguments = Arguments::new(words);
     let (quick, json) = (arguments.flag("--quick"), arguments.flag("--json"));
     let rounds = arguments.value("--rounds")?.map(str::parse).transpose()?;
+    let connections = arguments.value("--connections")?.map(str::parse).transpose()?.unwrap_or(CONNECTIONS);
     arguments.finish()?;
     let rounds = rounds.unwrap_or(if quick { 1 } else { ROUNDS });
     ensure!((1..=ROUNDS_MAX).contains(&rounds), "`--rounds` is from 1 to {ROUNDS_MAX}");
+    ensure!((1..=CONNECTIONS_MAX).contains(&connections), "`--connections` is from 1 to {CONNECTIONS_MAX}");
     let cells = if quick { vec![CELLS[0], CELLS[3]] } else { CELLS.to_vec() };
     tools::require(&[&tools::NGINX, &tools::WRK, &tools::OPENSSL])?;
 
@@ -70,7 +86,7 @@ pub fn run(words: &[&str]) -> Result<()> {
 
     let seed = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as u64 | 1;
     eprintln!("bench    {rounds} rounds of {} cells, {RUN_SECONDS} s each, order by seed {seed}", cells.len());
-    let measured = measure(&[mainstay, nginx], &cells, rounds, Shuffle(seed))?;
+    let measured = measure(&[mainstay, nginx], &cells, (rounds, connections), Shuffle(seed))?;
     let versions = (binary_version(&binary), peer::version()?);
     if json {
         println!("{}", as_json(&cells, &measured, &versions));
@@ -81,24 +97,31 @@ pub fn run(words: &[&str]) -> Result<()> {
 }
 
 /// `[cell][proxy]`, every cell of both proxies in each round, in an order of its own.
-fn measure(proxies: &[Running; 2], cells: &[Cell], rounds: u32, mut shuffle: Shuffle) -> Result<Vec<[Series; 2]>> {
+fn measure(
+    proxies: &[Running; 2],
+    cells: &[Cell],
+    (rounds, connections): (u32, u32),
+    mut shuffle: Shuffle,
+) -> Result<Vec<[Series; 2]>> {
     let mut measured: Vec<[Series; 2]> = cells.iter().map(|_| Default::default()).collect();
     for round in 0..rounds {
         let mut order: Vec<(usize, usize)> = (0..cells.len()).flat_map(|cell| [(cell, 0), (cell, 1)]).collect();
         shuffle.order(&mut order);
         for (cell, proxy) in order {
             let Running { ports, .. } = &proxies[proxy];
-            let Cell { path, tls, .. } = cells[cell];
+            let Cell { path, tls, close, .. } = cells[cell];
             let url = if tls {
                 format!("https://localhost:{}{path}", ports.tls.port())
             } else {
                 format!("http://{}{path}", ports.plain)
             };
+            let connections = if close { connections.min(HANDSHAKES) } else { connections };
+            let load = |seconds| wrk::Load { url: &url, connections, seconds, close };
             if round == 0 {
-                wrk::run(&url, CONNECTIONS, WARM_UP_SECONDS)?;
+                wrk::run(load(WARM_UP_SECONDS))?;
             }
             let before = process::cpu_micros(proxies[proxy].pid())?;
-            let run = wrk::run(&url, CONNECTIONS, RUN_SECONDS)?;
+            let run = wrk::run(load(RUN_SECONDS))?;
             let used = process::cpu_micros(proxies[proxy].pid())? - before;
             measured[cell][proxy].add(&run, used);
         }
@@ -108,16 +131,16 @@ fn measure(proxies: &[Running; 2], cells: &[Cell], rounds: u32, mut shuffle: Shu
 
 fn print(cells: &[Cell], measured: &[[Series; 2]], (mainstay, nginx): &(String, String)) {
     println!("mainstay  {mainstay}, profile dist\nnginx     {nginx}");
-    println!("CPU µs a request of the proxy's processes, requests/s, p99 ms; medians; {CONNECTIONS} connections\n");
+    println!("CPU µs a request of the proxy's processes, requests/s, p99 ms; medians\n");
     println!(
-        "{:<12} {:>26} {:>26}   {:>6}  {:>8}",
+        "{:<14} {:>26} {:>26}   {:>6}  {:>8}",
         "", "mainstay  cpu    rps   p99", "nginx  cpu    rps   p99", "ratio", "at most"
     );
     for (cell, [ours, theirs]) in cells.iter().zip(measured) {
         let ratio = ratio(ours, theirs);
         let judged = if ratio <= cell.ratio_max { "" } else { "  over" };
         println!(
-            "{:<12} {} {}   {ratio:>5.2}x  {:>7.2}x{judged}",
+            "{:<14} {} {}   {ratio:>5.2}x  {:>7.2}x{judged}",
             cell.name,
             numbers(ours),
             numbers(theirs),
@@ -125,7 +148,7 @@ fn print(cells: &[Cell], measured: &[[Series; 2]], (mainstay, nginx): &(String, 
         );
         for (name, series) in [("mainstay", ours), ("nginx", theirs)] {
             if series.errors > 0 {
-                println!("{:<12} {name}: {} timeouts or cut connections", "", series.errors);
+                println!("{:<14} {name}: {} timeouts or cut connections", "", series.errors);
             }
         }
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The bodies, by path: what an API answers, a page, a download.
-const FILES: [(&str, usize); 3] = [("s", 200), ("m", 16 * 1024), ("l", 1024 * 1024)];
+const FILES: [(&str, usize); 5] = [("s", 200), ("m", 16 * 1024), ("l", 1024 * 1024), ("c", 200), ("cm", 16 * 1024)];
 
 /// First lines of both configurations; nothing is written outside the run's own folder. `user` counts only when
 /// root starts it: then the workers must read the folder as we do.
@@ -38,21 +38,26 @@ http {
 /// Static files on a free port.
 pub fn upstream(dir: &Path) -> Result<(Running, SocketAddr)> {
     let dir = dir.join("upstream");
-    fs::create_dir_all(dir.join("files"))?;
-    for (name, bytes) in FILES {
-        fs::write(dir.join("files").join(name), vec![b'x'; bytes])?;
-    }
+    write_files(&dir)?;
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let http = format!("access_log off;\nserver {{ listen {address}; root files; }}");
     let running = start(&dir, "upstream", Ports { plain: address, tls: address }, &http)?;
     Ok((running, address))
 }
 
+fn write_files(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir.join("files"))?;
+    for (name, bytes) in FILES {
+        fs::write(dir.join("files").join(name), vec![b'x'; bytes])?;
+    }
+    Ok(())
+}
+
 /// The proxy, with Mainstay's duties: log to a file, forwarding headers, a request id in and out, kept
 /// upstream connections, the same limits and timeouts, the next upstream on an error, TLS 1.2 and 1.3.
 pub fn proxy(dir: &Path, upstream: SocketAddr) -> Result<Running> {
     let dir = dir.join("nginx");
-    fs::create_dir_all(&dir)?;
+    write_files(&dir)?;
     let (chain, key) = certificate(&dir)?;
     let ports = Ports::free()?;
     let http = format!(
@@ -90,6 +95,7 @@ pub fn proxy(dir: &Path, upstream: SocketAddr) -> Result<Running> {
             proxy_next_upstream error timeout http_502 http_503 http_504;
         }}
         location /api/v1/admin/ {{ proxy_pass http://app; }}
+        location ~ ^/cm?$ {{ root files; }}
     }}"#,
         plain = ports.plain,
         tls = ports.tls,

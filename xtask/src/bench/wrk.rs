@@ -13,10 +13,25 @@ pub struct Run {
     pub errors: u64,
 }
 
-pub fn run(url: &str, connections: u32, seconds: u32) -> Result<Run> {
+/// What is asked, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Load<'a> {
+    pub url: &'a str,
+    pub connections: u32,
+    pub seconds: u32,
+    /// A connection of its own for each request.
+    pub close: bool,
+}
+
+pub fn run(load: Load<'_>) -> Result<Run> {
+    let Load { url, connections, seconds, close } = load;
     let (connections, duration) = (format!("-c{connections}"), format!("-d{seconds}s"));
-    let output =
-        Command::new("wrk").args(["-t1", &connections, &duration, "--latency", url]).output().context("wrk")?;
+    let mut wrk = Command::new("wrk");
+    wrk.args(["-t1", &connections, &duration, "--latency", url]);
+    if close {
+        wrk.args(["-H", "Connection: close"]);
+    }
+    let output = wrk.output().context("wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         bail!("wrk {url}: {text}{}", String::from_utf8_lossy(&output.stderr));

@@ -257,3 +257,59 @@ fn e4_a_draining_instance_says_1012_to_its_sockets_at_a_frame_boundary() {
         }
     }
 }
+
+#[test]
+fn e4_a_thousand_sockets_are_held_through_twenty_reloads() {
+    const SOCKETS: usize = 1000;
+    let address = echo_tunnel();
+    let file = |round: usize| {
+        format!(
+            "[app.main]\nupstreams = [{{ to = \"{address}\", weight = {} }}]\n\
+             [edge.limits]\nconnections_per_client = 5000\n[edge.timeouts]\nidle = \"{}s\"\n",
+            round % 3 + 1,
+            60 + round
+        )
+    };
+    let mainstay = Setup::file(&file(0)).ready("/");
+    let head = b"GET /held HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let mut sockets: Vec<TcpStream> = (0..SOCKETS)
+        .map(|_| {
+            let mut socket = TcpStream::connect(mainstay.edge()).expect("connect");
+            socket.set_read_timeout(Some(Duration::from_secs(30))).expect("timeout");
+            socket.write_all(head).expect("send");
+            read_until(&mut socket, b"hello from the tunnel");
+            socket
+        })
+        .collect();
+    for round in 1..=20 {
+        mainstay.write("mainstay.toml", &file(round));
+        mainstay.verb(&["reload"]).ok();
+        // Some speak between two reloads, the others are idle all the while.
+        for socket in sockets.iter_mut().step_by(50) {
+            echoed(socket, round);
+        }
+    }
+    let mut cut = 0;
+    for (number, socket) in sockets.iter_mut().enumerate() {
+        cut += usize::from(!echoed(socket, number));
+    }
+    println!("{SOCKETS} sockets, 20 reloads: {cut} cut");
+    assert_eq!(cut, 0, "of {SOCKETS} sockets");
+}
+
+/// A small masked frame there and back; false if the socket was cut.
+fn echoed(socket: &mut TcpStream, number: usize) -> bool {
+    let text = format!("{number:06}");
+    let frame = [&[0x82, 0x80 | text.len() as u8, 0, 0, 0, 0][..], text.as_bytes()].concat();
+    let mut back = vec![0; frame.len()];
+    socket.write_all(&frame).is_ok() && socket.read_exact(&mut back).is_ok() && back == frame
+}
+
+fn read_until(socket: &mut TcpStream, end: &[u8]) {
+    let mut all = Vec::new();
+    let mut byte = [0; 1];
+    while !all.ends_with(end) {
+        socket.read_exact(&mut byte).expect("the answer to an upgrade");
+        all.push(byte[0]);
+    }
+}
