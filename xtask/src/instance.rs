@@ -126,6 +126,7 @@ upstreams = ["{upstream}"]
 
 [edge]
 listen = [{listen}]
+redirect = false
 
 [edge.timeouts]
 header = "10s"
