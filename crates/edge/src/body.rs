@@ -116,6 +116,9 @@ impl Body {
     }
 }
 
+/// How long an upstream may take nothing of a body where no limit of answers is set.
+const UPSTREAM_TAKES_NOTHING_MAX: Duration = Duration::from_secs(300);
+
 /// A client's body on its way to an upstream.
 #[derive(Debug)]
 pub struct Upload {
@@ -127,8 +130,10 @@ pub struct Upload {
     left: u64,
     /// Longest pause of the client.
     pause: Duration,
-    /// Armed once the body is complete.
+    /// Armed once the body is complete, and while the upstream takes nothing.
     response: Option<Duration>,
+    /// The upstream takes nothing at the moment.
+    pub blocked: bool,
     pub state: Flow,
 }
 
@@ -163,7 +168,7 @@ impl Upload {
     pub fn new(body: Body, max: Option<u64>, pause: Duration, response: Option<Duration>) -> Upload {
         let wrap = body.framing() == Framing::Chunked;
         let (out, left) = (Buffer::default(), max.unwrap_or(u64::MAX));
-        Upload { body, wrap, out, bytes: 0, left, pause, response, state: Flow::Unbegun }
+        Upload { body, wrap, out, bytes: 0, left, pause, response, blocked: false, state: Flow::Unbegun }
     }
 
     pub fn into_body(self) -> Body {
@@ -176,9 +181,24 @@ impl Upload {
             self.state = Flow::Flowing;
         }
         while matches!(self.state, Flow::Flowing | Flow::Ending) {
-            if ready!(self.out.poll_write(cx, to, &core.buffers)).is_err() {
-                self.state = Flow::Upstream;
-                break;
+            let before = self.out.len();
+            match self.out.poll_write(cx, to, &core.buffers) {
+                Poll::Pending => {
+                    if !self.blocked || self.out.len() < before {
+                        self.blocked = true;
+                        watch.set(core.now_ms(), self.response.unwrap_or(UPSTREAM_TAKES_NOTHING_MAX));
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(_)) => {
+                    self.state = Flow::Upstream;
+                    break;
+                }
+                Poll::Ready(Ok(())) => {
+                    if std::mem::take(&mut self.blocked) {
+                        watch.forgive();
+                    }
+                }
             }
             if self.state == Flow::Ending {
                 self.state = Flow::Complete;
@@ -555,13 +575,12 @@ impl Passing {
 
     /// Nothing came: that is borne for as long as a pause may be. The client's pauses are its own.
     fn poll_pause(&self, cx: &Context<'_>, finish: &mut Finish, uploading: bool) -> Poll<Result<Piece, Cut>> {
-        let Some(pause) = self.pause else { return Poll::Pending };
-        if finish.deadline().has_passed(cx) {
+        if (self.pause.is_some() || uploading) && finish.deadline().has_passed(cx) {
             finish.deadline().watch.forgive();
             finish.decide(Verdict::UpstreamCut);
             return Poll::Ready(Err(Cut));
         }
-        if !uploading {
+        if let (Some(pause), false) = (self.pause, uploading) {
             finish.deadline().set(pause);
         }
         Poll::Pending

@@ -48,8 +48,13 @@ pub fn to_upstream(head: &mut RequestHead, peer: &Peer, client: IpAddr, upgrade:
     }
     let fields = &mut head.fields;
     end_to_end(fields, upgrade);
+    if !fields.has(Name::Host) {
+        // HTTP/1.0 and HTTP/2 need none, the app's HTTP/1.1 does (RFC 9112 §3.2).
+        fields.add(Name::Host, b"");
+    }
     let scheme: &[u8] = if peer.tls { b"https" } else { b"http" };
     if !peer.is_trusted {
+        drop_twins(fields);
         if fields.has_any(FORWARDING) {
             FORWARDING.iter().for_each(|&name| fields.remove(name));
         }
@@ -71,9 +76,24 @@ pub fn to_upstream(head: &mut RequestHead, peer: &Peer, client: IpAddr, upgrade:
     }
 }
 
+/// `X_Forwarded_For` is `X-Forwarded-For` to every app behind a gateway interface: a stranger's twin of a name that we
+/// vouch for, or that frames, does not pass.
+fn drop_twins(fields: &mut Fields) {
+    let is_twin = |name: &&[u8]| {
+        let dashed: Vec<u8> = name.iter().map(|&b| if b == b'_' { b'-' } else { b }).collect();
+        Name::of(&dashed).is_some_and(|known| {
+            FORWARDING.contains(&known)
+                || matches!(known, Name::ContentLength | Name::TransferEncoding | Name::Host | Name::RequestId)
+        })
+    };
+    let twins: Vec<Vec<u8>> =
+        fields.iter().map(|(name, _)| name).filter(|n| n.contains(&b'_')).filter(is_twin).map(<[u8]>::to_vec).collect();
+    twins.iter().for_each(|name| fields.remove_named(name));
+}
+
 fn copy_host(fields: &mut Fields) {
     let mut room = [0; 256];
-    let Some(host) = fields.get(Name::Host) else { return };
+    let Some(host) = fields.get(Name::Host).filter(|host| !host.is_empty()) else { return };
     // A name has at most 253 letters (RFC 1035 §2.3.4); what is longer is copied the slow way.
     match room.get_mut(..host.len()) {
         Some(copy) => {
@@ -201,6 +221,8 @@ mod tests {
             ("x-forwarded-host", "evil"),
             ("x-forwarded-port", "1"),
             ("forwarded", "for=6.6.6.6"),
+            ("X_Forwarded_For", "6.6.6.6"),
+            ("content_length", "5"),
         ]);
         to_upstream(&mut h, &peer(false), [10, 0, 0, 1].into(), false);
         for (name, value) in [

@@ -5,6 +5,7 @@ pub mod upstream;
 use crate::body::{Answer, Body, Http2Body};
 use crate::core::Core;
 use crate::fields::{Fields, Name};
+use crate::http1::framing::is_trailer;
 use crate::message::{RequestHead, ResponseHead, Version};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
@@ -23,8 +24,11 @@ pub fn request(core: &Core, mut request: Request<Incoming>) -> (Box<RequestHead>
     head.version = Version::Http2;
     append(&mut head.fields, &parts.headers);
     let target = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-    // hyper has read it as a target of this form already.
-    let _ = head.set_target(target);
+    if head.set_target(target).is_err() {
+        // `?query` alone, which hyper lets pass.
+        let _ = head.set_target(&format!("/{target}"));
+    }
+    one_length(&mut head.fields);
     head.authority = parts.uri.authority().map(|a| {
         let text = a.as_str();
         text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned()
@@ -35,6 +39,14 @@ pub fn request(core: &Core, mut request: Request<Incoming>) -> (Box<RequestHead>
             (head, Body::Upgrade(upgrade))
         }
         None => (head, Body::Http2(body)),
+    }
+}
+
+/// Lengths that agree were let pass by hyper; an app that speaks HTTP/1.1 gets one of them.
+fn one_length(fields: &mut Fields) {
+    if fields.count(Name::ContentLength) > 1 {
+        let first = fields.get(Name::ContentLength).unwrap_or_default().to_vec();
+        fields.set(Name::ContentLength, &first);
     }
 }
 
@@ -64,9 +76,14 @@ fn append(fields: &mut Fields, map: &HeaderMap) {
     }
 }
 
-pub fn fields(map: &HeaderMap) -> Fields {
+/// Of these trailers, those that may stand behind a body.
+pub fn trailers(map: &HeaderMap) -> Fields {
     let mut fields = Fields::default();
-    append(&mut fields, map);
+    for (name, value) in map {
+        if is_trailer(name.as_str().as_bytes()) {
+            fields.push(name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
     fields
 }
 

@@ -68,6 +68,8 @@ impl RequestHead {
         let text = text.split_once('#').map_or(text, |(before, _)| before);
         self.authority = None;
         self.target.clear();
+        // A head is used again: what it held before says nothing of this one.
+        self.path_bytes = 0;
         if text.starts_with('/') || text == "*" || self.method == Method::CONNECT {
             self.target.push_str(text);
         } else {
@@ -178,6 +180,7 @@ mod tests {
         }
         for bad in ["", "a", "ftp://h/", "http:///p", "http://", "//x".strip_prefix('/').map_or("", |_| "x//")] {
             assert_eq!(head.set_target(bad), Err(NoTarget), "{bad}");
+            assert_eq!((head.path(), head.query()), ("", None), "{bad}");
         }
     }
 }

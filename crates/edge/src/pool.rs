@@ -15,6 +15,9 @@ const IDLE_PER_UPSTREAM_MAX: usize = 256;
 /// How long an idle connection may be used again when the app does not say: Node closes after 5 s.
 pub const IDLE_DEFAULT: Duration = Duration::from_secs(4);
 
+/// Whatever the app says: an idle connection is not kept for longer.
+const KEEP_MAX: Duration = Duration::from_secs(3600);
+
 #[derive(Debug, Default)]
 pub struct Pool {
     idle: RefCell<HashMap<u32, Idle>>,
@@ -61,7 +64,7 @@ impl Pool {
         if upstream.is_draining() || !connection.input.is_empty() {
             return;
         }
-        connection.expires_ms = now_ms + u64::try_from(keep.as_millis()).unwrap_or(0);
+        connection.expires_ms = now_ms.saturating_add(u64::try_from(keep.min(KEEP_MAX).as_millis()).unwrap_or(0));
         let mut idle = self.idle.borrow_mut();
         let idle =
             idle.entry(upstream.slot).or_insert_with(|| Idle { upstream: upstream.clone(), connections: Vec::new() });

@@ -281,7 +281,11 @@ async fn attempt(
         let started = job.core.now_us();
         match send(job, finish, connection, out).await {
             Ok(answered) => return Ok(answered),
-            Err(Failure::Closed { sent }) if (!sent || repeat) && !out.body_is_gone() => {
+            // What is no answer may be the rest of one before, that the app sent too much of.
+            Err(Failure::Closed { sent: true } | Failure::Invalid) if repeat && !out.body_is_gone() => {
+                note(finish, job, upstream, Outcome::Stale, started);
+            }
+            Err(Failure::Closed { sent: false }) if !out.body_is_gone() => {
                 note(finish, job, upstream, Outcome::Stale, started);
             }
             Err(failure) => return Err(failure),
@@ -382,7 +386,7 @@ async fn send(
     }
     let answered = poll_fn(|cx| {
         if deadline.has_passed(cx) {
-            let waits_for_client = exchange.upload.as_ref().is_some_and(|u| u.state == Flow::Flowing);
+            let waits_for_client = exchange.upload.as_ref().is_some_and(|u| u.state == Flow::Flowing && !u.blocked);
             let failure = if waits_for_client { Failure::ClientTimeout } else { Failure::ResponseTimeout };
             return Poll::Ready(Err(failure));
         }

@@ -4,7 +4,7 @@ use crate::affinity::{self, Query};
 use crate::body::{Answer, Body, Deadline, Opened, Passing, Source};
 use crate::cache::{self, Came, Given, Landing, Step, Turn};
 use crate::core::{Conn, Core, Finish};
-use crate::fields::{Fields, Name};
+use crate::fields::Name;
 use crate::files::{Files, serve as file};
 use crate::headers::{self, FORWARDING};
 use crate::http1::body::Broken;
@@ -136,7 +136,7 @@ async fn gates(
     let ask = asks.after_the_app(conn, client, &head);
     let job = Job { core, served, settings: gate.settings, client, preferred, pause: snapshot.timeouts.body };
     let (body, stream) = upgrading(body);
-    let upgrade = stream.is_some() || conn.http1.is_some() && is_upgrade(&head.fields);
+    let upgrade = stream.is_some() || conn.http1.is_some() && body.framing() == Framing::Absent && is_upgrade(&head);
     let plain = gate.ours == Ours::No && ordinary && !upgrade && body.framing() == Framing::Absent;
     let seeking = cache::Ask { core, conn, snapshot, rule: gate.settings.cache, head: &head, plain };
     let turn = match from_cache(&seeking, finish).await? {
@@ -244,7 +244,6 @@ async fn from_cache(
 
 /// Writes down what is known at the start.
 pub fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, head: &RequestHead) -> (Finish, Facts) {
-    conn.begin();
     let started_us = core.tick();
     let mut record = core.record();
     record.started_unix_us = core.unix_us(started_us);
@@ -283,6 +282,8 @@ pub fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, head: &Reques
         trace_flags: parent.map_or(SAMPLED, |p| p.flags),
         plan: Plan::default(),
     };
+    // From here on the end gives back what this takes.
+    conn.begin();
     (Finish::new(core.clone(), conn.clone(), deadline, record, started_us), facts)
 }
 
@@ -306,9 +307,10 @@ fn well_formed(head: &RequestHead, snapshot: &Snapshot) -> Result<(), Refusal> {
     if head.method == Method::CONNECT {
         return Err(Verdict::MethodNotSupported.into());
     }
+    let named = head.fields.get(Name::Host).is_none_or(is_host);
     match head.fields.count(Name::Host) {
         0 if head.version == Version::Http11 && head.authority.is_none() => return Err(Verdict::MissingHost.into()),
-        0 | 1 if is_host(head.host().as_bytes()) => {}
+        0 | 1 if named && is_host(head.host().as_bytes()) => {}
         0 | 1 => return Err(Verdict::MalformedRequest.into()),
         _ => return Err(Verdict::RepeatedHost.into()),
     }
@@ -479,8 +481,10 @@ async fn put(core: &Core, (ask, reply): Question) -> Result<Option<Document>, Re
 }
 
 /// An upgrade we pass on. `h2c` is not: a tunnel in HTTP would walk round every gate.
-fn is_upgrade(fields: &Fields) -> bool {
-    headers::wants_upgrade(fields) && !fields.has_token(Name::Upgrade, "h2c")
+fn is_upgrade(head: &RequestHead) -> bool {
+    head.version == Version::Http11
+        && headers::wants_upgrade(&head.fields)
+        && !head.fields.has_token(Name::Upgrade, "h2c")
 }
 
 /// The request as upstreams will see it.

@@ -141,3 +141,17 @@ fn e14_empty_data_without_end_is_bounded() {
     });
     bounded("empty DATA", &mainstay, told);
 }
+
+#[test]
+fn a_path_that_is_only_a_query_is_a_request_like_any_other() {
+    let peer = Peer::mirror();
+    let mainstay = before(&peer);
+    let mut stream = connected(&mainstay);
+    let path = |path: &str| [&[0x82, 0x86, 0x04, path.len() as u8][..], path.as_bytes(), &[0x41, 0x01, b'a']].concat();
+    for (stream_id, text) in [(1, "/long-enough-to-be-remembered"), (3, "?foo"), (5, "/after")] {
+        let head = frame(HEADERS, END_STREAM | END_HEADERS, stream_id, &path(text));
+        stream.write_all(&head).expect("send");
+        wait_until("the connection to go on", || text == "?foo" || !peer.holding(text).is_empty());
+    }
+    assert!(!mainstay.said().contains("panicked"), "{}", mainstay.said());
+}

@@ -218,3 +218,33 @@ fn a_connection_that_is_only_opened_costs_nobody_anything() {
         }
     }
 }
+
+#[test]
+fn e22_an_app_that_takes_nothing_of_a_body_is_given_up() {
+    // Accepts, answers `/`, and reads nothing of anything else.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = listener.local_addr().expect("address");
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            use std::io::{Read, Write};
+            let mut start = [0; 6];
+            if stream.read_exact(&mut start).is_ok() && &start == b"GET / " {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+            }
+            held.push(stream);
+        }
+    });
+    let text = format!("[app.main]\nupstreams = [\"{address}\"]\n[edge.timeouts]\nresponse = \"1s\"\n");
+    let mainstay = Setup::file(&text).ready("/");
+    let mut connection = Connection::open(mainstay.edge()).expect("connect");
+    let head = "POST /probe-deaf HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n";
+    let mut writer = connection.stream.try_clone().expect("clone");
+    let body = [head.as_bytes(), &vec![b'x'; 9_000_000]].concat();
+    std::thread::spawn(move || {
+        use std::io::Write;
+        let _ = writer.write_all(&body);
+    });
+    let response = connection.response(false).expect("an answer although the app takes nothing");
+    judged(&mainstay, "deaf", &response, 504, "upstream_timeout");
+}

@@ -125,19 +125,23 @@ impl Socket {
 
     /// Writes what there is; an error, too, where the client has not read for too long.
     fn poll_write(&self, cx: &mut Context<'_>, core: &Core, conn: &Conn, out: &mut Buffer) -> Poll<io::Result<()>> {
+        let before = out.len();
         match out.poll_write(cx, &mut *self.stream.borrow_mut(), &core.buffers) {
             Poll::Pending => {
-                if self.stalled.get() && conn.watch.is_expired() {
+                // One that reads a little is slow, not stuck.
+                let moved = out.len() < before;
+                if self.stalled.get() && conn.watch.is_expired() && !moved {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
-                if !self.stalled.replace(true) {
+                if !self.stalled.replace(true) || moved {
+                    conn.watch.forgive();
                     conn.watch.set(core.now_ms(), self.send);
                 }
                 Poll::Pending
             }
             ready => {
                 if self.stalled.replace(false) {
-                    conn.watch.clear();
+                    conn.watch.forgive();
                 }
                 ready
             }
@@ -303,6 +307,8 @@ async fn exchange(
     let wrap = !to_head && !http10 && matches!(answer.framing(), Framing::Chunked | Framing::UntilClose);
     let framed = match answer.framing() {
         _ if wrap => Framing::Chunked,
+        // The end of the connection is all that HTTP/1.0 knows.
+        Framing::Chunked if http10 => Framing::UntilClose,
         other => other,
     };
     let endless = !wrap && matches!(answer.framing(), Framing::Chunked | Framing::UntilClose);
@@ -312,6 +318,8 @@ async fn exchange(
         () if said => Keep::Said,
         () => Keep::Unsaid,
     };
+    // Too late for a word in between.
+    socket.expects.set(false);
     let out = begin(core, &mut answer, framed, keep);
     send(core, conn, socket, &mut answer, out, wrap.then_some(trailers)).await?;
     if keep == Keep::Upgrade {

@@ -28,7 +28,11 @@ pub fn of_request(fields: &mut Fields, http10: bool) -> Result<Framing, Unclear>
         }
         only_chunked(fields)?;
         fields.remove(Name::TransferEncoding);
-        fields.remove(Name::ContentLength);
+        if fields.has(Name::ContentLength) {
+            fields.remove(Name::ContentLength);
+            // Somebody before us may have believed the length (RFC 9112 §6.1).
+            fields.add(Name::Connection, b"close");
+        }
         return Ok(Framing::Chunked);
     }
     if !fields.has(Name::ContentLength) {
@@ -65,6 +69,9 @@ pub fn of_response(fields: &mut Fields, status: u16, to_head: bool) -> Result<Fr
         {
             fields.set(Name::ContentLength, length.to_string().as_bytes());
         }
+    }
+    if matches!(status, 100..=199 | 204) {
+        fields.remove(Name::ContentLength);
     }
     Ok(match announced {
         _ if to_head || matches!(status, 100..=199 | 204 | 304) => Framing::Absent,
@@ -216,13 +223,18 @@ impl Chunks {
         };
         let mut fields = Fields::default();
         for line in lines {
-            let name = Name::of(line.name.as_bytes());
-            if name.is_none_or(|n| n == Name::RequestId || n == Name::XRequestId) {
+            if is_trailer(line.name.as_bytes()) {
                 fields.push(line.name.as_bytes(), line.value);
             }
         }
         Ok((fields.len() > 0).then_some(fields))
     }
+}
+
+/// Whether a field may stand behind a body: none that frames, routes or identifies (RFC 9110 §6.5.1), in whatever
+/// spelling a gateway interface would fold into one.
+pub fn is_trailer(name: &[u8]) -> bool {
+    !name.contains(&b'_') && Name::of(name).is_none_or(|n| n == Name::RequestId || n == Name::XRequestId)
 }
 
 /// The line before a chunk of this size.

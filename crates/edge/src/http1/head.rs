@@ -1,6 +1,7 @@
 //! Heads of HTTP/1 messages: read by `httparse`, judged by us, written by us. Pure.
 
 use super::framing::{Framing, Unclear, of_request, of_response};
+use crate::fields::Name;
 use crate::message::{RequestHead, ResponseHead, Version};
 use http::Method;
 use std::mem::MaybeUninit;
@@ -83,12 +84,14 @@ pub fn response(bytes: &[u8], head: &mut ResponseHead, to_head: bool) -> Result<
     for line in parsed.headers.iter() {
         head.fields.push(line.name.as_bytes(), line.value);
     }
+    // An end told in two ways, or by a way HTTP/1.0 does not know: nothing behind it is believed (RFC 9112 §6.1).
+    let unclear = head.fields.has(Name::TransferEncoding) && (version == 0 || head.fields.has(Name::ContentLength));
     let framing = of_response(&mut head.fields, code, to_head)?;
     let keeps = match version {
-        0 => head.fields.has_token(crate::fields::Name::Connection, "keep-alive"),
-        _ => !head.fields.has_token(crate::fields::Name::Connection, "close"),
+        0 => head.fields.has_token(Name::Connection, "keep-alive"),
+        _ => !head.fields.has_token(Name::Connection, "close"),
     };
-    Ok((Parsed::Head(size, framing), keeps && framing != Framing::UntilClose))
+    Ok((Parsed::Head(size, framing), keeps && !unclear && framing != Framing::UntilClose))
 }
 
 /// Whether a head that was not whole when `before` bytes were there can be whole now.
@@ -145,7 +148,6 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, framing: Framing, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fields::Name;
     use proptest::prelude::*;
 
     #[test]

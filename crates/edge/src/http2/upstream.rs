@@ -209,7 +209,7 @@ pub fn poll_into(
                 Ok(Piece::Data(data.len()))
             }
             // Trailers end a body, and are told once they are there.
-            Err(frame) => Ok(Piece::End(frame.into_trailers().ok().map(|map| super::fields(&map)))),
+            Err(frame) => Ok(Piece::End(frame.into_trailers().ok().map(|map| super::trailers(&map)))),
         },
     })
 }
