@@ -70,11 +70,7 @@ impl Body {
     pub fn framing(&self) -> Framing {
         match self {
             Body::Absent | Body::Upgrade(_) => Framing::Absent,
-            Body::Http1 { remaining, .. } => match remaining {
-                Remaining::Nothing => Framing::Absent,
-                Remaining::Length(length) => Framing::Length(*length),
-                Remaining::Chunked(_) | Remaining::UntilClose => Framing::Chunked,
-            },
+            Body::Http1 { remaining, .. } => remaining.framing(),
             Body::Http2(incoming) if incoming.is_end_stream() => Framing::Absent,
             Body::Http2(incoming) => incoming.size_hint().exact().map_or(Framing::Chunked, Framing::Length),
         }
@@ -105,8 +101,7 @@ impl Body {
             let mut out = Buffer::default();
             let piece = std::future::poll_fn(|cx| self.poll_into(cx, core, &mut out, false)).await?;
             all.extend_from_slice(out.filled());
-            out.consume(out.len());
-            core.buffers.release(&mut out);
+            core.buffers.discard(&mut out);
             match piece {
                 Piece::End(_) => return Ok(all.into()),
                 Piece::Data(_) if all.len() > max => return Err(Broken::Malformed),
@@ -300,12 +295,7 @@ pub enum Source {
 impl Source {
     fn framing(&self) -> Framing {
         match self {
-            Source::Http1 { remaining, .. } => match remaining {
-                Remaining::Nothing => Framing::Absent,
-                Remaining::Length(length) => Framing::Length(*length),
-                Remaining::Chunked(_) => Framing::Chunked,
-                Remaining::UntilClose => Framing::UntilClose,
-            },
+            Source::Http1 { remaining, .. } => remaining.framing(),
             Source::Http2(incoming, _) => match incoming.size_hint().exact() {
                 _ if self.is_ended() => Framing::Absent,
                 Some(length) => Framing::Length(length),
@@ -472,19 +462,12 @@ impl Answer {
         out: &mut Buffer,
         wrap: bool,
     ) -> Poll<Result<Piece, Cut>> {
+        if let Some(piece) = self.take_full() {
+            append(&piece, out, wrap, &core.buffers);
+            return Poll::Ready(Ok(Piece::Data(piece.len())));
+        }
         match (&mut self.kind, &mut self.finish) {
-            (Kind::Full(bytes), finish) => {
-                if bytes.is_empty() {
-                    return Poll::Ready(Ok(Piece::End(None)));
-                }
-                let piece = bytes.split_to(bytes.len().min(FULL_PIECE_BYTES_MAX));
-                let size = piece.len();
-                append(&piece, out, wrap, &core.buffers);
-                if let Some(finish) = finish {
-                    finish.sent(size);
-                }
-                Poll::Ready(Ok(Piece::Data(size)))
-            }
+            (Kind::Full(_), _) => Poll::Ready(Ok(Piece::End(None))),
             (Kind::File(streaming), finish) => {
                 if streaming.left() == 0 {
                     return Poll::Ready(Ok(Piece::End(None)));
@@ -547,8 +530,7 @@ impl Passing {
             self.tapped(&polled, plain.filled());
             // What came before a cut is the client's all the same.
             append(plain.filled(), out, wrap, &core.buffers);
-            plain.consume(plain.len());
-            core.buffers.release(&mut plain);
+            core.buffers.discard(&mut plain);
         }
         match polled {
             Poll::Ready(Ok(Piece::Data(size))) => {
@@ -616,8 +598,7 @@ impl Passing {
         while !self.source.is_ended() {
             let mut out = Buffer::default();
             let piece = std::future::poll_fn(|cx| self.poll_into(cx, core, &mut out, false, finish)).await;
-            out.consume(out.len());
-            core.buffers.release(&mut out);
+            core.buffers.discard(&mut out);
             match piece {
                 Ok(Piece::End(_)) => return true,
                 Ok(Piece::Data(_)) if self.tap.is_some() || self.source.is_ended() => {}
@@ -634,8 +615,7 @@ impl Passing {
             let mut out = Buffer::default();
             let piece = std::future::poll_fn(|cx| self.poll_into(cx, core, &mut out, false, finish)).await;
             all.extend_from_slice(out.filled());
-            out.consume(out.len());
-            core.buffers.release(&mut out);
+            core.buffers.discard(&mut out);
             match piece {
                 Ok(Piece::End(_)) => return Some(all),
                 Ok(Piece::Data(_)) if all.len() <= max => {}
@@ -697,8 +677,7 @@ impl http_body::Body for Http2Body {
             let mut out = Buffer::default();
             let piece = ready!(self.0.poll_into(cx, &core, &mut out, false));
             let data = Bytes::copy_from_slice(out.filled());
-            out.consume(out.len());
-            core.buffers.release(&mut out);
+            core.buffers.discard(&mut out);
             return Poll::Ready(match piece {
                 Ok(Piece::Data(_)) if !data.has_remaining() => continue,
                 Ok(Piece::Data(_)) => Some(Ok(http_body::Frame::data(data))),

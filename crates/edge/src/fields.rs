@@ -139,6 +139,14 @@ pub struct Fields {
 }
 
 impl Fields {
+    /// For tests: these, in this order.
+    #[cfg(test)]
+    pub fn of(pairs: &[(&str, &str)]) -> Fields {
+        let mut fields = Fields::default();
+        pairs.iter().for_each(|(name, value)| fields.push(name.as_bytes(), value.as_bytes()));
+        fields
+    }
+
     pub fn clear(&mut self) {
         self.text.clear();
         self.lines.clear();
@@ -203,10 +211,7 @@ impl Fields {
 
     /// A field of this name is there, whether or not the edge knows the name.
     pub fn has_named(&self, name: &[u8]) -> bool {
-        match Name::of(name) {
-            Some(known) => self.has(known),
-            None => self.iter().any(|(n, _)| n.eq_ignore_ascii_case(name)),
-        }
+        self.named(name).next().is_some()
     }
 
     /// All of a name as a message gives it.
@@ -230,10 +235,7 @@ impl Fields {
 
     /// The first field of any name.
     pub fn find(&self, name: &str) -> Option<&[u8]> {
-        if let Some(known) = Name::of(name.as_bytes()) {
-            return self.get(known);
-        }
-        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+        self.named(name.as_bytes()).next()
     }
 
     /// Appends a field whose name and value have been proved to be such.
@@ -329,14 +331,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn fields(pairs: &[(&str, &str)]) -> Fields {
-        let mut fields = Fields::default();
-        for (name, value) in pairs {
-            fields.push(name.as_bytes(), value.as_bytes());
-        }
-        fields
-    }
-
     #[test]
     fn each_known_name_is_known_in_any_letters() {
         for &name in Name::ALL {
@@ -350,7 +344,7 @@ mod tests {
 
     #[test]
     fn letters_and_order_stay_and_the_first_of_a_name_is_found() {
-        let f = fields(&[("HOST", "a"), ("X-One", "1"), ("cookie", "a=1"), ("Cookie", "b=2"), ("x-one", "2")]);
+        let f = Fields::of(&[("HOST", "a"), ("X-One", "1"), ("cookie", "a=1"), ("Cookie", "b=2"), ("x-one", "2")]);
         assert_eq!(f.get(Name::Host), Some(&b"a"[..]));
         assert_eq!(f.count(Name::Cookie), 2);
         assert_eq!(f.find("x-ONE"), Some(&b"1"[..]));
@@ -362,7 +356,7 @@ mod tests {
 
     #[test]
     fn tokens_of_several_lines_are_one_list() {
-        let f = fields(&[("Connection", "keep-alive, X-A"), ("connection", " ,Upgrade")]);
+        let f = Fields::of(&[("Connection", "keep-alive, X-A"), ("connection", " ,Upgrade")]);
         let all: Vec<_> = f.tokens(Name::Connection).collect();
         assert_eq!(all, [&b"keep-alive"[..], b"X-A", b"Upgrade"]);
         assert!(f.has_token(Name::Connection, "upgrade") && !f.has_token(Name::Connection, "close"));
@@ -371,7 +365,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_value_is_shown_for_debugging() {
-        assert_eq!(format!("{:?}", fields(&[("Authorization", "Bearer secret")])), r#"["Authorization"]"#);
+        assert_eq!(format!("{:?}", Fields::of(&[("Authorization", "Bearer secret")])), r#"["Authorization"]"#);
     }
 
     proptest! {

@@ -396,8 +396,7 @@ async fn send(
     deadline.watch.forgive();
     let Exchange { connection, upload, head, out: mut unsent, .. } = exchange;
     let whole = unsent.is_empty();
-    unsent.consume(unsent.len());
-    job.core.buffers.release(&mut unsent);
+    job.core.buffers.discard(&mut unsent);
     if let Some(upload) = &upload {
         let bytes = upload.bytes;
         finish.note(|r| r.bytes_in = bytes);

@@ -7,14 +7,8 @@ const CAME: Came = Came { now_ms: 1_000_000, unix_s: NOW_S, delay_s: 0 };
 const GET: Asked = Asked { get: true, authorized: false, cookie: false, no_store: false };
 const NONE: Defaults = Defaults { fresh_s: None, stale_while_revalidate_s: 0, stale_if_error_s: 0 };
 
-fn fields(pairs: &[(&str, &str)]) -> Fields {
-    let mut fields = Fields::default();
-    pairs.iter().for_each(|(name, value)| fields.push(name.as_bytes(), value.as_bytes()));
-    fields
-}
-
 fn stored(pairs: &[(&str, &str)]) -> Result<Meta, Not> {
-    judge(GET, 200, &fields(pairs), NONE, CAME)
+    judge(GET, 200, &Fields::of(pairs), NONE, CAME)
 }
 
 fn cc(value: &str) -> Result<Meta, Not> {
@@ -24,8 +18,9 @@ fn cc(value: &str) -> Result<Meta, Not> {
 #[test]
 fn what_may_be_stored() {
     let authorized = Asked { authorized: true, ..GET };
-    let ask =
-        |asked: Asked, status: u16, value: &str| judge(asked, status, &fields(&[("Cache-Control", value)]), NONE, CAME);
+    let ask = |asked: Asked, status: u16, value: &str| {
+        judge(asked, status, &Fields::of(&[("Cache-Control", value)]), NONE, CAME)
+    };
     // §3: only a method whose answer may be stored, only a final status that is understood.
     assert_eq!(ask(Asked { get: false, ..GET }, 200, "max-age=9"), Err(Not::Method));
     for status in [206, 304, 401, 407, 416, 418, 429, 500, 502, 503, 504] {
@@ -65,7 +60,7 @@ fn what_may_be_stored() {
 #[test]
 fn a_configured_freshness_is_for_what_says_nothing_and_is_nobodys() {
     let given = Defaults { fresh_s: Some(60), stale_while_revalidate_s: 5, stale_if_error_s: 7 };
-    let ask = |asked: Asked, status: u16, pairs: &[(&str, &str)]| judge(asked, status, &fields(pairs), given, CAME);
+    let ask = |asked: Asked, status: u16, pairs: &[(&str, &str)]| judge(asked, status, &Fields::of(pairs), given, CAME);
     let meta = ask(GET, 200, &[]).expect("stored");
     assert_eq!((meta.lifetime_s, meta.stale_while_revalidate_s, meta.stale_if_error_s, meta.assumed), (60, 5, 7, true));
     let meta = ask(GET, 200, &[("Cache-Control", "max-age=3, stale-if-error=1")]).expect("stored");
@@ -110,7 +105,7 @@ fn how_old_an_answer_is() {
     let age = |pairs: &[(&str, &str)], delay_s: u32| {
         let mut all = vec![("Cache-Control", "max-age=600")];
         all.extend_from_slice(pairs);
-        judge(GET, 200, &fields(&all), NONE, Came { delay_s, ..CAME }).map(|m| m.initial_age_s)
+        judge(GET, 200, &Fields::of(&all), NONE, Came { delay_s, ..CAME }).map(|m| m.initial_age_s)
     };
     let ten_ago = date_text(NOW_S - 10);
     // §4.2.3: the larger of what the date tells and what is said, plus the way here.
@@ -131,7 +126,7 @@ fn how_old_an_answer_is() {
 #[test]
 fn when_a_stored_answer_may_be_used() {
     let wanted = |text: &str| {
-        let fields = fields(&[("Cache-Control", text)]);
+        let fields = Fields::of(&[("Cache-Control", text)]);
         if text.is_empty() { Wanted::default() } else { Wanted::of(&fields) }
     };
     let case = |said: &str, asked: &str, age_s: u64| {

@@ -117,15 +117,9 @@ pub fn tags(answer: &Fields) -> Vec<Box<[u8]>> {
 mod tests {
     use super::*;
 
-    fn fields(pairs: &[(&str, &str)]) -> Fields {
-        let mut fields = Fields::default();
-        pairs.iter().for_each(|(name, value)| fields.push(name.as_bytes(), value.as_bytes()));
-        fields
-    }
-
     #[test]
     fn nothing_of_one_connection_or_one_client_is_kept() {
-        let answer = fields(&[
+        let answer = Fields::of(&[
             ("Content-Type", "text/plain"),
             ("Connection", "x-hop"),
             ("X-Hop", "1"),
@@ -147,32 +141,32 @@ mod tests {
 
     #[test]
     fn tags_are_words() {
-        let answer = fields(&[("Cache-Tag", "a, b,"), ("Surrogate-Key", "c d"), ("cache-tag", "e")]);
+        let answer = Fields::of(&[("Cache-Tag", "a, b,"), ("Surrogate-Key", "c d"), ("cache-tag", "e")]);
         let all: Vec<_> = tags(&answer).iter().map(|t| String::from_utf8_lossy(t).into_owned()).collect();
         assert_eq!(all, ["a", "b", "e", "c", "d"]);
-        let many = fields(&[("Cache-Tag", &"x ".repeat(1000)), ("Cache-Tag", &"y".repeat(1000))]);
+        let many = Fields::of(&[("Cache-Tag", &"x ".repeat(1000)), ("Cache-Tag", &"y".repeat(1000))]);
         assert_eq!(tags(&many).len(), TAGS_MAX);
     }
 
     #[test]
     fn parts_of_a_stored_answer() {
         let head = ResponseHead { reason: "Fine".to_owned(), ..ResponseHead::new(200) };
-        let kept = fields(&[("ETag", "\"a\""), ("Content-Length", "5"), ("Content-Type", "text/plain")]);
+        let kept = Fields::of(&[("ETag", "\"a\""), ("Content-Length", "5"), ("Content-Type", "text/plain")]);
         let stored = Stored::new(&head, kept, Bytes::from_static(b"hello"), Meta::default(), vec![]);
         let mut out = ResponseHead::default();
-        let body = stored.answer(&mut out, &fields(&[]), true);
+        let body = stored.answer(&mut out, &Fields::of(&[]), true);
         assert_eq!((out.status, out.reason(), &body[..]), (200, "Fine", &b"hello"[..]));
-        let body = stored.answer(&mut out, &fields(&[]), false);
+        let body = stored.answer(&mut out, &Fields::of(&[]), false);
         assert_eq!((out.fields.get(Name::ContentLength), body.len()), (Some(&b"5"[..]), 0), "HEAD");
-        let body = stored.answer(&mut out, &fields(&[("if-none-match", "\"a\"")]), true);
+        let body = stored.answer(&mut out, &Fields::of(&[("if-none-match", "\"a\"")]), true);
         assert_eq!(
             (out.status, out.reason(), out.fields.has(Name::ContentLength), body.len()),
             (304, "Not Modified", false, 0)
         );
-        let body = stored.answer(&mut out, &fields(&[("range", "bytes=1-2")]), true);
+        let body = stored.answer(&mut out, &Fields::of(&[("range", "bytes=1-2")]), true);
         assert_eq!((out.status, &body[..]), (206, &b"el"[..]));
         assert_eq!(out.fields.get(Name::ContentRange), Some(&b"bytes 1-2/5"[..]));
-        stored.answer(&mut out, &fields(&[("range", "bytes=9-")]), true);
+        stored.answer(&mut out, &Fields::of(&[("range", "bytes=9-")]), true);
         assert_eq!((out.status, out.fields.get(Name::ContentRange)), (416, Some(&b"bytes */5"[..])));
     }
 }

@@ -46,6 +46,15 @@ impl Remaining {
         }
     }
 
+    pub fn framing(&self) -> Framing {
+        match self {
+            Remaining::Nothing => Framing::Absent,
+            Remaining::Length(length) => Framing::Length(*length),
+            Remaining::Chunked(_) => Framing::Chunked,
+            Remaining::UntilClose => Framing::UntilClose,
+        }
+    }
+
     pub fn is_nothing(&self) -> bool {
         matches!(self, Remaining::Nothing)
     }

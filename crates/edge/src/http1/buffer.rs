@@ -60,6 +60,12 @@ impl Buffers {
             self.keep(std::mem::take(buffer).data);
         }
     }
+
+    /// The same of one whose bytes are done with.
+    pub fn discard(&self, buffer: &mut Buffer) {
+        buffer.consume(buffer.len());
+        self.release(buffer);
+    }
 }
 
 impl Buffer {

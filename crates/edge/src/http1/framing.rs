@@ -257,14 +257,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn fields(lines: &[(&str, &str)]) -> Fields {
-        let mut fields = Fields::default();
-        for (name, value) in lines {
-            fields.push(name.as_bytes(), value.as_bytes());
-        }
-        fields
-    }
-
     type Lines = &'static [(&'static str, &'static str)];
 
     #[test]
@@ -284,9 +276,9 @@ mod tests {
             (&[("transfer-encoding", "chunked"), ("content-length", "5")], Ok(Framing::Chunked)),
         ];
         for (lines, expected) in cases {
-            assert_eq!(of_request(&mut fields(lines), false), expected, "{lines:?}");
+            assert_eq!(of_request(&mut Fields::of(lines), false), expected, "{lines:?}");
         }
-        assert_eq!(of_request(&mut fields(&[("transfer-encoding", "chunked")]), true), Err(Unclear));
+        assert_eq!(of_request(&mut Fields::of(&[("transfer-encoding", "chunked")]), true), Err(Unclear));
     }
 
     #[test]
@@ -302,7 +294,7 @@ mod tests {
             (&[("content-length", "5"), ("content-length", "5")], 200, false, Ok(Framing::Length(5))),
             (&[("content-length", "5"), ("content-length", "6")], 200, false, Err(Unclear)),
         ] {
-            assert_eq!(of_response(&mut fields(lines), status, head), expected, "{lines:?} {status} {head}");
+            assert_eq!(of_response(&mut Fields::of(lines), status, head), expected, "{lines:?} {status} {head}");
         }
     }
 

@@ -132,8 +132,7 @@ impl Streamed {
                 return Poll::Pending;
             };
             let data = Bytes::copy_from_slice(out.filled());
-            out.consume(out.len());
-            self.core.buffers.release(&mut out);
+            self.core.buffers.discard(&mut out);
             match piece {
                 Ok(Piece::Data(size)) => {
                     self.watch.clear();
