@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -93,7 +93,9 @@ pub(crate) struct Ending {
     /// This process adopts orphans (it is their subreaper), so its descendants are all its own; one is spared.
     descendants_but: Option<Option<i32>>,
     started: Instant,
-    asked: HashSet<i32>,
+    /// Pid and start of what has had its signal. It stays in reach until it is over: a process that ends gives up its
+    /// memory, and so the environment it is known by, before it closes its ports.
+    asked: HashMap<i32, u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +108,7 @@ pub(crate) enum Progress {
 
 impl Ending {
     pub fn new(boot: Boot, groups: Vec<i32>) -> Ending {
-        let (extra, asked) = (Vec::new(), HashSet::new());
+        let (extra, asked) = (Vec::new(), HashMap::new());
         Ending { boot, groups, extra, descendants_but: None, started: Instant::now(), asked }
     }
 
@@ -118,7 +120,7 @@ impl Ending {
 
     /// Ends everything now: no SIGTERM, no waiting.
     pub fn kill(&mut self) {
-        for pid in self.targets() {
+        for pid in self.targets().into_keys() {
             send(pid, Signal::SIGKILL);
         }
         self.signal_groups(Signal::SIGKILL);
@@ -139,8 +141,8 @@ impl Ending {
         } else if self.asked.is_empty() {
             self.signal_groups(Signal::SIGTERM);
         }
-        for pid in &targets {
-            match due(elapsed, self.asked.contains(pid)) {
+        for pid in targets.keys() {
+            match due(elapsed, self.asked.contains_key(pid)) {
                 // Members of a group have just got theirs.
                 Some(Signal::SIGTERM) if self.in_groups(*pid) && self.asked.is_empty() => {}
                 Some(signal) => send(*pid, signal),
@@ -153,26 +155,28 @@ impl Ending {
 
     fn run(&mut self) {
         while self.step(Instant::now()) == Progress::Waiting {
-            wait_for_an_end(&self.targets());
+            wait_for_an_end(self.targets().keys());
         }
     }
 
-    fn targets(&self) -> Vec<i32> {
+    /// Pid and start of everything in reach that still runs.
+    fn targets(&self) -> HashMap<i32, u64> {
         let processes = Processes::read();
-        let mut targets: HashSet<i32> = carriers(&self.boot, &processes).into_iter().collect();
+        let mut pids: HashSet<i32> = carriers(&self.boot, &processes).into_iter().collect();
         for group in &self.groups {
-            targets.extend(processes.group(*group).map(|process| process.pid));
+            pids.extend(processes.group(*group).map(|process| process.pid));
         }
-        for (pid, started) in &self.extra {
-            let same = processes.get(*pid).filter(|process| process.start_ticks == *started && !process.zombie);
-            targets.extend(same.map(|process| process.pid));
+        for (pid, started) in self.extra.iter().copied().chain(self.asked.iter().map(|(pid, started)| (*pid, *started)))
+        {
+            let same = processes.get(pid).filter(|process| process.start_ticks == started && !process.zombie);
+            pids.extend(same.map(|process| process.pid));
         }
         if let Some(but) = self.descendants_but {
             let mine = processes.descendants(std::process::id() as i32).filter(|process| !process.zombie);
-            targets.extend(mine.map(|process| process.pid));
-            targets.retain(|pid| Some(*pid) != but);
+            pids.extend(mine.map(|process| process.pid));
+            pids.retain(|pid| Some(*pid) != but);
         }
-        targets.into_iter().collect()
+        pids.into_iter().filter_map(|pid| Some((pid, processes.get(pid)?.start_ticks))).collect()
     }
 
     fn in_groups(&self, pid: i32) -> bool {
@@ -205,8 +209,8 @@ fn send(pid: i32, signal: Signal) {
     };
 }
 
-fn wait_for_an_end(pids: &[i32]) {
-    let handles: Vec<OwnedFd> = pids.iter().filter_map(|pid| kernel::pidfd(*pid).ok()).collect();
+fn wait_for_an_end<'a>(pids: impl Iterator<Item = &'a i32>) {
+    let handles: Vec<OwnedFd> = pids.filter_map(|pid| kernel::pidfd(*pid).ok()).collect();
     let mut fds: Vec<PollFd<'_>> = handles.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
     // Too many, or interrupted: the next look comes sooner, no more.
     let _ = poll(&mut fds, PollTimeout::try_from(LOOK_EVERY).unwrap_or(PollTimeout::ZERO));
@@ -215,6 +219,7 @@ fn wait_for_an_end(pids: &[i32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::process::{Child, Command, Stdio};
 
     fn sleeper(boot: &str) -> Child {
@@ -261,5 +266,19 @@ mod tests {
         assert!(!mine.wait().unwrap().success());
         other.kill().unwrap();
         other.wait().unwrap();
+    }
+
+    /// As every process does that ends: its memory is gone before its ports are.
+    #[test]
+    fn what_forgets_its_environment_on_the_way_out_is_still_waited_for() {
+        let boot = format!("forgetful{}:1", std::process::id());
+        let forget = "$0 = 'x' x 20000; close(STDOUT); select(undef, undef, undef, 0.5); exit 0";
+        let script = format!("$| = 1; $SIG{{TERM}} = sub {{ {forget} }}; print 'ready'; sleep 1 while 1");
+        let mut command = Command::new("perl");
+        let mut child = command.args(["-e", &script]).env(BOOT_VARIABLE, &boot).stdout(Stdio::piped()).spawn().unwrap();
+        let mut ready = [0; 5];
+        child.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+        end_everything(&boot, &[]);
+        assert!(child.try_wait().unwrap().is_some_and(|status| status.success()), "not waited for, or killed");
     }
 }
