@@ -1,5 +1,6 @@
 //! How a key ends: each terminal reads one kind of value and never fails; a fault leaves the default.
 
+use ipnet::IpNet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -82,6 +83,21 @@ impl Key {
 
     pub fn opt_texts(self) -> Option<Item<Vec<Item<String>>>> {
         self.read_texts(None)
+    }
+
+    /// Addresses and ranges of them; none where the key is not set.
+    pub fn ranges(self) -> Vec<IpNet> {
+        let table = self.table.clone();
+        let found = self.texts(&[]);
+        let read = found.value.iter().filter_map(|item| match units::range(&item.value) {
+            Ok(net) => Some(net),
+            Err(wrong) => {
+                let what = format!("`{}` {wrong}", item.value);
+                table.fault(&item.at, what, "an address or a range, as \"10.0.0.0/8\"", None);
+                None
+            }
+        });
+        read.collect()
     }
 
     /// A text the block reads itself. `expected` is in words; the error of `parse` says what is wrong with the text.

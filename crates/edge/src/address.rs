@@ -30,17 +30,6 @@ impl Trusted {
     }
 }
 
-/// One range as it may stand in the file: `10.0.0.0/8`, `10.0.0.1`, `fd00::/8`.
-pub fn parse_range(text: &str) -> Result<IpNet, String> {
-    if let Ok(net) = text.parse::<IpNet>() {
-        return Ok(net.trunc());
-    }
-    match text.parse::<IpAddr>() {
-        Ok(address) => Ok(IpNet::from(address)),
-        Err(_) => Err(format!("`{text}` is not an address or a range")),
-    }
-}
-
 /// `::ffff:10.0.0.1` is 10.0.0.1: one client must not have two addresses.
 pub fn plain(address: IpAddr) -> IpAddr {
     address.to_canonical()
@@ -93,13 +82,14 @@ fn entry_address(entry: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mainstay_config::units::range;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("address")
     }
 
     fn who(peer: &str, headers: &[&str]) -> String {
-        let nets = ["10.0.0.0/8", "fd00::/8"].map(|net| (parse_range(net).expect("net"), "mainstay.toml:3".to_owned()));
+        let nets = ["10.0.0.0/8", "fd00::/8"].map(|net| (range(net).expect("net"), "mainstay.toml:3".to_owned()));
         let trusted = Trusted::new(nets.into());
         client(ip(peer), &trusted, headers.iter().copied(), Some("198.51.100.9")).to_string()
     }
@@ -130,8 +120,8 @@ mod tests {
 
     #[test]
     fn ranges_are_read_or_refused() {
-        assert!(parse_range("10.0.0.1").is_ok());
-        assert!(parse_range("10.0.0.0/33").is_err());
-        assert!(parse_range("cloudfare").is_err());
+        assert!(range("10.0.0.1").is_ok());
+        assert!(range("10.0.0.0/33").is_err());
+        assert!(range("cloudfare").is_err());
     }
 }

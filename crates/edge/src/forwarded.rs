@@ -185,7 +185,7 @@ pub fn element(client: IpAddr, https: bool, host: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::parse_range;
+    use mainstay_config::units::range;
     use proptest::prelude::*;
 
     fn ip(text: &str) -> IpAddr {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     fn trusted() -> Trusted {
-        Trusted::new(vec![(parse_range("10.0.0.0/8").expect("net"), String::new())])
+        Trusted::new(vec![(range("10.0.0.0/8").expect("net"), String::new())])
     }
 
     fn who(lines: &[&str]) -> String {

@@ -2,10 +2,11 @@
 //!
 //! Each target is a function of bytes; `cargo bolero test NAME` drives the same ones by coverage.
 
-use crate::address::{Trusted, client, parse_range};
+use crate::address::{Trusted, client};
 use crate::affinity::{Affinity, Query, query};
 use crate::frames::Frames;
 use crate::path::{Pattern, canonical, readings};
+use mainstay_config::units::range;
 use std::net::IpAddr;
 
 #[path = "../../config/tests/it/spelled.rs"]
@@ -178,7 +179,7 @@ const CHAIN_WORDS: [&str; 21] = [
 
 #[test]
 fn nobody_chooses_its_own_address() {
-    let nets = ["10.0.0.0/8", "fd00::/8"].map(|net| (parse_range(net).expect("a range"), String::new()));
+    let nets = ["10.0.0.0/8", "fd00::/8"].map(|net| (range(net).expect("a range"), String::new()));
     let trusted = Trusted::new(nets.into());
     let stranger: IpAddr = "203.0.113.5".parse().expect("an address");
     let proxy: IpAddr = "10.0.0.9".parse().expect("an address");
@@ -204,8 +205,8 @@ fn nobody_chooses_its_own_address() {
 fn ranges_are_read_as_they_are_shown() {
     let words = ["10", ".", ".", "0", "255", "/", "/8", "/128", ":", "::", "fd00", "ffff", "%eth0", " "];
     bolero::check!().with_iterations(INPUTS).with_max_len(8).for_each(|bytes: &[u8]| {
-        if let Ok(net) = parse_range(&spelled(bytes, &words)) {
-            assert_eq!(parse_range(&net.to_string()), Ok(net));
+        if let Ok(net) = range(&spelled(bytes, &words)) {
+            assert_eq!(range(&net.to_string()), Ok(net));
             assert!(net.contains(&net.network()));
         }
     });

@@ -1,7 +1,7 @@
 //! Any bytes at all for what decides about answers, files and whose request it is: `Accept-Encoding`, names of files,
 //! ranges, conditions, sticky cookies, `Forwarded`, the PROXY protocol.
 
-use crate::address::{Trusted, parse_range};
+use crate::address::Trusted;
 use crate::fields::Fields;
 use crate::files::condition::{State, decide, range_counts};
 use crate::files::name::{file_of, folder_path};
@@ -9,6 +9,7 @@ use crate::files::range::{Part, part};
 use crate::fuzz::spelled::spelled;
 use crate::respond::accept::{Coding, acceptable};
 use crate::{forwarded, proxy_protocol};
+use mainstay_config::units::range;
 use std::net::IpAddr;
 
 /// For each target, with every `cargo test`.
@@ -76,7 +77,7 @@ fn conditions_are_read_without_harm() {
 
 #[test]
 fn nobody_chooses_its_own_address_by_forwarded() {
-    let trusted = Trusted::new(vec![(parse_range("10.0.0.0/8").expect("a range"), String::new())]);
+    let trusted = Trusted::new(vec![(range("10.0.0.0/8").expect("a range"), String::new())]);
     let proxy: IpAddr = "10.0.0.9".parse().expect("an address");
     let words = [
         "for=",

@@ -1,7 +1,7 @@
 //! What the file says about the edge: `[edge]`, `[[route]]`, `[tls."host"]`, and of `[app.NAME]` what routing needs.
 
 use crate::acme;
-use crate::address::{Trusted, parse_range};
+use crate::address::Trusted;
 use crate::balance::Balance;
 use crate::cache;
 use crate::files::Files;
@@ -11,7 +11,7 @@ use crate::path::Pattern;
 use crate::providers;
 use crate::respond;
 use crate::upstream::Passive;
-use mainstay_config::{Item, Position, Reader, Table, Value};
+use mainstay_config::{Item, Position, Reader, Table, Value, units};
 use mainstay_limits::Policy;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -241,9 +241,12 @@ fn read_trusted(edge: &Table) -> Trusted {
             nets.extend(ranges.map(|net| (net, range.at.to_string())));
             continue;
         }
-        match parse_range(&range.value) {
+        match units::range(&range.value) {
             Ok(net) => nets.push((net, range.at.to_string())),
-            Err(what) => edge.fault(&range.at, &what, providers::EXPECTED, providers::advice(&range.value)),
+            Err(wrong) => {
+                let what = format!("`{}` {wrong}", range.value);
+                edge.fault(&range.at, what, providers::EXPECTED, providers::advice(&range.value));
+            }
         }
     }
     Trusted::new(nets)

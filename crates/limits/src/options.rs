@@ -50,7 +50,7 @@ impl Policy {
                 .boolean(true)
                 .value,
             paths: texts(&table, "paths", "More beginnings of paths that only scanners ask for"),
-            spare: spare(&table),
+            spare: table.key("spare").doc("Addresses and ranges that are never banned").ranges(),
             at: table.position().to_string(),
         };
         table.exists().then_some(policy)
@@ -88,22 +88,4 @@ fn statuses(table: &mainstay_config::Table) -> Vec<u16> {
         }
     }
     statuses
-}
-
-fn spare(table: &mainstay_config::Table) -> Vec<IpNet> {
-    let items = table.key("spare").doc("Addresses and ranges that are never banned").texts(&[]);
-    let mut nets = Vec::new();
-    for item in items.value {
-        let net = item.value.parse().ok().or_else(|| item.value.parse::<IpAddr>().ok().map(IpNet::from));
-        match net {
-            Some(net) => nets.push(net),
-            None => table.fault(
-                &item.at,
-                format!("`{}` is not an address or a range", item.value),
-                "an address or a range, as \"10.0.0.0/8\"",
-                None,
-            ),
-        }
-    }
-    nets
 }
