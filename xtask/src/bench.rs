@@ -3,7 +3,9 @@
 
 pub mod edge;
 pub mod idle;
+pub mod lossless;
 mod peer;
+mod replaced;
 mod wrk;
 
 /// The middle value; of an even number the upper one. 0 of none.

@@ -165,8 +165,20 @@ pub fn mainstay(wrapper: &[&str], binary: &Path, file: &Path) -> Command {
         }
         None => Command::new(binary),
     };
+    command.args(["run", "--production", "--file"]).arg(file);
+    beside(command, file)
+}
+
+/// One verb for the one that runs with this file.
+pub fn verb(binary: &Path, file: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(binary);
+    command.args(words).arg("--file").arg(file);
+    beside(command, file)
+}
+
+fn beside(mut command: Command, file: &Path) -> Command {
     let dir = file.parent().unwrap_or(Path::new("."));
-    command.args(["run", "--production", "--file"]).arg(file).current_dir(dir).env_clear();
+    command.current_dir(dir).env_clear();
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("XDG_RUNTIME_DIR", dir);
     command
 }

@@ -39,17 +39,25 @@ impl Client {
 
     /// Reads the whole answer to what was asked; its status.
     pub fn answer(&mut self) -> Result<u16> {
+        self.whole().map(|(status, _)| status)
+    }
+
+    /// Asks for a path and reads the whole answer; the value of one of its headers.
+    pub fn header(&mut self, path: &str, name: &str) -> Result<Option<String>> {
+        self.ask(path)?;
+        let (_, head) = self.whole()?;
+        let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+        let found = fields.find(|(known, _)| known.eq_ignore_ascii_case(name));
+        Ok(found.map(|(_, value)| value.trim().to_owned()))
+    }
+
+    fn whole(&mut self) -> Result<(u16, String)> {
         let head = head(&mut self.0)?.context("closed before the answer")?;
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status line")?;
-        let length = head
-            .lines()
-            .filter_map(|line| line.split_once(':'))
-            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-            .and_then(|(_, value)| value.trim().parse::<usize>().ok());
-        let Some(length) = length else { bail!("an answer without Content-Length:\n{head}") };
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body)?;
-        Ok(status)
+        let Some(length) = length(&head) else { bail!("an answer without Content-Length:\n{head}") };
+        let read = std::io::copy(&mut self.0.by_ref().take(length), &mut std::io::sink())?;
+        ensure!(read == length, "closed in the middle of an answer");
+        Ok((status, head))
     }
 }
 
@@ -69,25 +77,56 @@ pub fn wait_until_served(address: SocketAddr) -> Result<()> {
 
 /// An upstream on a free port, for the life of this process: every request gets 200 and the same bytes.
 pub fn upstream() -> Result<SocketAddr> {
+    let body = "x".repeat(BODY_BYTES);
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {BODY_BYTES}\r\n\r\n{body}");
+    serving(move |_, answered| answered.push_str(&answer))
+}
+
+/// An upstream whose answer is the number in the request, `?n=NUMBER`, after `&ms=MILLISECONDS` where that is asked.
+pub fn numbered() -> Result<SocketAddr> {
+    serving(|head, answer| {
+        let target = head.split(' ').nth(1).unwrap_or_default();
+        let (_, query) = target.split_once('?').unwrap_or_default();
+        let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        if let Some(millis) = value("ms").and_then(|text| text.parse().ok()) {
+            std::thread::park_timeout(Duration::from_millis(millis));
+        }
+        let body = value("n").unwrap_or("none");
+        answer.push_str("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: ");
+        answer.push_str(&format!("{}\r\n\r\n{body}", body.len()));
+    })
+}
+
+/// `answer` gets each request's head, and appends what goes back.
+fn serving(answer: impl Fn(&str, &mut String) + Clone + Send + 'static) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || serve(stream));
+            let answer = answer.clone();
+            std::thread::spawn(move || serve(stream, answer));
         }
     });
     Ok(address)
 }
 
-fn serve(stream: TcpStream) -> Result<()> {
+fn serve(stream: TcpStream, answer: impl Fn(&str, &mut String)) -> Result<()> {
     stream.set_nodelay(true)?;
-    let body = "x".repeat(BODY_BYTES);
-    let answer = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {BODY_BYTES}\r\n\r\n{body}");
     let mut stream = BufReader::new(stream);
-    while head(&mut stream)?.is_some() {
-        stream.get_mut().write_all(answer.as_bytes())?;
+    while let Some(head) = head(&mut stream)? {
+        std::io::copy(&mut stream.by_ref().take(length(&head).unwrap_or(0)), &mut std::io::sink())?;
+        let mut bytes = String::new();
+        answer(&head, &mut bytes);
+        stream.get_mut().write_all(bytes.as_bytes())?;
     }
     Ok(())
+}
+
+/// `Content-Length` of a head.
+fn length(head: &str) -> Option<u64> {
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    let value = fields.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).map(|(_, value)| value).next();
+    value.and_then(|value| value.trim().parse().ok())
 }
 
 /// A request's or response's head, or nothing at the end of the connection.
@@ -109,6 +148,15 @@ fn head(stream: &mut BufReader<TcpStream>) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_comes_back() {
+        let mut client = Client::connect(numbered().unwrap()).unwrap();
+        for number in 0..3 {
+            let length = client.header(&format!("/number?n={}&ms=1", "7".repeat(number)), "content-length").unwrap();
+            assert_eq!(length, Some(number.to_string()));
+        }
+    }
 
     #[test]
     fn a_connection_serves_many_requests() {

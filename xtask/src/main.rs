@@ -21,6 +21,8 @@ cargo xtask bench edge [--quick] [--rounds N] [--connections N] [--json]
     CPU a request beside nginx with the same duties
 cargo xtask bench idle [--json]
     memory at rest and for each idle connection, time to serve
+cargo xtask bench lossless [--requests N] [--connections N] [--json]
+    requests lost over 100 reloads and 20 upgrades, beside nginx's; fails if one of ours was lost
 cargo xtask count [--json]
     instructions and allocations a request, under valgrind
 cargo xtask dist [--only debian|npm] [--out DIR] [--prove]
@@ -43,6 +45,7 @@ fn run() -> Result<()> {
         ["test", rest @ ..] => test::run(rest),
         ["bench", "edge", rest @ ..] => bench::edge::run(rest),
         ["bench", "idle", rest @ ..] => bench::idle::run(rest),
+        ["bench", "lossless", rest @ ..] => bench::lossless::run(rest),
         ["count", rest @ ..] => count::run(rest),
         ["dist", rest @ ..] => dist::run(rest),
         ["help" | "--help" | "-h"] => {

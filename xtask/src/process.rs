@@ -61,7 +61,12 @@ fn stat(pid: u32) -> Result<Vec<String>> {
 
 /// Asks a process to end.
 pub fn terminate(pid: u32) -> Result<()> {
-    Command::new("kill").args(["-TERM", &pid.to_string()]).status().context("kill")?;
+    signal(pid, "TERM")
+}
+
+/// Sends a signal, by its name without `SIG`; a process that is gone is no fault.
+pub fn signal(pid: u32, name: &str) -> Result<()> {
+    Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().context("kill")?;
     Ok(())
 }
 

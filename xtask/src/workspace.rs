@@ -39,3 +39,13 @@ pub fn dist_binary() -> Result<PathBuf> {
     }
     Ok(target()?.join("dist/mainstay"))
 }
+
+/// The strict client of `crates/e2e`, built now (profile `ci`, as the tests are).
+pub fn strict_client() -> Result<PathBuf> {
+    let package = ["--package", "mainstay-e2e", "--bin", "strict"];
+    let status = cargo().args(["build", "--quiet", "--profile", "ci"]).args(package).status()?;
+    if !status.success() {
+        bail!("the strict client could not be built");
+    }
+    Ok(target()?.join("ci/strict"))
+}

@@ -10,6 +10,7 @@ pub mod pebble;
 pub mod peer;
 pub mod ports;
 pub mod processes;
+pub mod soak;
 pub mod strict;
 pub mod strict_h2;
 pub mod systemd;

@@ -2,6 +2,7 @@
 //! each ends in exactly one class.
 
 use crate::wire::{Connection, Fault, Response};
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Between two requests of one connection: a steady load, not a benchmark, on two shared cores.
-const PACE: Duration = Duration::from_millis(4);
+pub const PACE: Duration = Duration::from_millis(4);
 
 /// What is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +89,8 @@ fn first<T>(all: &[T]) -> &[T] {
 #[derive(Debug)]
 pub struct Book {
     pub mix: Mix,
+    /// Not Mainstay: its failures are honest without an id of ours.
+    foreign: bool,
     stop: AtomicBool,
     next: AtomicU64,
     tally: Mutex<Tally>,
@@ -96,7 +99,23 @@ pub struct Book {
 impl Book {
     /// Two loads on one app begin at different numbers, so that its journal tells them apart.
     pub fn new(mix: Mix, first: u64) -> Arc<Book> {
-        Arc::new(Book { mix, stop: AtomicBool::new(false), next: AtomicU64::new(first), tally: Mutex::default() })
+        Arc::new(Book {
+            mix,
+            foreign: false,
+            stop: AtomicBool::new(false),
+            next: AtomicU64::new(first),
+            tally: Mutex::default(),
+        })
+    }
+
+    /// For a server that is no Mainstay.
+    pub fn of_a_peer(mix: Mix) -> Arc<Book> {
+        let (stop, next, tally) = (AtomicBool::new(false), AtomicU64::new(1), Mutex::default());
+        Arc::new(Book { mix, foreign: true, stop, next, tally })
+    }
+
+    fn is_honest(&self, id: &str) -> bool {
+        self.foreign || id.starts_with("r_")
     }
 
     pub fn stopped(&self) -> bool {
@@ -117,6 +136,10 @@ impl Book {
         change(&mut self.tally.lock().expect("lock"));
     }
 
+    pub fn sent(&self) -> u64 {
+        self.tally.lock().expect("lock").sent
+    }
+
     pub fn tally(&self) -> Tally {
         self.tally.lock().expect("lock").clone()
     }
@@ -128,7 +151,7 @@ impl Book {
         let trouble = Trouble { number, method, id: id.into(), what };
         self.change(|tally| match status {
             200 if right => tally.answered += 1,
-            500..=599 if id.starts_with("r_") => tally.honest.push(trouble),
+            500..=599 if self.is_honest(id) => tally.honest.push(trouble),
             _ => tally.lost.push(trouble),
         });
     }
@@ -136,7 +159,8 @@ impl Book {
     /// Files a response that broke off behind its head.
     pub fn cut(&self, number: u64, method: &'static str, id: &str) {
         let trouble = Trouble { number, method, id: id.into(), what: "cut".into() };
-        self.change(|tally| if id.starts_with("r_") { tally.cut.push(trouble) } else { tally.lost.push(trouble) });
+        let told = self.is_honest(id);
+        self.change(|tally| if told { tally.cut.push(trouble) } else { tally.lost.push(trouble) });
     }
 
     pub fn lost(&self, number: u64, method: &'static str, what: String) {
@@ -175,7 +199,7 @@ impl Load {
 
     /// Requests that have ended so far.
     pub fn sent(&self) -> u64 {
-        self.book.tally().sent
+        self.book.sent()
     }
 
     /// Waits until `more` further requests have been sent: the load is really under way.
@@ -213,16 +237,16 @@ fn connection(edge: SocketAddr, book: &Book) {
                 }
             },
         };
-        open = one_request(connection, edge, book);
+        open = one_request(connection, &edge.to_string(), book);
     }
 }
 
 /// Sends one request, files its end, gives the connection back if it may be used again.
-fn one_request(mut connection: Connection, edge: SocketAddr, book: &Book) -> Option<Connection> {
+pub fn one_request<S: Read + Write>(mut connection: Connection<S>, host: &str, book: &Book) -> Option<Connection<S>> {
     let number = book.number();
     let (method, target, body) = book.mix.request(number);
     let length = if method == "POST" { format!("Content-Length: {}\r\n", body.len()) } else { String::new() };
-    let bytes = format!("{method} {target} HTTP/1.1\r\nHost: {edge}\r\n{length}\r\n{body}");
+    let bytes = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{length}\r\n{body}");
     if let Err(e) = connection.send(bytes.as_bytes()) {
         book.lost(number, method, format!("could not be sent: {e}"));
         return None;

@@ -54,8 +54,8 @@ pub fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> 
 
 /// A client's connection, one request after another.
 #[derive(Debug)]
-pub struct Connection {
-    pub stream: TcpStream,
+pub struct Connection<S = TcpStream> {
+    pub stream: S,
     kept: Vec<u8>,
 }
 
@@ -66,17 +66,13 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(crate::BOUND))?;
         stream.set_write_timeout(Some(crate::BOUND))?;
-        Ok(Connection { stream, kept: Vec::new() })
+        Ok(Connection::over(stream))
     }
 
     /// For responses that may take longer than the bound.
     pub fn patience(self, limit: Duration) -> Connection {
         self.stream.set_read_timeout(Some(limit)).expect("set a read timeout");
         self
-    }
-
-    pub fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(bytes)
     }
 
     /// Whether an answer (or the end of the connection) is there to be read.
@@ -91,6 +87,17 @@ impl Connection {
     /// Whether the other side has ended the connection (or sent bytes nobody asked for) while nothing was under way.
     pub fn ended_while_idle(&mut self) -> bool {
         self.is_readable()
+    }
+}
+
+impl<S: Read + Write> Connection<S> {
+    /// On what is connected already: TLS.
+    pub fn over(stream: S) -> Connection<S> {
+        Connection { stream, kept: Vec::new() }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)
     }
 
     /// Reads the next final response (1xx are skipped, 101 is final). `head_only` for HEAD.
@@ -175,7 +182,7 @@ pub fn framing(headers: &[(String, String)], without: Framing) -> Result<Framing
 }
 
 /// A head up to and with its empty line; `None` if the connection ended before its first byte.
-pub fn read_head(stream: &mut TcpStream, kept: &mut Vec<u8>) -> Result<Option<String>, Fault> {
+pub fn read_head(stream: &mut impl Read, kept: &mut Vec<u8>) -> Result<Option<String>, Fault> {
     loop {
         if let Some(end) = kept.windows(4).position(|w| w == b"\r\n\r\n") {
             let head: Vec<u8> = kept.drain(..end + 4).collect();
@@ -196,7 +203,7 @@ pub fn read_head(stream: &mut TcpStream, kept: &mut Vec<u8>) -> Result<Option<St
     }
 }
 
-fn fill(stream: &mut TcpStream, kept: &mut Vec<u8>) -> Result<(), Fault> {
+fn fill(stream: &mut impl Read, kept: &mut Vec<u8>) -> Result<(), Fault> {
     let mut buffer = [0u8; 16 * 1024];
     match stream.read(&mut buffer) {
         Ok(0) => Err(Fault::Closed),
@@ -232,7 +239,7 @@ pub fn parse_fields(text: &str) -> Result<Vec<(String, String)>, Fault> {
 
 /// Reads a body by its framing, gives the trailers.
 pub fn read_body(
-    stream: &mut TcpStream,
+    stream: &mut impl Read,
     kept: &mut Vec<u8>,
     framing: Framing,
     body: &mut Vec<u8>,
@@ -253,7 +260,7 @@ pub fn read_body(
     Ok(Vec::new())
 }
 
-fn take(stream: &mut TcpStream, kept: &mut Vec<u8>, count: usize, into: &mut Vec<u8>) -> Result<(), Fault> {
+fn take(stream: &mut impl Read, kept: &mut Vec<u8>, count: usize, into: &mut Vec<u8>) -> Result<(), Fault> {
     let goal = into.len() + count;
     loop {
         let now = kept.len().min(goal - into.len());
@@ -265,7 +272,7 @@ fn take(stream: &mut TcpStream, kept: &mut Vec<u8>, count: usize, into: &mut Vec
     }
 }
 
-fn read_line(stream: &mut TcpStream, kept: &mut Vec<u8>) -> Result<String, Fault> {
+fn read_line(stream: &mut impl Read, kept: &mut Vec<u8>) -> Result<String, Fault> {
     loop {
         if let Some(end) = kept.windows(2).position(|w| w == b"\r\n") {
             let line: Vec<u8> = kept.drain(..end + 2).collect();
@@ -275,7 +282,7 @@ fn read_line(stream: &mut TcpStream, kept: &mut Vec<u8>) -> Result<String, Fault
     }
 }
 
-fn read_chunks(stream: &mut TcpStream, kept: &mut Vec<u8>, body: &mut Vec<u8>) -> Result<Vec<(String, String)>, Fault> {
+fn read_chunks(stream: &mut impl Read, kept: &mut Vec<u8>, body: &mut Vec<u8>) -> Result<Vec<(String, String)>, Fault> {
     loop {
         let line = read_line(stream, kept)?;
         let digits = line.split(';').next().unwrap_or_default().trim();

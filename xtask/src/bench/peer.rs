@@ -14,7 +14,7 @@ const FILES: [(&str, usize); 5] = [("s", 200), ("m", 16 * 1024), ("l", 1024 * 10
 
 /// First lines of both configurations; nothing is written outside the run's own folder. `user` counts only when
 /// root starts it: then the workers must read the folder as we do.
-const MAIN: &str = "\
+pub(super) const MAIN: &str = "\
 user root;
 worker_processes 2;
 worker_rlimit_nofile 8192;
@@ -118,10 +118,13 @@ pub fn version() -> Result<String> {
     Ok(format!("{}, {}", after("nginx version:"), after("built with")))
 }
 
-/// Debian keeps it in `/usr/sbin`, which need not be in everybody's `PATH`.
-fn nginx() -> Command {
+/// Debian keeps it in `/usr/sbin`, which need not be in everybody's `PATH`. By its whole path: to upgrade, nginx
+/// starts what it was started as.
+pub(super) fn nginx() -> Command {
     let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = Command::new("nginx");
-    command.env("PATH", format!("{path}:/usr/sbin")).current_dir(workspace::root());
+    let folders = format!("{path}:/usr/sbin");
+    let found = folders.split(':').map(|folder| Path::new(folder).join("nginx")).find(|file| file.is_file());
+    let mut command = Command::new(found.unwrap_or_else(|| "nginx".into()));
+    command.current_dir(workspace::root());
     command
 }
