@@ -5,7 +5,7 @@
 //! up to `SWEEP_EVERY` late and never early.
 
 use crate::upstream::Upstream;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -101,6 +101,9 @@ impl Watch {
 pub struct Sweep {
     entries: RefCell<Vec<Option<Entry>>>,
     free: RefCell<Vec<usize>>,
+    /// Sockets told to close a sweep, since the drain under way began: a share of those that are left would be fewer
+    /// each time, and the last would be told long after the limit.
+    closed_a_sweep: Cell<usize>,
 }
 
 #[derive(Debug)]
@@ -164,10 +167,12 @@ impl Sweep {
             |e: &&Entry| e.upstream.as_ref().is_some_and(|u| !e.watch.is_closing() && (all || u.is_draining()));
         let waiting = entries.iter().flatten().filter(drains).count();
         if waiting == 0 {
-            return;
+            return self.closed_a_sweep.set(0);
         }
         let ticks = (limit.as_millis() / SWEEP_EVERY.as_millis() / 2).max(1) as usize;
-        for entry in entries.iter().flatten().filter(drains).take((waiting / ticks).max(CLOSED_A_SWEEP_MIN)) {
+        let each = waiting.div_ceil(ticks).max(CLOSED_A_SWEEP_MIN).max(self.closed_a_sweep.get());
+        self.closed_a_sweep.set(each);
+        for entry in entries.iter().flatten().filter(drains).take(each) {
             entry.watch.closing.store(true, Relaxed);
             if let Some(waker) = &entry.waker {
                 waker.wake_by_ref();
@@ -258,6 +263,24 @@ mod tests {
         upstream.drain();
         sweep.close_sockets(true, Duration::MAX);
         assert!(other.is_closing(), "its instance goes: a socket has nothing to wait for");
+    }
+
+    #[test]
+    fn many_sockets_are_all_told_within_half_of_the_limit_and_not_at_once() {
+        let sweep = Rc::new(Sweep::default());
+        let members = crate::Members::new(mainstay_telemetry::Names::default());
+        let upstream = members.join("main", "main.1", ([127, 0, 0, 1], 1).into(), 1);
+        let watches: Vec<Arc<Watch>> = (0..10_000).map(|_| Arc::default()).collect();
+        let _tickets: Vec<_> = watches.iter().map(|w| sweep.enlist_socket(w.clone(), upstream.clone())).collect();
+        let told = || watches.iter().filter(|watch| watch.is_closing()).count();
+        let limit = Duration::from_secs(8);
+        let sweeps = (limit.as_millis() / SWEEP_EVERY.as_millis() / 2) as usize;
+        for sweep_number in 1..=sweeps {
+            let before = told();
+            sweep.close_sockets(true, limit);
+            assert!(told() - before <= 10_000 / sweeps, "{} in sweep {sweep_number}", told() - before);
+        }
+        assert_eq!(told(), 10_000);
     }
 
     #[test]

@@ -37,5 +37,7 @@ mod streaming;
 mod support;
 mod upgrade;
 mod upgrade_broken;
+mod upgrade_sockets;
+mod upgrade_versions;
 mod verbs;
 mod websocket;
