@@ -69,7 +69,7 @@ const NOT_NEEDED: [&str; 16] = [
 ];
 
 /// Keys of a service that matter, and what to do about each.
-const BY_HAND: [(&str, &str); 9] = [
+const BY_HAND: [(&str, &str); 12] = [
     ("env_file", "give it to the app: mainstay run --env-file FILE"),
     ("entrypoint", "put it in front of `run`"),
     ("volumes", "paths are the host's own now"),
@@ -79,6 +79,9 @@ const BY_HAND: [(&str, &str); 9] = [
     ("configs", "paths are the host's own now"),
     ("ulimits", "LimitNOFILE in the unit of `mainstay init --systemd`"),
     ("extra_hosts", "/etc/hosts"),
+    ("labels", "what a proxy reads there is routes = [\"/api/*\"] of the app, and domains in [edge]"),
+    ("logging", "[logs] has level, keep and size"),
+    ("stop_grace_period", "drain = \"30s\" in [edge.timeouts]"),
 ];
 
 pub fn read(dir: &Path, file: &str, text: &str, found: &mut Found) {
@@ -241,7 +244,7 @@ impl Service<'_> {
             && found.listen.is_empty()
         {
             let at = self.node.get("ports").map_or_else(|| self.at.clone(), |ports| self.place(ports));
-            found.listen.push(Seen::new(Listen { port: host, tls: host == 443 }, at));
+            found.listen.push(Seen::new(Listen { port: host, tls: host == 443, ..Listen::default() }, at));
         }
         self.environment(app, found);
     }

@@ -45,6 +45,8 @@ pub struct App {
     pub port: Port,
     pub instances: Option<Seen<u32>>,
     pub health: Option<Seen<String>>,
+    /// `h2c`, where it does not speak HTTP/1.1.
+    pub protocol: Option<Seen<&'static str>>,
     pub memory_limit: Option<Seen<String>>,
     pub env: Vec<(String, Seen<String>)>,
     /// What it is made of, in words: `Express, Socket.IO`.
@@ -66,10 +68,11 @@ impl App {
 }
 
 /// A port of the edge, on every address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Listen {
     pub port: u16,
     pub tls: bool,
+    pub proxy_protocol: bool,
 }
 
 /// A certificate and its key, for a name.
@@ -80,11 +83,22 @@ pub struct Certificate {
     pub key: String,
 }
 
+/// What a setting of a route says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    Text(String),
+    Flag(bool),
+    /// `headers = { … }`: a text that is set, or a header that is removed.
+    Headers(Vec<(String, Option<String>)>),
+}
+
 /// One `[[route]]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Route {
     pub pattern: String,
-    pub settings: Vec<(&'static str, Seen<String>)>,
+    pub settings: Vec<(&'static str, Seen<Value>)>,
+    /// Why it is written as a comment, and what to do.
+    pub off: Option<String>,
 }
 
 /// Something of a file that is not in `mainstay.toml`.
@@ -100,6 +114,8 @@ impl fmt::Display for Note {
     }
 }
 
+/// As many as a route takes.
+const HEADERS_MAX: usize = 32;
 /// More of one file is another kind of file given by mistake.
 const NOTES_MAX: usize = 200;
 
@@ -114,6 +130,11 @@ pub struct Found {
     /// Keys of `[edge.timeouts]`.
     pub timeouts: Vec<(&'static str, Seen<String>)>,
     pub body: Option<Seen<String>>,
+    /// `connections_per_client` of `[edge.limits]`.
+    pub per_client: Option<Seen<u32>>,
+    pub compress: Option<Seen<bool>>,
+    /// `hsts` of `[edge.headers]`.
+    pub hsts: Option<Seen<String>>,
     pub certificates: Vec<Seen<Certificate>>,
     pub routes: Vec<Route>,
     /// Names without which the app is not worth starting.
@@ -140,6 +161,24 @@ impl Found {
 
     pub fn app(&mut self, name: &str) -> Option<&mut App> {
         self.apps.iter_mut().find(|app| app.name == name)
+    }
+
+    /// A setting of a route; the first of a name counts, headers add up.
+    pub fn set(&mut self, pattern: &str, key: &'static str, value: Seen<Value>) {
+        if !self.routes.iter().any(|route| route.pattern == pattern) {
+            self.routes.push(Route { pattern: pattern.to_owned(), ..Route::default() });
+        }
+        let Some(route) = self.routes.iter_mut().find(|route| route.pattern == pattern) else { return };
+        match (route.settings.iter_mut().find(|(known, _)| *known == key), value.value) {
+            (None, new) => route.settings.push((key, Seen::new(new, value.at))),
+            (Some((_, Seen { value: Value::Headers(all), .. })), Value::Headers(more)) => {
+                let is_new = |name: &str| !all.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+                let room = HEADERS_MAX.saturating_sub(all.len());
+                let more: Vec<_> = more.into_iter().filter(|(name, _)| is_new(name)).take(room).collect();
+                all.extend(more);
+            }
+            _ => {}
+        }
     }
 
     /// The project's own app that answers requests, if there is one.

@@ -79,7 +79,7 @@ fn read(kind: Kind, dir: &Path, shown: &str, text: &str, found: &mut Found) {
         Kind::Procfile => procfile::read(shown, text, found),
         Kind::Package => package::read(dir, shown, text, found),
         Kind::Compose => compose::read(dir, shown, text, found),
-        Kind::Nginx => nginx::read(shown, text, found),
+        Kind::Nginx => nginx::read(dir, shown, text, found),
         Kind::Env => environment::read(shown, text, found),
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! Never follows an `include`: what lies elsewhere is said to lie there.
 
+mod answers;
 mod servers;
 mod words;
 
 use super::found::Found;
+use std::path::Path;
 
 /// nginx itself nests four deep.
 const DEPTH_MAX: usize = 32;
@@ -34,9 +36,9 @@ impl Directive {
     }
 }
 
-pub fn read(file: &str, text: &str, found: &mut Found) {
+pub fn read(dir: &Path, file: &str, text: &str, found: &mut Found) {
     match parse(text) {
-        Ok(directives) => servers::read(file, &directives, found),
+        Ok(directives) => servers::read(dir, file, &directives, found),
         Err((line, what)) => found.not_understood(format!("{file}:{line}"), &what),
     }
 }

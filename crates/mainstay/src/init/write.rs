@@ -2,7 +2,7 @@
 //!
 //! Pure text. Whatever came from a file is quoted or has its control characters taken out.
 
-use super::found::{App, Found, Listen, Port, Seen, plain};
+use super::found::{App, Found, Listen, Port, Route, Seen, Value, plain};
 
 /// Comments are set in a column, so that the eye finds them.
 const COLUMN: usize = 42;
@@ -79,18 +79,39 @@ pub fn file(found: &Found, surroundings: Surroundings<'_>) -> String {
     edge(&mut page, found, surroundings.on_the_server);
     certificates(&mut page, found, surroundings.on_the_server);
     for route in &found.routes {
-        page.line("");
-        page.line("[[route]]");
-        page.key("match", &quoted(&route.pattern), "");
-        for (key, value) in &route.settings {
-            page.key(key, &quoted(&value.value), &value.at);
-        }
+        one_route(&mut page, route);
     }
     page.line("");
     page.line("[logs]");
     page.off("level", "\"info\"", "error, warn, info, debug, trace");
     page.off("dir", "\"logs\"", "error.log and combined.log here too, 5 MB x 5 each");
     page.0
+}
+
+fn one_route(page: &mut Page, route: &Route) {
+    page.line("");
+    if let Some(why) = &route.off {
+        page.remark(why);
+    }
+    let (open, off) = if route.off.is_some() { ("# [[route]]", "# ") } else { ("[[route]]", "") };
+    page.line(open);
+    page.key(&format!("{off}match"), &quoted(&route.pattern), "");
+    for (key, value) in &route.settings {
+        page.key(&format!("{off}{key}"), &written(&value.value), &value.at);
+    }
+}
+
+fn written(value: &Value) -> String {
+    match value {
+        Value::Text(text) => quoted(text),
+        Value::Flag(flag) => flag.to_string(),
+        Value::Headers(headers) => {
+            let one = |(name, text): &(String, Option<String>)| {
+                format!("{} = {}", quoted(name), text.as_ref().map_or("false".to_owned(), |text| quoted(text)))
+            };
+            format!("{{ {} }}", headers.iter().map(one).collect::<Vec<_>>().join(", "))
+        }
+    }
 }
 
 fn nothing(page: &mut Page) {
@@ -138,6 +159,9 @@ fn one_app(page: &mut Page, app: &App, routes: &[Seen<String>], found: &Found) {
     }
     if let Some(balance) = &app.balance {
         page.key("balance", &quoted(balance.value), &balance.at);
+    }
+    if let Some(protocol) = &app.protocol {
+        page.key("protocol", &quoted(protocol.value), &protocol.at);
     }
     match &app.port {
         Port::Own => {}
@@ -235,6 +259,9 @@ fn edge(page: &mut Page, found: &Found, on_the_server: bool) {
         let list: Vec<String> = found.trusted.iter().map(|range| quoted(&range.value)).collect();
         page.key("trusted_proxies", &format!("[{}]", list.join(", ")), &found.trusted[0].at);
     }
+    if let Some(compress) = &found.compress {
+        page.key("compress", &compress.value.to_string(), &format!("zstd, br, gzip; {}", compress.at));
+    }
     page.line("[edge.timeouts]");
     for (key, default, comment) in [("response", "60s", "longest wait for the app"), ("drain", "30s", "to finish")] {
         if !found.timeouts.iter().any(|(known, _)| *known == key) {
@@ -249,12 +276,22 @@ fn edge(page: &mut Page, found: &Found, on_the_server: bool) {
         Some(body) => page.key("body", &quoted(&body.value), &body.at),
         None => page.off("body", "\"10MB\"", "largest request body"),
     }
+    if let Some(most) = &found.per_client {
+        page.key("connections_per_client", &most.value.to_string(), &most.at);
+    }
+    if let Some(hsts) = &found.hsts {
+        page.line("[edge.headers]");
+        page.key("hsts", &quoted(&hsts.value), &hsts.at);
+    }
 }
 
 fn listen_text(listen: Listen) -> String {
-    match listen {
-        Listen { port, tls: true } if port != 443 => format!("{{ at = \":{port}\", tls = true }}"),
-        Listen { port, .. } => format!("\":{port}\""),
+    let Listen { port, tls, proxy_protocol } = listen;
+    let tls = if tls && port != 443 { ", tls = true" } else { "" };
+    let proxy_protocol = if proxy_protocol { ", proxy_protocol = true" } else { "" };
+    match format!("{tls}{proxy_protocol}").as_str() {
+        "" => format!("\":{port}\""),
+        more => format!("{{ at = \":{port}\"{more} }}"),
     }
 }
 
@@ -262,6 +299,9 @@ fn certificates(page: &mut Page, found: &Found, on_the_server: bool) {
     for certificate in &found.certificates {
         let value = &certificate.value;
         page.line("");
+        if value.cert.starts_with("/etc/letsencrypt/") {
+            page.remark("certbot renews this one; without this table Mainstay orders and renews its own.");
+        }
         if on_the_server {
             page.commented(&format!("[tls.{}]", quoted(&value.host)), &certificate.at);
             page.key("cert", &quoted(&value.cert), "");

@@ -151,13 +151,12 @@ fn nginx_conf_gives_apps_routes_limits_and_says_what_has_no_key() {
             "nginx.conf:6: limit_req_zone is not carried over",
             "nginx.conf:28: limit_req is not carried over: this version has no rate limits",
             "nginx.conf:13: `backup` of an upstream is not carried over",
-            "nginx.conf:18: redirect to HTTPS is not carried over",
             "nginx.conf:32: proxy_set_header X-Secret-Sauce is not carried over",
             "nginx.conf:35: location ~ \\.php$ is not carried over",
             "nginx.conf:36: not understood: frobnicate on;",
         ],
     );
-    assert_eq!(said.err.matches("nginx.conf:").count(), 7, "{}", said.err);
+    assert_eq!(said.err.matches("nginx.conf:").count(), 6, "{}", said.err);
     let settings = settings(&project);
     has(&settings, &["edge.limits.body 25MiB mainstay.toml:", "app.api_pool.balance least_conn"]);
 }

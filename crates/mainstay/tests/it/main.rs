@@ -3,6 +3,7 @@
 mod check;
 mod config;
 mod init;
+mod init_nginx;
 mod run;
 mod secret;
 mod verbs;
@@ -26,7 +27,9 @@ impl Project {
     pub fn new(files: &[(&str, &str)]) -> Project {
         let dir = tempfile::tempdir().expect("a temporary folder");
         for (name, text) in files {
-            std::fs::write(dir.path().join(name), text).expect("a file");
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(path, text).expect("a file");
         }
         Project { dir }
     }

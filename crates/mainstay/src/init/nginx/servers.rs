@@ -1,8 +1,10 @@
 //! What nginx's directives mean for Mainstay: apps and their routes, certificates, limits, and what has no key.
 
 use super::Directive;
-use super::words::{FAMILIES, LATER, OWN_HEADERS, SILENT, STOCK_INCLUDES, duration, size};
-use crate::init::found::{App, Certificate, Found, Listen, Port, Route, Seen, Upstream, app_name, cut};
+use super::answers::{Block, hsts, is_by_ending, limit_conn};
+use super::words::{CARRIED, FAMILIES, LATER, OWN_HEADERS, SILENT, STOCK_INCLUDES, duration, size};
+use crate::init::found::{App, Certificate, Found, Listen, Port, Seen, Upstream, Value, app_name, cut};
+use std::path::Path;
 
 /// nginx's name of a time limit, and ours in `[edge.timeouts]`.
 const TIMEOUTS: [(&str, &str); 6] = [
@@ -14,17 +16,17 @@ const TIMEOUTS: [(&str, &str); 6] = [
     ("send_timeout", "send"),
 ];
 
-pub fn read(file: &str, directives: &[Directive], found: &mut Found) {
-    let mut site = Site { file, groups: Vec::new(), hosts_differ: false };
+pub fn read(dir: &Path, file: &str, directives: &[Directive], found: &mut Found) {
     // A file of `sites-enabled` or `conf.d` is the inside of `http`.
     let mut http: Vec<&Directive> = directives.iter().filter(|d| d.name == "http").flat_map(|d| d.inner()).collect();
     http.extend(directives.iter());
-    site.groups = http.iter().filter(|d| d.name == "upstream").copied().collect();
+    let groups = http.iter().filter(|d| d.name == "upstream").copied().collect();
     let servers: Vec<&Directive> = http.iter().filter(|d| d.name == "server").copied().collect();
     let names: Vec<Vec<String>> = servers.iter().filter(|s| proxies(s)).map(|s| hosts(s)).collect();
-    site.hosts_differ = names.iter().any(|one| *one != names[0]);
+    let hosts_differ = names.iter().any(|one| *one != names[0]);
+    let site = Site { dir, file, http: &http, groups, hosts_differ };
     for directive in &http {
-        site.setting(directive, found);
+        site.everywhere(directive, found);
     }
     for group in &site.groups {
         site.group(group, found);
@@ -45,12 +47,17 @@ fn hosts(server: &Directive) -> Vec<String> {
     hosts
 }
 
+/// It serves something: an app, or files.
 fn proxies(server: &Directive) -> bool {
-    server.inner().iter().any(|d| d.name == "proxy_pass" || d.name == "location" && proxies(d))
+    let serves = |d: &Directive| d.name.ends_with("_pass") || matches!(d.name.as_str(), "root" | "alias");
+    server.inner().iter().any(|d| serves(d) || d.name == "location" && proxies(d))
 }
 
 struct Site<'a> {
+    dir: &'a Path,
     file: &'a str,
+    /// What stands in `http`.
+    http: &'a [&'a Directive],
     groups: Vec<&'a Directive>,
     /// Servers for different names: a route then begins with its host.
     hosts_differ: bool,
@@ -59,6 +66,29 @@ struct Site<'a> {
 impl Site<'_> {
     fn at(&self, directive: &Directive) -> String {
         format!("{}:{}", self.file, directive.line)
+    }
+
+    /// A directive of `http` itself.
+    fn everywhere(&self, directive: &Directive, found: &mut Found) {
+        let at = self.at(directive);
+        match directive.name.as_str() {
+            "gzip" | "brotli" if directive.arg(0) == "on" => {
+                found.compress.get_or_insert(Seen::new(true, at));
+            }
+            "limit_conn" => limit_conn(self.http, at, directive, found),
+            "add_header" if directive.arg(0).eq_ignore_ascii_case("strict-transport-security") => {
+                hsts(directive, at, found);
+            }
+            "add_header" | "proxy_hide_header" | "proxy_cache" | "expires" => {
+                let name = cut(directive.arg(0));
+                found.note(at, format!("{} {name} of http is not carried over: a [[route]] says it", directive.name));
+            }
+            _ => self.setting(directive, found),
+        }
+    }
+
+    fn block<'b>(&'b self, server: &'b Directive, location: Option<&'b Directive>, path: &'b str) -> Block<'b> {
+        Block { file: self.file, dir: self.dir, http: self.http, server, location, path }
     }
 
     /// A directive for the whole of the edge.
@@ -89,17 +119,18 @@ impl Site<'_> {
     /// Silent, without a key yet, or not understood.
     fn fate(&self, directive: &Directive, found: &mut Found) {
         let (at, name) = (self.at(directive), directive.name.as_str());
-        if SILENT.contains(&name) || name == "ssl_certificate" {
+        if SILENT.contains(&name) || CARRIED.contains(&name) || name == "ssl_certificate" {
             return;
         }
-        let head = FAMILIES.iter().find(|(prefix, _)| name.starts_with(prefix)).map_or(name, |(_, head)| *head);
-        if name != head
-            && LATER.iter().any(|(known, _)| *known == head)
-            && !LATER.iter().any(|(known, _)| *known == name)
-        {
+        let is_later = LATER.iter().any(|(known, _)| *known == name);
+        if !is_later && FAMILIES.iter().any(|(prefix, _)| name.starts_with(prefix)) {
             return;
         }
         match name {
+            // For WebSockets, which pass as they are.
+            "map" if directive.arg(0) == "$http_upgrade" => {}
+            "proxy_redirect" if matches!(directive.arg(0), "off" | "default") => {}
+            "http3" | "auth_basic" if directive.arg(0) == "off" => {}
             "proxy_set_header" if OWN_HEADERS.contains(&directive.arg(0).to_ascii_lowercase().as_str()) => {}
             "proxy_set_header" => {
                 let header = cut(directive.arg(0));
@@ -110,7 +141,6 @@ impl Site<'_> {
                 let file = cut(directive.arg(0));
                 found.note(at, format!("include {file} was not followed: mainstay init --from {file}"));
             }
-            "gzip" | "brotli" | "ssl_stapling" if directive.arg(0) == "off" => {}
             _ => match LATER.iter().find(|(known, _)| *known == name) {
                 Some((_, why)) => found.note(at, format!("{name} is not carried over: {why}")),
                 None => found.not_understood(at, &shown(directive)),
@@ -153,21 +183,52 @@ impl Site<'_> {
             }
         }
         self.certificate(server, &hosts, found);
+        // As certbot writes it: a redirect for each host, and 404 for all others.
+        let by_certbot = server.find("if").any(|d| d.find("return").any(|r| to_https(r, &hosts)));
         for directive in server.inner() {
             match directive.name.as_str() {
-                "location" => self.location(directive, &hosts, found),
-                "return" if to_https(directive) => {
-                    let what =
-                        "redirect to HTTPS is not carried over: this version answers on each port as it is asked";
-                    found.note(self.at(directive), what);
+                "location" => self.location(server, directive, &hosts, found),
+                // What happens unasked, where a certificate is there.
+                "return" if to_https(directive, &hosts) || by_certbot && directive.arg(0) == "404" => {}
+                "if" if directive.find("return").any(|r| to_https(r, &hosts)) => {}
+                "return" if directive.arg(1).starts_with("https://") => {
+                    let to = cut(directive.arg(1));
+                    found.note(self.at(directive), format!("return {to} is not carried over: let the app redirect"));
                 }
-                "proxy_pass" => self.proxy(directive, "/*", &hosts, found),
+                "proxy_pass" | "grpc_pass" => self.proxy(directive, "/*", &hosts, found),
                 "client_max_body_size" if found.body.is_some() => {
                     found.note(self.at(directive), "client_max_body_size is there a second time; the first counts");
                 }
                 _ => self.setting(directive, found),
             }
         }
+        // Where `location /` says it all over again, that one counts.
+        let whole = |d: &&Directive| d.args.as_slice() == ["/"];
+        match server.find("location").find(whole) {
+            None => self.whole(server, &hosts, found),
+            Some(_) => {
+                let mut only = server.clone();
+                only.block
+                    .get_or_insert_default()
+                    .retain(|d| !matches!(d.name.as_str(), "root" | "try_files" | "expires"));
+                self.whole(&only, &hosts, found);
+            }
+        }
+    }
+
+    /// What a server says outside of any location.
+    fn whole(&self, server: &Directive, hosts: &[String], found: &mut Found) {
+        for pattern in self.patterns("/*", hosts) {
+            self.block(server, None, "/").carry(&pattern, found);
+        }
+    }
+
+    /// Routes of a path: one a host, where servers differ by their hosts.
+    fn patterns(&self, pattern: &str, hosts: &[String]) -> Vec<String> {
+        if self.hosts_differ && !hosts.is_empty() {
+            return hosts.iter().map(|host| format!("{host}{pattern}")).collect();
+        }
+        vec![pattern.to_owned()]
     }
 
     fn listen(&self, listen: &Directive, found: &mut Found) {
@@ -182,11 +243,11 @@ impl Site<'_> {
         let Some(port) = port.filter(|port| *port > 0) else {
             return found.not_understood(self.at(listen), &shown(listen));
         };
-        let is_tls = listen.args.iter().any(|word| word == "ssl");
-        let value = Listen { port, tls: is_tls };
-        if listen.args.iter().any(|word| word == "proxy_protocol") {
-            found.note(self.at(listen), "proxy_protocol is not carried over: this version does not read it");
+        let has = |word: &str| listen.args.iter().any(|arg| arg == word);
+        if has("quic") {
+            return found.note(self.at(listen), "listen … quic is not carried over: HTTP/1.1 and HTTP/2 are served");
         }
+        let value = Listen { port, tls: has("ssl"), proxy_protocol: has("proxy_protocol") };
         if !found.listen.iter().any(|known| known.value.port == port) {
             found.listen.push(Seen::new(value, self.at(listen)));
         }
@@ -209,7 +270,7 @@ impl Site<'_> {
         }
     }
 
-    fn location(&self, location: &Directive, hosts: &[String], found: &mut Found) {
+    fn location(&self, server: &Directive, location: &Directive, hosts: &[String], found: &mut Found) {
         let (kind, path) = match location.args.as_slice() {
             [path] if path.starts_with(['=', '~', '^']) => ("~", path.as_str()),
             [path] => ("", path.as_str()),
@@ -219,7 +280,18 @@ impl Site<'_> {
         if path.starts_with("/.well-known/acme-challenge") {
             return;
         }
-        if kind.starts_with('~') || path.starts_with('@') {
+        if path.starts_with('@') {
+            return self.named(server, location, hosts, found);
+        }
+        if kind.starts_with('~') {
+            if is_by_ending(location) && server.find("root").next().is_some() {
+                return;
+            }
+            if path.starts_with("/\\.") && location.inner().iter().any(|d| matches!(d.name.as_str(), "deny" | "return"))
+            {
+                let what = "files never gives out names that begin with a dot; other paths are the app's";
+                return found.note(self.at(location), format!("location {kind} {} is not needed: {what}", cut(path)));
+            }
             let what =
                 format!("location {} {} is not carried over: patterns are paths, `:name` and `*`", kind, cut(path));
             return found.note(self.at(location), what.replace("  ", " "));
@@ -231,8 +303,9 @@ impl Site<'_> {
         let mut settings = Vec::new();
         for directive in location.inner() {
             match directive.name.as_str() {
-                "proxy_pass" => self.proxy(directive, &pattern, hosts, found),
-                "location" => self.location(directive, hosts, found),
+                "proxy_pass" | "grpc_pass" => self.proxy(directive, &pattern, hosts, found),
+                "location" => self.location(server, directive, hosts, found),
+                "return" if to_https(directive, hosts) => {}
                 "client_max_body_size" => settings.extend(self.route("body", size(directive.arg(0)), directive, found)),
                 "proxy_read_timeout" => {
                     settings.extend(self.route("response", duration(directive.arg(0)), directive, found));
@@ -244,14 +317,36 @@ impl Site<'_> {
             }
         }
         if pattern == "/*" && !self.hosts_differ {
-            return everywhere(settings, found);
+            everywhere(settings, found);
+        } else {
+            for (pattern, (key, value)) in
+                self.patterns(&pattern, hosts).iter().flat_map(|pattern| settings.iter().map(move |s| (pattern, s)))
+            {
+                found.set(pattern, key, Seen::new(Value::Text(value.value.clone()), value.at.clone()));
+            }
         }
-        let pattern =
-            if self.hosts_differ { hosts.first().map(|host| format!("{host}{pattern}")) } else { Some(pattern) };
-        if let Some(pattern) = pattern.filter(|_| !settings.is_empty())
-            && !found.routes.iter().any(|known| known.pattern == pattern)
-        {
-            found.routes.push(Route { pattern, settings });
+        for pattern in self.patterns(&pattern, hosts) {
+            self.block(server, Some(location), path).carry(&pattern, found);
+        }
+    }
+
+    /// `location @app`: the app behind whatever tries files first.
+    fn named(&self, server: &Directive, location: &Directive, hosts: &[String], found: &mut Found) {
+        let tries = |d: &Directive| d.find("try_files").any(|t| t.args.last().is_some_and(|l| l == location.arg(0)));
+        let mut paths: Vec<&str> = server.find("location").filter(|d| tries(d)).map(|d| d.arg(0)).collect();
+        if tries(server) {
+            paths.push("/");
+        }
+        for directive in location.inner() {
+            match directive.name.as_str() {
+                "proxy_pass" | "grpc_pass" => {
+                    for path in &paths {
+                        let pattern = format!("{}/*", path.trim_end_matches('/'));
+                        self.proxy(directive, &pattern, hosts, found);
+                    }
+                }
+                _ => self.fate(directive, found),
+            }
         }
     }
 
@@ -275,7 +370,7 @@ impl Site<'_> {
             return found.not_understood(at, &shown(pass));
         };
         let (target, path) = rest.split_once('/').map_or((rest, None), |(target, path)| (target, Some(path)));
-        if scheme != "http" || target.contains('$') || target.starts_with("unix:") {
+        if !matches!(scheme, "http" | "grpc") || target.contains('$') || target.starts_with("unix:") {
             return found
                 .note(at, format!("proxy_pass {} is not carried over: only http://HOST:PORT is", cut(pass.arg(0))));
         }
@@ -289,6 +384,9 @@ impl Site<'_> {
             _ => vec![pattern.to_owned()],
         };
         let name = self.app(target, &at, found);
+        if let Some(app) = found.app(&name).filter(|_| scheme == "grpc") {
+            app.protocol = Some(Seen::new("h2c", &at));
+        }
         for route in routes {
             let claimed = found.apps.iter().find(|app| app.routes.iter().any(|known| known.value == route));
             match claimed.map(|app| app.name == name) {
@@ -368,8 +466,13 @@ fn with_port(target: &str) -> String {
     if has_port { target.to_owned() } else { format!("{target}:80") }
 }
 
-fn to_https(directive: &Directive) -> bool {
-    matches!(directive.arg(0), "301" | "302" | "307" | "308") && directive.arg(1).starts_with("https://")
+/// To the same host: what happens unasked.
+fn to_https(directive: &Directive, hosts: &[String]) -> bool {
+    let is_moved = matches!(directive.arg(0), "301" | "302" | "307" | "308");
+    let Some(to) = directive.arg(1).strip_prefix("https://").filter(|_| is_moved) else { return false };
+    let end = to.char_indices().skip(1).find(|(_, c)| "$/:".contains(*c)).map_or(to.len(), |(at, _)| at);
+    let host = &to[..end];
+    matches!(host, "$host" | "$server_name" | "$http_host") || hosts.len() == 1 && hosts[0] == host
 }
 
 /// The directive as one would write it.

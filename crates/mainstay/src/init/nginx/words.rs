@@ -10,7 +10,9 @@ pub const SILENT: &[&str] = &[
     "daemon",
     "default_type",
     "error_log",
+    "etag",
     "events",
+    "grpc_pass",
     "http",
     "http2",
     "ip_hash",
@@ -21,6 +23,7 @@ pub const SILENT: &[&str] = &[
     "listen",
     "location",
     "log_format",
+    "log_not_found",
     "multi_accept",
     "pid",
     "proxy_buffer_size",
@@ -53,6 +56,9 @@ pub const SILENT: &[&str] = &[
     "ssl_session_cache",
     "ssl_session_tickets",
     "ssl_session_timeout",
+    "ssl_stapling",
+    "ssl_stapling_verify",
+    "ssl_trusted_certificate",
     "tcp_nodelay",
     "tcp_nopush",
     "types_hash_max_size",
@@ -66,37 +72,45 @@ pub const SILENT: &[&str] = &[
     "zone",
 ];
 
+/// Read by `answers`, wherever they stand.
+pub const CARRIED: &[&str] = &[
+    "add_header",
+    "alias",
+    "brotli",
+    "expires",
+    "gzip",
+    "index",
+    "limit_conn",
+    "proxy_cache",
+    "proxy_cache_use_stale",
+    "proxy_cache_valid",
+    "proxy_hide_header",
+    "root",
+    "try_files",
+];
+
 /// Understood, and without a key in this version.
 pub const LATER: &[(&str, &str)] = &[
     ("limit_req", "this version has no rate limits"),
     ("limit_req_zone", "this version has no rate limits"),
     ("limit_req_status", "this version has no rate limits"),
     ("limit_req_log_level", "this version has no rate limits"),
-    ("limit_conn", "this version has no limits per address"),
-    ("limit_conn_zone", "this version has no limits per address"),
     ("limit_rate", "this version does not slow an answer down"),
-    ("add_header", "let the app set it; its headers always pass"),
-    ("more_set_headers", "let the app set it; its headers always pass"),
-    ("proxy_hide_header", "let the app not set it"),
+    ("more_set_headers", "headers = { NAME = \"…\" } in a [[route]], where the app sets none"),
     ("proxy_cookie_path", "cookies pass as the app sets them"),
     ("proxy_cookie_domain", "cookies pass as the app sets them"),
     ("proxy_redirect", "Location passes as the app sets it"),
-    ("gzip", "answers pass as the app compressed them"),
-    ("brotli", "answers pass as the app compressed them"),
-    ("proxy_cache", "this version has no cache"),
-    ("proxy_cache_path", "this version has no cache"),
-    ("proxy_cache_valid", "this version has no cache"),
-    ("proxy_cache_bypass", "this version has no cache"),
-    ("proxy_no_cache", "this version has no cache"),
-    ("proxy_cache_use_stale", "this version has no cache"),
-    ("expires", "let the app set Cache-Control"),
-    ("root", "this version serves no files"),
-    ("alias", "this version serves no files"),
-    ("index", "this version serves no files"),
-    ("autoindex", "this version serves no files"),
-    ("try_files", "this version serves no files"),
+    ("proxy_cache_path", "the cache is memory, not disk: size = \"64MiB\" in [edge.cache]"),
+    (
+        "proxy_cache_bypass",
+        "Cache-Control decides; what the app said nothing about is kept for requests without cookies",
+    ),
+    ("proxy_no_cache", "Cache-Control decides; what the app said nothing about is kept for requests without cookies"),
+    ("proxy_cache_key", "the key is scheme, host, path and query; cache_key = [\"query:page\"] in a [[route]]"),
+    ("proxy_ignore_headers", "what the app says of caching counts"),
+    ("autoindex", "folders are not listed"),
     ("error_page", "errors are the app's own, or a page of each code"),
-    ("return", "this version answers and redirects nothing by itself"),
+    ("return", "this version answers nothing by itself but files and redirects to HTTPS"),
     ("rewrite", "paths pass as the client sent them"),
     ("if", "conditions are the app's to check"),
     ("map", "variables of nginx have no place here"),
@@ -105,20 +119,16 @@ pub const LATER: &[(&str, &str)] = &[
     ("auth_basic", "this version has no login"),
     ("auth_basic_user_file", "this version has no login"),
     ("auth_request", "this version has no login"),
-    ("allow", "this version has no rules by address; use the firewall"),
-    ("deny", "this version has no rules by address; use the firewall"),
-    ("satisfy", "this version has no rules by address"),
-    ("proxy_ssl_verify", "upstreams are spoken to in plain HTTP"),
+    ("allow", "no rules by address but allow in [ops], for /metrics and the like; use the firewall"),
+    ("deny", "no rules by address but allow in [ops], for /metrics and the like; use the firewall"),
+    ("satisfy", "no rules by address but allow in [ops], for /metrics and the like; use the firewall"),
+    ("proxy_ssl_verify", "upstreams are spoken to without TLS"),
     ("proxy_bind", "the system chooses the address"),
-    ("ssl_stapling", "this version staples nothing"),
-    ("ssl_stapling_verify", "this version staples nothing"),
-    ("ssl_trusted_certificate", "this version staples nothing"),
     ("ssl_client_certificate", "this version asks no client for a certificate"),
     ("ssl_verify_client", "this version asks no client for a certificate"),
-    ("fastcgi_pass", "upstreams speak HTTP"),
-    ("uwsgi_pass", "upstreams speak HTTP"),
+    ("fastcgi_pass", "upstreams speak HTTP: put a server that does in front of PHP-FPM, and name it in upstreams"),
+    ("uwsgi_pass", "upstreams speak HTTP: start uwsgi with --http-socket, and name that in upstreams"),
     ("scgi_pass", "upstreams speak HTTP"),
-    ("grpc_pass", "gRPC upstreams are not carried over"),
     ("stream", "only HTTP is served"),
     ("mail", "only HTTP is served"),
     ("load_module", "modules of nginx have no place here"),
@@ -126,10 +136,21 @@ pub const LATER: &[(&str, &str)] = &[
     ("internal", "every route is reached from outside"),
     ("mirror", "requests are sent once"),
     ("sub_filter", "bodies pass as the app wrote them"),
+    ("http3", "HTTP/1.1 and HTTP/2 are served"),
 ];
 
 /// Whole families that go with their head.
-pub const FAMILIES: &[(&str, &str)] = &[("gzip_", "gzip"), ("brotli_", "brotli"), ("proxy_cache_", "proxy_cache")];
+pub const FAMILIES: &[(&str, &str)] = &[
+    ("gzip_", "gzip"),
+    ("brotli_", "brotli"),
+    ("proxy_cache_", "proxy_cache"),
+    ("limit_conn_", "limit_conn"),
+    ("fastcgi_", "fastcgi_pass"),
+    ("uwsgi_", "uwsgi_pass"),
+    ("scgi_", "scgi_pass"),
+    ("autoindex_", "autoindex"),
+    ("open_file_cache", "sendfile"),
+];
 
 /// Headers every proxied request carries here, or that mean the connection and not the request.
 pub const OWN_HEADERS: &[&str] = &[
@@ -146,8 +167,16 @@ pub const OWN_HEADERS: &[&str] = &[
 ];
 
 /// `includes` that hold no meaning of the site's own.
-pub const STOCK_INCLUDES: &[&str] =
-    &["mime.types", "proxy_params", "fastcgi_params", "fastcgi.conf", "modules-enabled/*.conf"];
+pub const STOCK_INCLUDES: &[&str] = &[
+    "mime.types",
+    "proxy_params",
+    "fastcgi_params",
+    "fastcgi.conf",
+    "snippets/fastcgi-php.conf",
+    "modules-enabled/*.conf",
+    // certbot's: versions and ciphers of TLS.
+    "options-ssl-nginx.conf",
+];
 
 /// `60`, `60s`, `1m`, `1h 30m` as one word, `500ms`; seconds where no unit stands.
 pub fn duration(text: &str) -> Option<String> {
@@ -221,7 +250,12 @@ mod tests {
     #[test]
     fn a_directive_has_one_fate() {
         for (name, _) in LATER {
-            assert!(!SILENT.contains(name), "{name}");
+            assert!(!SILENT.contains(name) && !CARRIED.contains(name), "{name}");
+        }
+        assert!(CARRIED.iter().all(|name| !SILENT.contains(name)));
+        for (_, head) in FAMILIES {
+            let known = SILENT.contains(head) || CARRIED.contains(head) || LATER.iter().any(|(known, _)| known == head);
+            assert!(known, "{head}");
         }
     }
 }
