@@ -105,6 +105,60 @@ fn the_debian_package_has_what_debian_and_an_operator_look_for() {
     }
 }
 
+/// What the package does about a service that runs: in place, else a restart; and nothing at a first installation.
+#[test]
+fn the_debian_package_upgrades_a_running_service_in_place_and_else_restarts_it() {
+    let folder = Folder::new("postinst");
+    let at = |name: &str| folder.0.join(name);
+    std::fs::create_dir_all(at("run/systemd/system")).unwrap();
+    std::fs::create_dir_all(at("bin")).unwrap();
+    // Each says that it was called, and ends as a file of its name says: 0 where there is none.
+    let fake = |name: &str, key: &str| {
+        let log = at("log").display().to_string();
+        let codes = folder.0.display();
+        let text =
+            format!("#!/bin/sh\necho {name} \"$@\" >> {log}\nexit $(cat {codes}/{name}-{key} 2>/dev/null || echo 0)\n");
+        std::fs::write(at("bin").join(name), text).unwrap();
+        run(Command::new("chmod").arg("755").arg(at("bin").join(name)));
+    };
+    fake("systemctl", "$1");
+    fake("mainstay", "$1");
+    fake("getent", "$1");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/deb/postinst");
+    let configured = |version: &str, codes: &[(&str, u32)]| {
+        let _ = std::fs::remove_file(at("log"));
+        for (name, code) in codes {
+            std::fs::write(at(name), code.to_string()).unwrap();
+        }
+        let path = format!("{}:/usr/bin:/bin", at("bin").display());
+        let mut command = Command::new("/bin/sh");
+        command.arg(&script).args(["configure", version]).env_clear().env("PATH", path).env("DPKG_ROOT", &folder.0);
+        run(command.env("MAINSTAY_DATA", "/somewhere/else"));
+        for (name, _) in codes {
+            std::fs::remove_file(at(name)).unwrap();
+        }
+        let calls = std::fs::read_to_string(at("log")).unwrap();
+        calls.lines().filter(|line| !line.starts_with("getent")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (reload, active) = ("systemctl daemon-reload", "systemctl is-active --quiet mainstay.service");
+    let upgrade = "mainstay upgrade --file /etc/mainstay/mainstay.toml --data /var/lib/mainstay/mainstay";
+    let restart = "systemctl try-restart mainstay.service";
+    assert_eq!(configured("0.0.9", &[]), [reload, active, upgrade]);
+    assert_eq!(configured("0.0.9", &[("mainstay-upgrade", 1)]), [reload, active, upgrade, restart]);
+    // One that does not run is not started; and a restart that fails does not leave the package half installed.
+    assert_eq!(configured("", &[("systemctl-is-active", 3)]), [reload, active]);
+    let failing = [("mainstay-upgrade", 2), ("systemctl-try-restart", 1)];
+    assert_eq!(configured("0.0.9", &failing), [reload, active, upgrade, restart]);
+    std::fs::remove_dir_all(at("run")).unwrap();
+    assert!(!at("log").exists() || std::fs::remove_file(at("log")).is_ok());
+    let path = format!("{}:/usr/bin:/bin", at("bin").display());
+    let mut without = Command::new("/bin/sh");
+    without.arg(&script).args(["configure", "0.0.9"]).env_clear().env("PATH", path).env("DPKG_ROOT", &folder.0);
+    run(&mut without);
+    let calls = std::fs::read_to_string(at("log")).unwrap();
+    assert!(!calls.contains("systemctl"), "no systemd, and yet: {calls}");
+}
+
 /// A project with an app, and both npm packages installed from their tarballs.
 fn project() -> Folder {
     let (packages, folder) = (packages("npm"), Folder::new("shop"));

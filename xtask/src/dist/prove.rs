@@ -70,6 +70,7 @@ fn prove(root: &Path, deb: &Path) -> Result<()> {
     let answer = answered(port, &mut running.0)?;
     println!("{}", answer.lines().next().unwrap_or_default());
     ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    upgraded(root, &mut running.0, port)?;
     said(Command::new("kill").args(["-TERM", &running.0.id().to_string()]))?;
     let status = running.0.wait()?;
     ensure!(status.success(), "it ended with {status}");
@@ -79,7 +80,34 @@ fn prove(root: &Path, deb: &Path) -> Result<()> {
         "dpkg --purge mainstay && ls -d /var/lib/mainstay /etc/mainstay /usr/bin/mainstay 2>&1 || true",
     ))?;
     ensure!(!purged.lines().any(|line| line.starts_with('/')), "left behind:\n{purged}");
-    println!("installed, served as user mainstay, ended with 0, purged: a fresh Debian {SUITE} needs nothing else");
+    println!(
+        "installed, served as user mainstay, upgraded in place by dpkg, ended with 0, purged: a fresh Debian {SUITE} needs nothing else"
+    );
+    Ok(())
+}
+
+/// The package installed over itself while the service runs. There is no systemd in the root: a `systemctl` that says
+/// the service is active stands in for it, and what it was asked is read afterwards.
+fn upgraded(root: &Path, running: &mut Child, port: u16) -> Result<()> {
+    const SYSTEMCTL: &str = "#!/bin/sh\necho \"$@\" >> /systemctl.log\n";
+    let is_old = |path: &Path| path.to_string_lossy().ends_with(" (deleted)");
+    let runs = PathBuf::from(format!("/proc/{}/exe", running.id()));
+    fs::create_dir_all(root.join("run/systemd/system"))?;
+    fs::write(root.join("usr/local/sbin/systemctl"), SYSTEMCTL)?;
+    said(Command::new("chmod").arg("755").arg(root.join("usr/local/sbin/systemctl")))?;
+    let before = fs::metadata(&runs)?;
+    let installed = said(&mut inside(root, "dpkg -i /mainstay.deb 2>&1"))?;
+    let asked = fs::read_to_string(root.join("systemctl.log"))?;
+    ensure!(!asked.contains("restart"), "restarted instead of upgraded in place:\n{installed}\n{asked}");
+    let after = fs::metadata(&runs)?;
+    let (before, after) = (std::os::unix::fs::MetadataExt::ino(&before), std::os::unix::fs::MetadataExt::ino(&after));
+    ensure!(before != after && !is_old(&fs::read_link(&runs)?), "it still runs the old file:\n{installed}");
+    let answer = answered(port, running)?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let line = installed.lines().find(|line| line.contains("upgraded to mainstay")).unwrap_or_default();
+    println!("{line}");
+    fs::remove_file(root.join("usr/local/sbin/systemctl"))?;
+    fs::remove_dir_all(root.join("run/systemd"))?;
     Ok(())
 }
 
