@@ -26,6 +26,8 @@ pub const OPENSSL: Tool = Tool { name: "openssl", present: "openssl version", pa
 /// An authority for tests, and the names server that comes with it.
 pub const PEBBLE: Tool =
     Tool { name: "pebble", present: "command -v pebble && command -v pebble-challtestsrv", packages: &["pebble"] };
+/// Many HTTP/2 requests at once.
+pub const H2LOAD: Tool = Tool { name: "h2load", present: "h2load --version", packages: &["nghttp2-client"] };
 pub const VALGRIND: Tool =
     Tool { name: "valgrind", present: "valgrind --version", packages: &["valgrind", "libc6-dbg"] };
 /// In `/usr/sbin`, which need not be in everybody's `PATH`.

@@ -4,6 +4,8 @@
 
 pub mod curl;
 pub mod fixtures;
+pub mod frames;
+pub mod hpack;
 pub mod mainstay;
 
 pub mod pebble;

@@ -6,6 +6,7 @@ use crate::files::serve::{Sent as File, Streaming};
 use crate::http1::body::{Broken, Piece, Remaining, append, append_end};
 use crate::http1::buffer::Buffer;
 use crate::http1::framing::Framing;
+use crate::http2::arriving::Arriving;
 use crate::http2::upstream::poll_into;
 use crate::message::ResponseHead;
 use crate::pool::Connection;
@@ -60,7 +61,7 @@ pub enum Body {
         conn: Rc<Conn>,
         remaining: Remaining,
     },
-    Http2(Incoming),
+    Http2(Box<Arriving>),
     /// None: the stream becomes a tunnel.
     Upgrade(OnUpgrade),
 }
@@ -71,8 +72,7 @@ impl Body {
         match self {
             Body::Absent | Body::Upgrade(_) => Framing::Absent,
             Body::Http1 { remaining, .. } => remaining.framing(),
-            Body::Http2(incoming) if incoming.is_end_stream() => Framing::Absent,
-            Body::Http2(incoming) => incoming.size_hint().exact().map_or(Framing::Chunked, Framing::Length),
+            Body::Http2(arriving) => arriving.framing(),
         }
     }
 
@@ -90,7 +90,7 @@ impl Body {
                 let Some(socket) = &conn.http1 else { return Poll::Ready(Err(Broken::Gone)) };
                 socket.poll_body(cx, core, remaining, out, wrap)
             }
-            Body::Http2(incoming) => poll_into(incoming, cx, core, out, wrap),
+            Body::Http2(arriving) => arriving.poll_into(cx, core, out, wrap),
         }
     }
 

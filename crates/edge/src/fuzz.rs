@@ -4,7 +4,10 @@
 
 use crate::address::{Trusted, client};
 use crate::affinity::{Affinity, Query, query};
+use crate::fields::Name;
 use crate::frames::Frames;
+use crate::http2::is_malformed;
+use crate::message::{RequestHead, Version};
 use crate::path::{Pattern, canonical, readings};
 use mainstay_config::units::range;
 use std::net::IpAddr;
@@ -150,6 +153,64 @@ fn frames_end_where_they_end_however_they_are_cut() {
         let mut frames = Frames::default();
         frames.pass(bytes);
         assert_eq!(frames.is_between(), is_between, "{bytes:02x?}");
+    });
+}
+
+const HEAD_WORDS: [&str; 20] = [
+    "|",
+    "|",
+    "|",
+    "/",
+    "?",
+    "*",
+    "#",
+    "@",
+    ":",
+    "80",
+    ":80",
+    ":443",
+    "a.example",
+    "A.Example",
+    " ",
+    "\t",
+    "\u{e9}",
+    "\0",
+    "0",
+    "-1",
+];
+
+/// Target, authority, host, length, any field: what passes is what an app may be given.
+#[test]
+fn what_is_left_of_a_malformed_request_over_http2_goes_no_further() {
+    bolero::check!().with_iterations(INPUTS).with_max_len(16).for_each(|bytes: &[u8]| {
+        let text = spelled(bytes, &HEAD_WORDS);
+        let mut parts = text.split('|');
+        let mut head = RequestHead::default();
+        head.version = Version::Http2;
+        let _ = head.set_target(parts.next().unwrap_or_default());
+        head.authority = parts.next().filter(|part| !part.is_empty()).map(str::to_owned);
+        for name in ["host", "content-length", "x"] {
+            let Some(part) = parts.next().filter(|part| !part.is_empty()) else { continue };
+            head.fields.push(name.as_bytes(), part.as_bytes());
+        }
+        if is_malformed(&head) {
+            return;
+        }
+        assert!(head.target().starts_with('/'), "{text:?}");
+        assert!(!head.authority.as_deref().unwrap_or("").contains('@'), "{text:?}");
+        let mut fields = head.fields.iter();
+        assert!(fields.all(|(_, value)| value.trim_ascii().len() == value.len()), "{text:?}");
+        let length = head.fields.get(Name::ContentLength);
+        assert!(length.is_none_or(|length| !length.is_empty() && length.iter().all(u8::is_ascii_digit)), "{text:?}");
+        if let (Some(authority), Some(host)) = (head.authority.clone(), head.fields.text_of(Name::Host)) {
+            let (name, other) = (authority.split(':').next(), host.split(':').next());
+            assert!(name.zip(other).is_some_and(|(one, other)| one.eq_ignore_ascii_case(other)), "{text:?}");
+            let mut turned = head.clone();
+            turned.authority = Some(host.to_owned());
+            turned.fields.set(Name::Host, authority.as_bytes());
+            let blank = authority.trim_ascii().len() != authority.len();
+            assert!(blank || !is_malformed(&turned), "one way only: {text:?}");
+        }
     });
 }
 

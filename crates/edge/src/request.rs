@@ -161,6 +161,10 @@ async fn gates(
     if sent.head.status == 101 {
         return Ok(Passed::Tunnel(sent, stream));
     }
+    // To `CONNECT` it would mean that there is one (RFC 8441 §5).
+    if stream.is_some() && (200..300).contains(&sent.head.status) {
+        return Err(Verdict::UpstreamInvalid.into());
+    }
     if sent.head.status == 404
         && let Some(ask) = ask
         && let Some((head, body)) = Box::pin(put(core, ask)).await?
@@ -306,6 +310,9 @@ fn method_code(method: &Method) -> MethodCode {
 fn well_formed(head: &RequestHead, snapshot: &Snapshot) -> Result<(), Refusal> {
     if head.method == Method::CONNECT {
         return Err(Verdict::MethodNotSupported.into());
+    }
+    if head.version == Version::Http2 && http2::is_malformed(head) {
+        return Err(Verdict::MalformedRequest.into());
     }
     let named = head.fields.get(Name::Host).is_none_or(is_host);
     match head.fields.count(Name::Host) {

@@ -197,7 +197,8 @@ impl Met<'_> {
         if first.is_empty() {
             return Ok(());
         }
-        if first.filled().starts_with(PREFACE) {
+        // Over TLS the two agree on it beforehand, or do not speak it (RFC 9113 §3.2).
+        if !self.peer.tls && first.filled().starts_with(PREFACE) {
             let first = Bytes::copy_from_slice(first.filled());
             return Box::pin(self.http2(stream, first)).await;
         }

@@ -1,22 +1,13 @@
 //! Floods of HTTP/2 frames that cost a client nothing: the memory of the server stays bounded, and others are served.
 
 use crate::support::{before, in_front_of};
+use mainstay_e2e::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame,
+};
 use mainstay_e2e::{Mainstay, Peer, Setup, get, processes, wait_until};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const CONTINUATION: u8 = 9;
-
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 
 /// `GET http://a/`: three entries of the static table, and `:authority: a`.
 const REQUEST: &[u8] = &[0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
@@ -26,14 +17,6 @@ const GROWTH_KIB_MAX: u64 = 48 * 1024;
 
 /// How long a flood goes on if the server does not end it.
 const FLOOD: Duration = Duration::from_secs(4);
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = payload.len() as u32;
-    let mut bytes = vec![(length >> 16) as u8, (length >> 8) as u8, length as u8, kind, flags];
-    bytes.extend_from_slice(&stream.to_be_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
-}
 
 /// A connection that has said its preface; what the server says is read and thrown away.
 fn connected(mainstay: &Mainstay) -> TcpStream {

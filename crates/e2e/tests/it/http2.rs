@@ -13,7 +13,7 @@ pub fn certificate(folder: &Path, name: &str, host: &str) {
 }
 
 /// Mainstay with TLS for `api.example.com` and `www.example.com` on a port of its own.
-fn with_tls(peer: &Peer, tls: &Port) -> Mainstay {
+pub fn with_tls(peer: &Peer, tls: &Port) -> Mainstay {
     let text = format!(
         "{}[edge]\nlisten = [{{ at = \"127.0.0.1:{}\", tls = true }}]\n\
          [tls.\"api.example.com\"]\ncert = \"api.pem\"\nkey = \"api.key\"\n\

@@ -18,6 +18,8 @@ mod grpc;
 mod harness;
 mod health;
 mod http2;
+mod http2_conformance;
+mod http2_load;
 mod install;
 mod limits;
 mod lossless;

@@ -6,6 +6,7 @@ use crate::core::Core;
 use crate::http1::body::{Broken, Piece};
 use crate::http1::buffer::Buffer;
 use crate::http1::framing::Framing;
+use crate::http2::arriving::{Came, poll_frame};
 use crate::message::{RequestHead, ResponseHead};
 use crate::upstream::Upstream;
 use crate::watch::Watch;
@@ -198,17 +199,11 @@ pub fn poll_into(
     out: &mut Buffer,
     wrap: bool,
 ) -> Poll<Result<Piece, Broken>> {
-    use http_body::Body as _;
-    Poll::Ready(match ready!(Pin::new(incoming).poll_frame(cx)) {
-        None => Ok(Piece::End(None)),
-        Some(Err(_)) => Err(Broken::Gone),
-        Some(Ok(frame)) => match frame.into_data() {
-            Ok(data) => {
-                crate::http1::body::append(&data, out, wrap, &core.buffers);
-                Ok(Piece::Data(data.len()))
-            }
-            // Trailers end a body, and are told once they are there.
-            Err(frame) => Ok(Piece::End(frame.into_trailers().ok().map(|map| super::trailers(&map)))),
-        },
+    Poll::Ready(match ready!(poll_frame(incoming, cx))? {
+        Came::Data(data) => {
+            crate::http1::body::append(&data, out, wrap, &core.buffers);
+            Ok(Piece::Data(data.len()))
+        }
+        Came::End(trailers) => Ok(Piece::End(trailers)),
     })
 }
