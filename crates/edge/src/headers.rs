@@ -53,8 +53,9 @@ pub fn to_upstream(head: &mut RequestHead, peer: &Peer, client: IpAddr, upgrade:
         fields.add(Name::Host, b"");
     }
     let scheme: &[u8] = if peer.tls { b"https" } else { b"http" };
+    // A proxy that is trusted writes these names as they are; the twin is its client's.
+    drop_twins(fields);
     if !peer.is_trusted {
-        drop_twins(fields);
         if fields.has_any(FORWARDING) {
             FORWARDING.iter().for_each(|&name| fields.remove(name));
         }
@@ -76,8 +77,8 @@ pub fn to_upstream(head: &mut RequestHead, peer: &Peer, client: IpAddr, upgrade:
     }
 }
 
-/// `X_Forwarded_For` is `X-Forwarded-For` to every app behind a gateway interface: a stranger's twin of a name that we
-/// vouch for, or that frames, does not pass.
+/// `X_Forwarded_For` is `X-Forwarded-For` to every app behind a gateway interface: a twin of a name that we vouch for,
+/// or that frames, does not pass.
 fn drop_twins(fields: &mut Fields) {
     let is_twin = |name: &&[u8]| {
         let dashed: Vec<u8> = name.iter().map(|&b| if b == b'_' { b'-' } else { b }).collect();
@@ -240,11 +241,19 @@ mod tests {
 
     #[test]
     fn a_trusted_proxys_words_are_kept_and_the_chain_grows() {
-        let mut h = head(&[("host", "a"), ("x-forwarded-for", "6.6.6.6, 1.2.3.4"), ("x-forwarded-proto", "http")]);
+        let mut h = head(&[
+            ("host", "a"),
+            ("x-forwarded-for", "6.6.6.6, 1.2.3.4"),
+            ("x-forwarded-proto", "http"),
+            ("X_Forwarded_For", "10.6.6.6"),
+            ("Content_Length", "5"),
+        ]);
         to_upstream(&mut h, &peer(true), [1, 2, 3, 4].into(), false);
         assert_eq!(text(&h, "x-forwarded-for"), Some("6.6.6.6, 1.2.3.4, 10.0.0.1"));
         assert_eq!(text(&h, "x-real-ip"), Some("1.2.3.4"));
         assert_eq!(text(&h, "x-forwarded-proto"), Some("http"));
+        // Its client's way round it.
+        assert_eq!((text(&h, "x_forwarded_for"), text(&h, "content_length")), (None, None));
     }
 
     #[test]

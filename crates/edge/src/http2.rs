@@ -26,8 +26,8 @@ pub fn request(core: &Core, mut request: Request<Incoming>) -> (Box<RequestHead>
     head.version = Version::Http2;
     append(&mut head.fields, &parts.headers);
     // What is no path leaves none: `is_malformed` tells.
-    let path = parts.uri.path_and_query().filter(|path| !is_absent(path));
-    let _ = head.set_target(path.map_or("", |p| p.as_str()));
+    let path = parts.uri.path_and_query().filter(|path| !is_absent(path)).map_or("", |p| p.as_str());
+    let _ = head.set_target(if path.starts_with('/') || path == "*" { path } else { "" });
     one_length(&mut head.fields);
     head.authority = parts.uri.authority().map(|a| a.as_str().to_owned());
     match upgrade {

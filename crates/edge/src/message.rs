@@ -9,7 +9,7 @@ use std::cell::RefCell;
 pub struct RequestHead {
     pub method: Method,
     pub version: Version,
-    /// `/path?query` as it came, or `*`.
+    /// `/path?query` as it came, or the `*` of OPTIONS.
     target: String,
     path_bytes: usize,
     /// What the target named in place of `Host` (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
@@ -70,7 +70,8 @@ impl RequestHead {
         self.target.clear();
         // A head is used again: what it held before says nothing of this one.
         self.path_bytes = 0;
-        if text.starts_with('/') || text == "*" || self.method == Method::CONNECT {
+        let of_the_server = text == "*" && self.method == Method::OPTIONS;
+        if text.starts_with('/') || of_the_server || self.method == Method::CONNECT {
             self.target.push_str(text);
         } else {
             let rest = strip_scheme(text).ok_or(NoTarget)?;
@@ -169,7 +170,6 @@ mod tests {
             ("/a/b?x=1?y", "/a/b?x=1?y", "/a/b", Some("x=1?y"), None),
             ("/a?", "/a?", "/a", Some(""), None),
             ("/a#f", "/a", "/a", None, None),
-            ("*", "*", "*", None, None),
             ("http://h.example:80/p?q", "/p?q", "/p", Some("q"), Some("h.example:80")),
             ("HTTPS://u:p@h", "/", "/", None, Some("h")),
             ("http://h?q", "/?q", "/", Some("q"), Some("h")),
@@ -178,9 +178,15 @@ mod tests {
             assert_eq!((head.target(), head.path(), head.query()), (target, path, query), "{text}");
             assert_eq!(head.authority.as_deref(), authority, "{text}");
         }
-        for bad in ["", "a", "ftp://h/", "http:///p", "http://", "//x".strip_prefix('/').map_or("", |_| "x//")] {
+        for bad in
+            ["", "a", "*", "*/a", "ftp://h/", "http:///p", "http://", "//x".strip_prefix('/').map_or("", |_| "x//")]
+        {
             assert_eq!(head.set_target(bad), Err(NoTarget), "{bad}");
             assert_eq!((head.path(), head.query()), ("", None), "{bad}");
         }
+        // Of the server as a whole, and that is asked for its options alone (RFC 9112 §3.2.4).
+        head.method = Method::OPTIONS;
+        assert_eq!(head.set_target("*"), Ok(()));
+        assert_eq!((head.target(), head.path(), head.query()), ("*", "*", None));
     }
 }

@@ -9,7 +9,7 @@ use crate::files::{Files, serve as file};
 use crate::headers::{self, FORWARDING};
 use crate::http1::body::Broken;
 use crate::http1::buffer::Buffer;
-use crate::http1::framing::Framing;
+use crate::http1::framing::{self, Framing};
 use crate::https::{self, Arrived};
 use crate::local::{self, Ask, Ours, Reply};
 use crate::message::{RequestHead, ResponseHead, Version};
@@ -306,8 +306,11 @@ fn method_code(method: &Method) -> MethodCode {
     }
 }
 
-/// Gate: exactly one host, no CONNECT, heads within their limit.
+/// Gate: a target, exactly one host, no CONNECT, heads within their limit.
 fn well_formed(head: &RequestHead, snapshot: &Snapshot) -> Result<(), Refusal> {
+    if head.target().is_empty() {
+        return Err(Verdict::MalformedRequest.into());
+    }
     if head.method == Method::CONNECT {
         return Err(Verdict::MethodNotSupported.into());
     }
@@ -511,6 +514,7 @@ pub async fn outgoing(
     finish.note(|r| (trace.trace_id, trace.parent_id) = (r.trace_id, r.span_id));
     finish.identify(&mut head.fields);
     head.fields.set(Name::Traceparent, &trace.format());
+    framing::announce(&mut head.fields, body.framing());
     let key = head.fields.has(Name::IdempotencyKey);
     let repeatable = is_idempotent(&head.method) || key && job.settings.retry == Some(true);
     let body = match body.framing() {
@@ -620,10 +624,18 @@ fn refuse(stop: Refusal, facts: &Facts, mut finish: Finish) -> Answer {
     finish.note(|r| (r.verdict, r.rule) = (stop.verdict, stop.rule));
     let (head, body) = refusal::response(stop.verdict, finish.id(), facts.page, stop.retry_after);
     let mut answer = own(head, body, facts, finish);
-    // The rest of the request is not read.
+    // The rest of the request is not read, or what follows it may have been meant otherwise: behind a CONNECT, bytes
+    // of a tunnel; behind what is no request, anything.
     answer.close = matches!(
         stop.verdict,
-        Verdict::BodyTooLarge | Verdict::RequestTimeout | Verdict::HeaderTooLarge | Verdict::Banned
+        Verdict::BodyTooLarge
+            | Verdict::RequestTimeout
+            | Verdict::HeaderTooLarge
+            | Verdict::Banned
+            | Verdict::MethodNotSupported
+            | Verdict::MalformedRequest
+            | Verdict::MissingHost
+            | Verdict::RepeatedHost
     );
     answer
 }

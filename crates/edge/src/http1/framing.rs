@@ -46,6 +46,28 @@ pub fn of_request(fields: &mut Fields, http10: bool) -> Result<Framing, Unclear>
     Ok(if length == 0 { Framing::Absent } else { Framing::Length(length) })
 }
 
+/// Makes the length that a request announces the one it will have, in plain digits, or none at all beside chunks: an
+/// app must not find another than we framed by, whatever the client wrote and whichever version of HTTP brought it.
+pub fn announce(fields: &mut Fields, framing: Framing) {
+    if !fields.has(Name::ContentLength) {
+        return;
+    }
+    let announced = match framing {
+        Framing::Absent => 0,
+        Framing::Length(length) => length,
+        Framing::Chunked | Framing::UntilClose => return fields.remove(Name::ContentLength),
+    };
+    let is_said = |value: &[u8]| length(value) == Some(announced) && is_plain(value);
+    if fields.count(Name::ContentLength) > 1 || !fields.get(Name::ContentLength).is_some_and(is_said) {
+        fields.set(Name::ContentLength, announced.to_string().as_bytes());
+    }
+}
+
+/// Without zeros before, which some read as the mark of another base.
+fn is_plain(digits: &[u8]) -> bool {
+    digits.len() == 1 || !digits.starts_with(b"0")
+}
+
 /// Of a response with this status to this kind of request.
 pub fn of_response(fields: &mut Fields, status: u16, to_head: bool) -> Result<Framing, Unclear> {
     let chunked = fields.has(Name::TransferEncoding);
@@ -57,7 +79,9 @@ pub fn of_response(fields: &mut Fields, status: u16, to_head: bool) -> Result<Fr
     let mut announced = None;
     if fields.has(Name::ContentLength) {
         // A repeated length that says the same is common enough in apps to be forgiven, once.
+        let mut plain = true;
         for value in fields.all(Name::ContentLength) {
+            plain &= is_plain(value);
             let value = length(value).ok_or(Unclear)?;
             if announced.is_some_and(|a| a != value) {
                 return Err(Unclear);
@@ -65,7 +89,7 @@ pub fn of_response(fields: &mut Fields, status: u16, to_head: bool) -> Result<Fr
             announced = Some(value);
         }
         if let Some(length) = announced
-            && fields.count(Name::ContentLength) > 1
+            && (!plain || fields.count(Name::ContentLength) > 1)
         {
             fields.set(Name::ContentLength, length.to_string().as_bytes());
         }
@@ -98,7 +122,7 @@ pub fn length(value: &[u8]) -> Option<u64> {
     Some(value.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0')))
 }
 
-/// Bytes of extensions one body may carry; nobody uses them but to attack.
+/// Bytes of extensions, and of zeros before sizes, one body may carry; nobody uses them but to attack.
 const EXTENSION_BYTES_MAX: u32 = 16 * 1024;
 /// Bytes of trailers.
 const TRAILER_BYTES_MAX: usize = 16 * 1024;
@@ -176,6 +200,10 @@ impl Chunks {
                 if self.left >> 60 != 0 {
                     return Err(Unclear);
                 }
+                if self.left == 0 && self.state == State::Size {
+                    // Zeros before a size say no more than an extension does.
+                    self.framing_only()?;
+                }
                 self.left = self.left << 4 | u64::from((digit as char).to_digit(16).unwrap_or(0));
                 Ok(State::Size)
             }
@@ -183,8 +211,8 @@ impl Chunks {
             (State::Size, b'\r') => Ok(State::SizeEnd),
             (State::Extension, b'\r') => Ok(State::SizeEnd),
             (State::Extension, other) if other == b'\t' || (other >= b' ' && other != 0x7f) => {
-                self.extension_bytes += 1;
-                if self.extension_bytes > EXTENSION_BYTES_MAX { Err(Unclear) } else { Ok(State::Extension) }
+                self.framing_only()?;
+                Ok(State::Extension)
             }
             (State::SizeEnd, b'\n') if self.left == 0 => Ok(State::Trailer),
             (State::SizeEnd, b'\n') => Ok(State::Data),
@@ -193,6 +221,12 @@ impl Chunks {
             (State::Trailer, byte) => self.trailer(byte),
             _ => Err(Unclear),
         }
+    }
+
+    /// Counts a byte that is neither body nor needed to frame it.
+    fn framing_only(&mut self) -> Result<(), Unclear> {
+        self.extension_bytes += 1;
+        if self.extension_bytes > EXTENSION_BYTES_MAX { Err(Unclear) } else { Ok(()) }
     }
 
     fn trailer(&mut self, byte: u8) -> Result<State, Unclear> {
@@ -282,6 +316,39 @@ mod tests {
     }
 
     #[test]
+    fn an_app_finds_no_other_length_than_the_one_framed_by() {
+        let length = "content-length";
+        for (lines, framing, expected) in [
+            (&[][..], Framing::Absent, &[][..]),
+            (&[], Framing::Length(5), &[]),
+            (&[(length, "5")], Framing::Length(5), &["5"]),
+            (&[(length, "005")], Framing::Length(5), &["5"]),
+            (&[(length, "5"), ("Content-Length", "5")], Framing::Length(5), &["5"]),
+            (&[(length, "")], Framing::Length(5), &["5"]),
+            (&[(length, "0")], Framing::Absent, &["0"]),
+            (&[(length, "00")], Framing::Absent, &["0"]),
+            (&[(length, "5")], Framing::Absent, &["0"]),
+            (&[(length, "5")], Framing::Chunked, &[]),
+            (&[(length, ""), (length, "7")], Framing::Chunked, &[]),
+        ] {
+            let mut fields = Fields::of(lines);
+            announce(&mut fields, framing);
+            let found: Vec<&[u8]> = fields.all(Name::ContentLength).collect();
+            let expected: Vec<&[u8]> = expected.iter().map(|text| text.as_bytes()).collect();
+            assert_eq!(found, expected, "{lines:?} {framing:?}");
+        }
+    }
+
+    #[test]
+    fn a_response_tells_its_length_in_plain_digits() {
+        for lines in [&[("content-length", "05")][..], &[("content-length", "5"), ("content-length", "05")]] {
+            let mut fields = Fields::of(lines);
+            assert_eq!(of_response(&mut fields, 200, false), Ok(Framing::Length(5)));
+            assert_eq!(fields.all(Name::ContentLength).collect::<Vec<_>>(), [b"5"]);
+        }
+    }
+
+    #[test]
     fn of_responses() {
         let five: Lines = &[("content-length", "5")];
         for (lines, status, head, expected) in [
@@ -333,9 +400,11 @@ mod tests {
         ] {
             assert_eq!(read(&mut Chunks::default(), bad), Err(Unclear), "{}", String::from_utf8_lossy(bad));
         }
-        let mut long = b"5;".to_vec();
-        long.extend_from_slice(&[b'x'; 20_000]);
-        assert_eq!(read(&mut Chunks::default(), &long), Err(Unclear));
+        for (start, more) in [(&b"5;"[..], b'x'), (b"", b'0')] {
+            let mut long = start.to_vec();
+            long.extend_from_slice(&[more; 20_000]);
+            assert_eq!(read(&mut Chunks::default(), &long), Err(Unclear));
+        }
     }
 
     #[test]
