@@ -51,7 +51,8 @@ pub fn run(words: &[&str]) -> Result<()> {
     let whole = only.is_none();
     if whole || only == Some(Floor::E2e) {
         let clients = [&tools::NODE, &tools::NPM, &tools::PYTHON, &tools::CURL, &tools::OPENSSL];
-        tools::require(&[clients.as_slice(), &[&tools::SYSTEMD_ANALYZE, &tools::PEBBLE, &tools::H2LOAD]].concat())?;
+        let servers = [&tools::SYSTEMD_ANALYZE, &tools::PEBBLE, &tools::H2LOAD, &tools::NGINX, &tools::APACHE];
+        tools::require(&[clients.as_slice(), &servers].concat())?;
     }
     let mut failed = Vec::new();
     if whole {

@@ -33,6 +33,9 @@ pub const VALGRIND: Tool =
 /// In `/usr/sbin`, which need not be in everybody's `PATH`.
 pub const NGINX: Tool =
     Tool { name: "nginx", present: "PATH=$PATH:/usr/sbin nginx -v", packages: &["nginx-light", "nginx"] };
+/// The same; the package without its service.
+pub const APACHE: Tool =
+    Tool { name: "apache2", present: "PATH=$PATH:/usr/sbin apache2 -v", packages: &["apache2-bin"] };
 pub const WRK: Tool = Tool { name: "wrk", present: "command -v wrk", packages: &["wrk"] };
 
 pub const DPKG_DEB: Tool = Tool { name: "dpkg-deb", present: "dpkg-deb --version", packages: &["dpkg"] };

@@ -96,3 +96,14 @@ pub fn ready_instances(mainstay: &Mainstay, count: usize) -> Vec<serde_json::Val
         (ready.len() == count).then_some(ready)
     })
 }
+
+/// The edge on one core: requests in a row are offered the same connection to the upstream.
+#[track_caller]
+pub fn on_one_core(text: &str, path: &str) -> Mainstay {
+    // The first processor this process may use, as `taskset` counts.
+    let status = std::fs::read_to_string("/proc/self/status").expect("our own status");
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or("0").trim();
+    let first = list.split([',', '-']).next().unwrap_or("0");
+    let binary = mainstay_e2e::mainstay::binary();
+    Setup::file(text).under(&["taskset", "-c", first, binary.to_str().expect("a path")]).ready(path)
+}
