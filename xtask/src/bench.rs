@@ -1,12 +1,19 @@
 //! `cargo xtask bench AREA`: claims against a peer, each a command that starts the peer itself, runs both in turn
 //! and prints the ratio. Times are judged here by people and never gate a test.
 
+mod cells;
 pub mod edge;
+mod h2load;
+mod held;
 pub mod idle;
 pub mod lossless;
 mod peer;
 mod replaced;
+mod table;
 mod wrk;
+
+/// No run of a load generator takes longer: it would hang.
+const PATIENCE_SECONDS: &str = "60";
 
 /// The middle value; of an even number the upper one. 0 of none.
 fn median(mut values: Vec<f64>) -> f64 {

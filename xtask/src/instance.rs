@@ -6,6 +6,10 @@ use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longer than the end of anything measured; valgrind slows one about fifty times.
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder for temporary files, removed when dropped. Not under the target folder: the path of a Unix socket is
 /// at most 107 bytes.
@@ -67,24 +71,43 @@ impl Running {
         Ok(running)
     }
 
+    /// Mainstay as it is measured, in front of an upstream.
+    pub fn start_mainstay(binary: &Path, dir: &Path, upstream: SocketAddr) -> Result<Running> {
+        let ports = Ports::free()?;
+        let file = configuration(dir, ports, upstream)?;
+        Running::start(&mut mainstay(&[], binary, &file), "mainstay", dir, ports)
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Asks it to end and waits until it has.
+    /// Asks it to end and waits until it has; one that does not is killed.
     pub fn stop(mut self) -> Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
         process::terminate(self.pid())?;
-        self.child.wait()?;
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                self.child.kill()?;
+                self.child.wait()?;
+                bail!("process {} did not end when it was asked to, and was killed", self.pid());
+            }
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
         Ok(())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            let _ = process::terminate(self.pid());
-            let _ = self.child.wait();
-        }
+        let _ = self.end();
     }
 }
 
@@ -135,6 +158,7 @@ response = "60s"
 [edge.limits]
 body = "10MB"
 connections_per_client = 20000
+handshakes_per_client = 20000
 
 {tls}
 [[route]]

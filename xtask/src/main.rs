@@ -17,9 +17,10 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask test [--only unit|it|e2e|tidy] [-- FILTER]
     everything that must hold; as root on Debian it installs what is missing
-cargo xtask bench edge [--quick] [--rounds N] [--connections N] [--json]
-    CPU a request beside nginx with the same duties
-cargo xtask bench idle [--json]
+cargo xtask bench edge [--quick] [--peer nginx,haproxy,caddy] [--only plain,tls,http2,clients,cached,handshake]
+                       [--rounds N] [--connections N] [--json]
+    CPU a request beside nginx, haproxy and caddy with the same duties; eight minutes
+cargo xtask bench idle [--connections 1000,10000] [--json]
     memory at rest and for each idle connection, time to serve
 cargo xtask bench lossless [--requests N] [--connections N] [--json]
     requests lost over 100 reloads and 20 upgrades, beside nginx's; fails if one of ours was lost

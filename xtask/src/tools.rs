@@ -36,6 +36,8 @@ pub const NGINX: Tool =
 /// The same; the package without its service.
 pub const APACHE: Tool =
     Tool { name: "apache2", present: "PATH=$PATH:/usr/sbin apache2 -v", packages: &["apache2-bin"] };
+pub const HAPROXY: Tool = Tool { name: "haproxy", present: "PATH=$PATH:/usr/sbin haproxy -v", packages: &["haproxy"] };
+pub const CADDY: Tool = Tool { name: "caddy", present: "caddy version", packages: &["caddy"] };
 pub const WRK: Tool = Tool { name: "wrk", present: "command -v wrk", packages: &["wrk"] };
 
 pub const DPKG_DEB: Tool = Tool { name: "dpkg-deb", present: "dpkg-deb --version", packages: &["dpkg"] };

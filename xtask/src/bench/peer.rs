@@ -1,50 +1,75 @@
-//! The peer: Debian's nginx, with the same duties as Mainstay has in the same run, and the upstream both stand
-//! in front of (another nginx, static files).
+//! The peers: Debian's nginx, haproxy and caddy, each with the duties Mainstay has in the same run, as far as it can
+//! have them. What differs stands in `docs/performance.md`.
 
-use crate::instance::{Ports, Running, certificate};
-use crate::workspace;
-use anyhow::{Context, Result};
+mod caddy;
+mod haproxy;
+pub mod nginx;
+
+use crate::instance::Running;
+use crate::tools::{self, Tool};
+use anyhow::{Result, bail};
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 
 /// The bodies, by path: what an API answers, a page, a download.
 const FILES: [(&str, usize); 5] = [("s", 200), ("m", 16 * 1024), ("l", 1024 * 1024), ("c", 200), ("cm", 16 * 1024)];
+/// Idle connections to an upstream that are kept, as many as Mainstay keeps: no peer opens new ones for want of room.
+const KEPT_MAX: u32 = 256;
 
-/// First lines of both configurations; nothing is written outside the run's own folder. `user` counts only when
-/// root starts it: then the workers must read the folder as we do.
-pub(super) const MAIN: &str = "\
-user root;
-worker_processes 2;
-worker_rlimit_nofile 8192;
-pid nginx.pid;
-error_log error.log;
-daemon off;
-events { worker_connections 4096; }
-http {
-    default_type application/octet-stream;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    sendfile on;
-    tcp_nopush on;
-    keepalive_requests 100000000;
-    keepalive_timeout 75s;
-";
-
-/// Static files on a free port.
-pub fn upstream(dir: &Path) -> Result<(Running, SocketAddr)> {
-    let dir = dir.join("upstream");
-    write_files(&dir)?;
-    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let http = format!("access_log off;\nserver {{ listen {address}; root files; }}");
-    let running = start(&dir, "upstream", Ports { plain: address, tls: address }, &http)?;
-    Ok((running, address))
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Nginx,
+    Haproxy,
+    Caddy,
 }
 
+impl Peer {
+    pub const ALL: [Peer; 3] = [Peer::Nginx, Peer::Haproxy, Peer::Caddy];
+
+    pub fn parse(word: &str) -> Result<Peer> {
+        match Peer::ALL.into_iter().find(|peer| peer.name() == word) {
+            Some(peer) => Ok(peer),
+            None => bail!("`--peer {word}`: expected nginx, haproxy or caddy, or several with commas"),
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Peer::Nginx => "nginx",
+            Peer::Haproxy => "haproxy",
+            Peer::Caddy => "caddy",
+        }
+    }
+
+    pub fn tool(self) -> &'static Tool {
+        match self {
+            Peer::Nginx => &tools::NGINX,
+            Peer::Haproxy => &tools::HAPROXY,
+            Peer::Caddy => &tools::CADDY,
+        }
+    }
+
+    /// What it says of itself.
+    pub fn version(self) -> Result<String> {
+        match self {
+            Peer::Nginx => nginx::version(),
+            Peer::Haproxy => haproxy::version(),
+            Peer::Caddy => caddy::version(),
+        }
+    }
+
+    /// Starts it as a proxy in a folder of its own under `dir`.
+    pub fn start(self, dir: &Path, upstream: SocketAddr) -> Result<Running> {
+        match self {
+            Peer::Nginx => nginx::start(dir, upstream),
+            Peer::Haproxy => haproxy::start(dir, upstream),
+            Peer::Caddy => caddy::start(dir, upstream),
+        }
+    }
+}
+
+/// The bodies as files in `dir/files`.
 fn write_files(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir.join("files"))?;
     for (name, bytes) in FILES {
@@ -53,78 +78,15 @@ fn write_files(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The proxy, with Mainstay's duties: log to a file, forwarding headers, a request id in and out, kept
-/// upstream connections, the same limits and timeouts, the next upstream on an error, TLS 1.2 and 1.3.
-pub fn proxy(dir: &Path, upstream: SocketAddr) -> Result<Running> {
-    let dir = dir.join("nginx");
-    write_files(&dir)?;
-    let (chain, key) = certificate(&dir)?;
-    let ports = Ports::free()?;
-    let http = format!(
-        r#"
-    access_log access.log combined;
-    upstream app {{
-        server {upstream} max_fails=3 fail_timeout=30s;
-        keepalive 32;
-        keepalive_requests 100000000;
-    }}
-    server {{
-        listen {plain};
-        listen {tls} ssl;
-        server_name localhost;
-        ssl_certificate {chain};
-        ssl_certificate_key {key};
-        ssl_protocols TLSv1.2 TLSv1.3;
-        ssl_session_cache shared:tls:1m;
-        client_max_body_size 10m;
-        client_header_timeout 10s;
-        large_client_header_buffers 4 16k;
-        add_header X-Request-Id $request_id always;
-        location / {{
-            proxy_pass http://app;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host $host;
-            proxy_set_header X-Real-IP $remote_addr;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header X-Forwarded-Proto $scheme;
-            proxy_set_header X-Forwarded-Host $host;
-            proxy_set_header X-Request-Id $request_id;
-            proxy_connect_timeout 5s;
-            proxy_read_timeout 60s;
-            proxy_next_upstream error timeout http_502 http_503 http_504;
-        }}
-        location /api/v1/admin/ {{ proxy_pass http://app; }}
-        location ~ ^/cm?$ {{ root files; }}
-    }}"#,
-        plain = ports.plain,
-        tls = ports.tls,
-        chain = chain.display(),
-        key = key.display(),
-    );
-    start(&dir, "nginx", ports, &http)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn start(dir: &Path, name: &str, ports: Ports, http: &str) -> Result<Running> {
-    fs::write(dir.join("nginx.conf"), format!("{MAIN}{http}\n}}\n"))?;
-    Running::start(nginx().arg("-p").arg(dir).args(["-c", "nginx.conf", "-e", "error.log"]), name, dir, ports)
-}
-
-/// `nginx/1.22.1` and its OpenSSL, as it says itself.
-pub fn version() -> Result<String> {
-    let output = nginx().arg("-V").output().context("nginx -V")?;
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let after = |label: &str| text.lines().find_map(|line| line.strip_prefix(label)).unwrap_or("?").trim().to_owned();
-    Ok(format!("{}, {}", after("nginx version:"), after("built with")))
-}
-
-/// Debian keeps it in `/usr/sbin`, which need not be in everybody's `PATH`. By its whole path: to upgrade, nginx
-/// starts what it was started as.
-pub(super) fn nginx() -> Command {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let folders = format!("{path}:/usr/sbin");
-    let found = folders.split(':').map(|folder| Path::new(folder).join("nginx")).find(|file| file.is_file());
-    let mut command = Command::new(found.unwrap_or_else(|| "nginx".into()));
-    command.current_dir(workspace::root());
-    command
+    #[test]
+    fn a_peer_is_known_by_its_name() {
+        for peer in Peer::ALL {
+            assert_eq!(Peer::parse(peer.name()).unwrap(), peer);
+        }
+        assert!(Peer::parse("apache").is_err());
+    }
 }

@@ -156,7 +156,7 @@ impl Nginx {
         let (chain, key) = certificate(&dir)?;
         let ports = Ports::free()?;
         configure_nginx(&dir, ports, &chain, &key, upstreams, 0)?;
-        let mut command = peer::nginx();
+        let mut command = peer::nginx::command(&[]);
         command.arg("-p").arg(&dir).args(["-c", "nginx.conf", "-e", "error.log"]);
         let output = command.output().context("nginx")?;
         ensure!(output.status.success(), "nginx: {}", String::from_utf8_lossy(&output.stderr).trim());
@@ -219,7 +219,7 @@ fn configure_nginx(
         chain.display(),
         key.display(),
     );
-    let main = peer::MAIN.replace("daemon off;\n", "");
+    let main = peer::nginx::MAIN.replace("daemon off;\n", "");
     Ok(fs::write(dir.join("nginx.conf"), format!("{main}{http}\n}}\n"))?)
 }
 

@@ -26,8 +26,8 @@ pub struct Load<'a> {
 pub fn run(load: Load<'_>) -> Result<Run> {
     let Load { url, connections, seconds, close } = load;
     let (connections, duration) = (format!("-c{connections}"), format!("-d{seconds}s"));
-    let mut wrk = Command::new("wrk");
-    wrk.args(["-t1", &connections, &duration, "--latency", url]);
+    let mut wrk = Command::new("timeout");
+    wrk.args([super::PATIENCE_SECONDS, "wrk", "-t1", &connections, &duration, "--latency", url]);
     if close {
         wrk.args(["-H", "Connection: close"]);
     }
