@@ -9,6 +9,7 @@ pub mod idle;
 pub mod lossless;
 mod peer;
 mod replaced;
+pub mod profile;
 mod table;
 mod wrk;
 

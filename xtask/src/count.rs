@@ -3,9 +3,9 @@
 
 use crate::arguments::Arguments;
 use crate::instance::{self, Ports, Running, Scratch};
-use crate::keepalive::{self, Client};
+use crate::keepalive;
 use crate::{tools, workspace};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::Path;
 
@@ -92,19 +92,7 @@ fn total(counter: &Counter, binary: &Path, requests: u32) -> Result<u64> {
     let mut wrapper = vec!["valgrind", "--trace-children=yes", &log];
     wrapper.extend(counter.arguments);
     let running = Running::start(&mut instance::mainstay(&wrapper, binary, &file), counter.name, dir, ports)?;
-
-    let mut clients = (0..CONNECTIONS).map(|_| Client::connect(ports.plain)).collect::<Result<Vec<_>>>()?;
-    // As many requests are under way at a time as there are connections, as with any load generator.
-    for _ in 0..requests / CONNECTIONS {
-        for client in &mut clients {
-            client.ask("/s")?;
-        }
-        for client in &mut clients {
-            let status = client.answer()?;
-            ensure!(status == 200, "answered {status}, not 200");
-        }
-    }
-    drop(clients);
+    keepalive::ask(ports.plain, "/s", CONNECTIONS, requests)?;
     running.stop()?;
     server_log(dir).and_then(|log| (counter.total)(&log).with_context(|| format!("no total in:\n{log}")))
 }

@@ -61,6 +61,22 @@ impl Client {
     }
 }
 
+/// Asks so many times in all over so many kept connections, each of which has one request under way at a time, as
+/// with any load generator.
+pub fn ask(address: SocketAddr, path: &str, connections: u32, requests: u32) -> Result<()> {
+    let mut clients = (0..connections).map(|_| Client::connect(address)).collect::<Result<Vec<_>>>()?;
+    for _ in 0..requests / connections {
+        for client in &mut clients {
+            client.ask(path)?;
+        }
+        for client in &mut clients {
+            let status = client.answer()?;
+            ensure!(status == 200, "answered {status}, not 200");
+        }
+    }
+    Ok(())
+}
+
 /// Asks until a whole 200 has come, which is when somebody's browser would show the page.
 pub fn wait_until_served(address: SocketAddr) -> Result<()> {
     let deadline = std::time::Instant::now() + PATIENCE;

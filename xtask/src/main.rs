@@ -24,6 +24,8 @@ cargo xtask bench idle [--connections 1000,10000] [--json]
     memory at rest and for each idle connection, time to serve
 cargo xtask bench lossless [--requests N] [--connections N] [--json]
     requests lost over 100 reloads and 20 upgrades, beside nginx's; fails if one of ours was lost
+cargo xtask bench profile [small|tls|http2|handshake|large|large-tls]...
+    where the instructions, allocations, system calls and time of a request go, beside nginx
 cargo xtask count [--json]
     instructions and allocations a request, under valgrind
 cargo xtask dist [--only debian|npm] [--out DIR] [--prove]
@@ -47,6 +49,7 @@ fn run() -> Result<()> {
         ["bench", "edge", rest @ ..] => bench::edge::run(rest),
         ["bench", "idle", rest @ ..] => bench::idle::run(rest),
         ["bench", "lossless", rest @ ..] => bench::lossless::run(rest),
+        ["bench", "profile", rest @ ..] => bench::profile::run(rest),
         ["count", rest @ ..] => count::run(rest),
         ["dist", rest @ ..] => dist::run(rest),
         ["help" | "--help" | "-h"] => {

@@ -29,13 +29,17 @@ pub fn tree(root: u32) -> Result<Vec<u32>> {
 
 /// User and system time of the whole tree, in microseconds.
 pub fn cpu_micros(root: u32) -> Result<u64> {
-    let mut ticks = 0;
+    Ok(cpu_micros_split(root)?.iter().sum())
+}
+
+/// The same, each by itself.
+pub fn cpu_micros_split(root: u32) -> Result<[u64; 2]> {
+    let mut ticks = [0, 0];
     for pid in tree(root)? {
         let fields = stat(pid)?;
-        let (user, system) = (&fields[11], &fields[12]);
-        ticks += user.parse::<u64>()? + system.parse::<u64>()?;
+        ticks = [ticks[0] + fields[11].parse::<u64>()?, ticks[1] + fields[12].parse::<u64>()?];
     }
-    Ok(ticks * 1_000_000 / TICKS_PER_SECOND)
+    Ok(ticks.map(|ticks| ticks * 1_000_000 / TICKS_PER_SECOND))
 }
 
 /// Resident memory of each process of the tree, in KiB, with its command name.

@@ -30,6 +30,7 @@ pub const PEBBLE: Tool =
 pub const H2LOAD: Tool = Tool { name: "h2load", present: "h2load --version", packages: &["nghttp2-client"] };
 pub const VALGRIND: Tool =
     Tool { name: "valgrind", present: "valgrind --version", packages: &["valgrind", "libc6-dbg"] };
+pub const STRACE: Tool = Tool { name: "strace", present: "strace -V", packages: &["strace"] };
 /// In `/usr/sbin`, which need not be in everybody's `PATH`.
 pub const NGINX: Tool =
     Tool { name: "nginx", present: "PATH=$PATH:/usr/sbin nginx -v", packages: &["nginx-light", "nginx"] };

@@ -29,15 +29,24 @@ pub fn target() -> Result<PathBuf> {
 
 /// The binary as it ships and is measured: the one `MAINSTAY_DIST_BIN` names, else built now (profile `dist`).
 pub fn dist_binary() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("MAINSTAY_DIST_BIN") {
+    built("dist", "MAINSTAY_DIST_BIN")
+}
+
+/// The same with its names left in: the one `MAINSTAY_SYMBOLS_BIN` names, else built now (profile `symbols`).
+pub fn symbols_binary() -> Result<PathBuf> {
+    built("symbols", "MAINSTAY_SYMBOLS_BIN")
+}
+
+fn built(profile: &str, variable: &str) -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
         return Ok(PathBuf::from(path));
     }
-    println!("build    mainstay with profile dist (thin LTO; some minutes the first time)");
-    let status = cargo().args(["build", "--profile", "dist", "--package", "mainstay"]).status()?;
+    println!("build    mainstay with profile {profile} (thin LTO; some minutes the first time)");
+    let status = cargo().args(["build", "--profile", profile, "--package", "mainstay"]).status()?;
     if !status.success() {
-        bail!("the dist build failed");
+        bail!("the build with profile {profile} failed");
     }
-    Ok(target()?.join("dist/mainstay"))
+    Ok(target()?.join(profile).join("mainstay"))
 }
 
 /// The strict client of `crates/e2e`, built now (profile `ci`, as the tests are).

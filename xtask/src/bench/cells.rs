@@ -97,6 +97,13 @@ const CELLS: [Cell; 14] = [
     cell(Group::Handshake, "handshake", "/s", 0.7),
 ];
 
+pub fn named(name: &str) -> Result<Cell> {
+    match CELLS.into_iter().find(|cell| cell.name == name) {
+        Some(cell) => Ok(cell),
+        None => bail!("no cell is called `{name}`"),
+    }
+}
+
 /// All, or those of the groups in `only`; the quick ones are two.
 pub fn chosen(only: Option<&str>, quick: bool) -> Result<Vec<Cell>> {
     let Some(only) = only else {

@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// wrk opens each before it asks: more would say more of wrk than of a proxy.
 const CONNECTIONS_MAX: u32 = 1024;
-const RUN_SECONDS: u32 = 2;
+pub const RUN_SECONDS: u32 = 2;
 const WARM_UP_SECONDS: u32 = 1;
 /// Fourteen cells of four proxies, two seconds each: eight minutes in all.
 const ROUNDS: u32 = 3;
@@ -100,7 +100,7 @@ fn measure(
     Ok(measured)
 }
 
-fn load(proxy: &Running, cell: &Cell, (connections, seconds): (u32, u32), dir: &Path) -> Result<wrk::Run> {
+pub fn load(proxy: &Running, cell: &Cell, (connections, seconds): (u32, u32), dir: &Path) -> Result<wrk::Run> {
     let path = cell.path;
     let url = if cell.tls {
         format!("https://localhost:{}{path}", proxy.ports.tls.port())

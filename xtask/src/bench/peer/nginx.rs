@@ -11,7 +11,7 @@ use std::process::Command;
 
 /// First lines of both configurations; nothing is written outside the run's own folder. `user` counts only when
 /// root starts it: then the workers must read the folder as we do.
-const MAIN: &str = "\
+pub const MAIN: &str = "\
 user root;
 worker_processes 2;
 worker_rlimit_nofile 16384;
@@ -38,13 +38,18 @@ pub fn upstream(dir: &Path) -> Result<(Running, SocketAddr)> {
     write_files(&dir)?;
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let http = format!("access_log off;\nserver {{ listen {address}; root files; }}");
-    let running = running(&dir, "upstream", Ports { plain: address, tls: address }, &http)?;
+    let running = running(&[], &dir, "upstream", (Ports { plain: address, tls: address }, &http))?;
     Ok((running, address))
 }
 
 /// The proxy, with Mainstay's duties: log to a file, forwarding headers, a request id in and out, kept
 /// upstream connections, the same limits and timeouts, the next upstream on an error, TLS 1.2 and 1.3.
 pub fn start(dir: &Path, upstream: SocketAddr) -> Result<Running> {
+    start_under(&[], dir, upstream)
+}
+
+/// The same, started by what counts it.
+pub fn start_under(wrapper: &[&str], dir: &Path, upstream: SocketAddr) -> Result<Running> {
     let dir = dir.join("nginx");
     write_files(&dir)?;
     let (chain, key) = certificate(&dir)?;
@@ -93,26 +98,38 @@ pub fn start(dir: &Path, upstream: SocketAddr) -> Result<Running> {
         chain = chain.display(),
         key = key.display(),
     );
-    running(&dir, "nginx", ports, &http)
+    running(wrapper, &dir, "nginx", (ports, &http))
 }
 
-fn running(dir: &Path, name: &str, ports: Ports, http: &str) -> Result<Running> {
+fn running(wrapper: &[&str], dir: &Path, name: &str, (ports, http): (Ports, &str)) -> Result<Running> {
     fs::write(dir.join("nginx.conf"), format!("{MAIN}{http}\n}}\n"))?;
-    Running::start(nginx().arg("-p").arg(dir).args(["-c", "nginx.conf", "-e", "error.log"]), name, dir, ports)
+    let mut nginx = command(wrapper);
+    Running::start(nginx.arg("-p").arg(dir).args(["-c", "nginx.conf", "-e", "error.log"]), name, dir, ports)
 }
 
 /// `nginx/1.22.1` and its OpenSSL, as it says itself.
 pub fn version() -> Result<String> {
-    let output = nginx().arg("-V").output().context("nginx -V")?;
+    let output = command(&[]).arg("-V").output().context("nginx -V")?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let after = |label: &str| text.lines().find_map(|line| line.strip_prefix(label)).unwrap_or("?").trim().to_owned();
     Ok(format!("{}, {}", after("nginx version:"), after("built with")))
 }
 
-/// Debian keeps it in `/usr/sbin`, which need not be in everybody's `PATH`.
-fn nginx() -> Command {
+/// Debian keeps it in `/usr/sbin`, which need not be in everybody's `PATH`. By its whole path: to upgrade, nginx
+/// starts what it was started as. Under a wrapper, which is followed by its own words.
+pub fn command(wrapper: &[&str]) -> Command {
     let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = Command::new("nginx");
-    command.env("PATH", format!("{path}:/usr/sbin")).current_dir(workspace::root());
+    let folders = format!("{path}:/usr/sbin");
+    let found = folders.split(':').map(|folder| Path::new(folder).join("nginx")).find(|file| file.is_file());
+    let nginx = found.unwrap_or_else(|| "nginx".into());
+    let mut command = match wrapper {
+        [] => Command::new(nginx),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(nginx);
+            command
+        }
+    };
+    command.current_dir(workspace::root());
     command
 }
