@@ -62,6 +62,8 @@ pub enum Body {
         remaining: Remaining,
     },
     Http2(Box<Arriving>),
+    /// Read whole already, and checked.
+    Whole(Bytes),
     /// None: the stream becomes a tunnel.
     Upgrade(OnUpgrade),
 }
@@ -73,6 +75,8 @@ impl Body {
             Body::Absent | Body::Upgrade(_) => Framing::Absent,
             Body::Http1 { remaining, .. } => remaining.framing(),
             Body::Http2(arriving) => arriving.framing(),
+            Body::Whole(bytes) if bytes.is_empty() => Framing::Absent,
+            Body::Whole(bytes) => Framing::Length(bytes.len() as u64),
         }
     }
 
@@ -91,6 +95,12 @@ impl Body {
                 socket.poll_body(cx, core, remaining, out, wrap)
             }
             Body::Http2(arriving) => arriving.poll_into(cx, core, out, wrap),
+            Body::Whole(bytes) if bytes.is_empty() => Poll::Ready(Ok(Piece::End(None))),
+            Body::Whole(bytes) => {
+                let piece = std::mem::take(bytes);
+                append(&piece, out, wrap, &core.buffers);
+                Poll::Ready(Ok(Piece::Data(piece.len())))
+            }
         }
     }
 

@@ -44,6 +44,9 @@ pub struct Shared {
     /// Signs sticky cookies.
     pub sticky: crate::sticky::Key,
     pub cache: Arc<cache::Store>,
+    /// Bodies that are checked: who checks the large ones, and the room for all.
+    pub judges: crate::input::judge::Judges,
+    pub room: crate::input::room::Room,
     pub local: LocalSender,
     /// Open client connections, over all cores.
     pub connections: AtomicU32,

@@ -22,6 +22,7 @@ mod headers;
 mod http1;
 mod http2;
 pub mod https;
+mod input;
 pub mod local;
 mod members;
 mod message;

@@ -7,6 +7,7 @@ use crate::cache;
 use crate::files::Files;
 use crate::forwarded::Use;
 use crate::https;
+use crate::input;
 use crate::path::Pattern;
 use crate::providers;
 use crate::respond;
@@ -119,6 +120,8 @@ pub struct App {
     pub addresses: Vec<Address>,
     /// Its upstreams speak HTTP/2 without TLS, as gRPC servers do.
     pub http2: bool,
+    /// Describes all of its operations.
+    pub openapi: Option<input::Options>,
 }
 
 /// An upstream that runs elsewhere: `host:port`, resolved again and again.
@@ -152,6 +155,8 @@ pub struct Route {
     pub respond: respond::RouteOptions,
     pub files: Option<Files>,
     pub cache: cache::RouteOptions,
+    /// Schemas its input must keep.
+    pub input: Vec<input::Options>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,6 +171,11 @@ impl Options {
     /// Some certificate can be served.
     pub fn serves_tls(&self) -> bool {
         !self.tls.is_empty() || self.acme.serve_tls()
+    }
+
+    /// Everything that says what input must keep.
+    pub fn inputs(&self) -> impl Iterator<Item = &input::Options> {
+        self.apps.iter().filter_map(|a| a.openapi.as_ref()).chain(self.routes.iter().flat_map(|r| &r.input))
     }
 
     pub fn read(reader: &Reader) -> Options {
@@ -478,6 +488,7 @@ fn read_app(table: &Table) -> App {
         },
         probe: read_probe(table),
         addresses: read_addresses(table),
+        openapi: input::Options::read_openapi(table),
         http2: table
             .key("protocol")
             .doc("What the app speaks: \"http/1.1\", or \"h2c\" (HTTP/2 without TLS, as gRPC servers do)")
@@ -567,6 +578,7 @@ fn read_routes(reader: &Reader) -> Vec<Route> {
             let what = format!("`{}` matches the same requests as {}", pattern.text, other.at);
             t.fault(&text.at, &what, "one entry for each pattern", None);
         }
+        let body = t.key("body").doc("Largest request body on this route").opt_size();
         routes.push(Route {
             pattern,
             at: format!("route `{}` ({})", text.value, text.at),
@@ -576,7 +588,8 @@ fn read_routes(reader: &Reader) -> Vec<Route> {
                 .doc("Longest wait for a connection on this route")
                 .opt_duration()
                 .map(|d| d.value),
-            body: t.key("body").doc("Largest request body on this route").opt_size().map(|s| s.value),
+            input: input::Options::read_route(&t, body.as_ref()),
+            body: body.map(|s| s.value),
             retry: t
                 .key("retry")
                 .doc("true: repeat requests that carry an Idempotency-Key; false: never repeat")

@@ -20,7 +20,19 @@ pub fn canonical(path: &str) -> Canonical<'_> {
         return Canonical { path: Cow::Borrowed(path), ambiguous: false };
     }
     let mut ambiguous = false;
-    let decoded = decode(path.as_bytes(), &mut ambiguous);
+    let out = resolve(path, &mut ambiguous);
+    let path = String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
+    Canonical { path: Cow::Owned(path.to_ascii_lowercase()), ambiguous }
+}
+
+/// The segments of the canonical path, their letters as they came: for what reads values out of them.
+pub fn segments(path: &str) -> Vec<String> {
+    let out = resolve(path, &mut false);
+    out.split(|&b| b == b'/').filter(|s| !s.is_empty()).map(|s| String::from_utf8_lossy(s).into_owned()).collect()
+}
+
+fn resolve(path: &str, ambiguous: &mut bool) -> Vec<u8> {
+    let decoded = decode(path.as_bytes(), ambiguous);
     let mut out: Vec<u8> = Vec::with_capacity(decoded.len() + 1);
     for segment in decoded.split(|&b| b == b'/') {
         match segment {
@@ -31,15 +43,14 @@ pub fn canonical(path: &str) -> Canonical<'_> {
             }
             _ => {
                 out.push(b'/');
-                out.extend(segment.iter().map(u8::to_ascii_lowercase));
+                out.extend_from_slice(segment);
             }
         }
     }
     if out.is_empty() {
         out.push(b'/');
     }
-    let path = String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
-    Canonical { path: Cow::Owned(path), ambiguous }
+    out
 }
 
 fn is_canonical(path: &[u8]) -> bool {
@@ -168,7 +179,7 @@ impl Pattern {
 
     /// `host` without its port and in lower case; `path` canonical.
     pub fn matches(&self, method: &str, host: &str, path: &str) -> bool {
-        if !self.methods.is_empty() && !self.methods.iter().any(|m| m == method) {
+        if !self.methods.is_empty() && !self.methods.iter().any(|m| m.eq_ignore_ascii_case(method)) {
             return false;
         }
         if self.host.as_deref().is_some_and(|wanted| !host_matches(wanted, host)) {
@@ -338,6 +349,8 @@ mod tests {
             ("/users/:id", "GET", "x", "/users", false),
             ("/users/:id", "GET", "x", "/users/7/posts", false),
             ("POST /login", "GET", "x", "/login", false),
+            // Some servers read `post` as POST.
+            ("POST /login", "post", "x", "/login", true),
             ("GET,HEAD /login", "HEAD", "x", "/login", true),
             ("api.example.com/*", "GET", "api.example.com", "/", true),
             ("api.example.com", "GET", "www.example.com", "/", false),

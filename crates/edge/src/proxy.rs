@@ -12,7 +12,7 @@ use crate::http2::upstream::{Payload, Streamed};
 use crate::members::List;
 use crate::message::{RequestHead, ResponseHead};
 use crate::pool::{self, Connection};
-use crate::retry::{TRIES_MORE_MAX, may_repeat};
+use crate::retry::{KEPT_BODY_BYTES_MAX, TRIES_MORE_MAX, may_repeat};
 use crate::snapshot::{Served, Settings};
 use crate::upstream::{InFlight, Upstream};
 use bytes::Bytes;
@@ -127,7 +127,12 @@ struct Tried {
 
 /// Offers the request to upstreams until one answers.
 pub async fn forward(job: &Job<'_>, finish: &mut Finish, out: &mut Outgoing) -> Result<Sent, Refusal> {
-    let kept = !matches!(out.body, Held::Stream(..));
+    let kept = match &out.body {
+        Held::Absent => true,
+        // A larger one is here because it was checked.
+        Held::Kept(bytes) => bytes.len() as u64 <= KEPT_BODY_BYTES_MAX,
+        Held::Stream(_) => false,
+    };
     let repeat = may_repeat(&out.head.method, kept, out.key, job.settings.retry);
     job.core.budget.borrow_mut().request(job.core.now_ms());
     let mut tried = Tried::default();

@@ -1,6 +1,7 @@
 //! What a client reads when the edge says no: `application/problem+json` (RFC 9457), or a page in a browser.
 
 use crate::fields::Name;
+use crate::input::problem::Problem;
 use crate::message::ResponseHead;
 use bytes::Bytes;
 use http::StatusCode;
@@ -18,8 +19,22 @@ pub fn response(
     page_wanted: bool,
     retry_after: Option<u32>,
 ) -> (Box<ResponseHead>, Bytes) {
+    with_fields(verdict, id, page_wanted, retry_after, None)
+}
+
+/// The same, with the fields of an input that are broken.
+pub fn with_fields(
+    verdict: Verdict,
+    id: RequestId,
+    page_wanted: bool,
+    retry_after: Option<u32>,
+    fields: Option<&Problem>,
+) -> (Box<ResponseHead>, Bytes) {
     let status = StatusCode::from_u16(verdict.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body = if page_wanted { page(verdict, id, status) } else { problem(verdict, id, status, retry_after) };
+    let body = match page_wanted {
+        true => page(verdict, id, status, fields),
+        false => problem(verdict, id, status, retry_after, fields),
+    };
     let mut head = Box::new(ResponseHead::new(status.as_u16()));
     let kind = if page_wanted { "text/html; charset=utf-8" } else { "application/problem+json" };
     head.fields.add(Name::ContentType, kind.as_bytes());
@@ -39,7 +54,13 @@ pub fn wants_page(fetch_mode: Option<&[u8]>, accept: Option<&[u8]>) -> bool {
 }
 
 /// The guides' members `error` and `retryAfter` beside those of RFC 9457.
-fn problem(verdict: Verdict, id: RequestId, status: StatusCode, retry_after: Option<u32>) -> String {
+fn problem(
+    verdict: Verdict,
+    id: RequestId,
+    status: StatusCode,
+    retry_after: Option<u32>,
+    fields: Option<&Problem>,
+) -> String {
     let mut body = serde_json::json!({
         "type": format!("{PAGES}{}", verdict.code()),
         "title": status.canonical_reason().unwrap_or("Error"),
@@ -52,21 +73,25 @@ fn problem(verdict: Verdict, id: RequestId, status: StatusCode, retry_after: Opt
     if let Some(seconds) = retry_after {
         body["retryAfter"] = seconds.into();
     }
+    if let Some(fields) = fields {
+        fields.tell(&mut body);
+    }
     body.to_string()
 }
 
-/// Nothing in it comes from the request, so nothing needs escaping.
-fn page(verdict: Verdict, id: RequestId, status: StatusCode) -> String {
+/// Nothing in it comes from the request but the names of fields, which are escaped.
+fn page(verdict: Verdict, id: RequestId, status: StatusCode, fields: Option<&Problem>) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{code} {reason}</title>\
          <style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;max-width:34rem;\
          margin:18vh auto;padding:0 1.5rem}}h1{{font-size:1.4rem}}code{{font-size:.9rem;opacity:.75}}</style>\
-         <h1>{code} {reason}</h1><p>{sentence}</p><p><code>{name} · {id}</code></p></html>\n",
+         <h1>{code} {reason}</h1><p>{sentence}</p>{fields}<p><code>{name} · {id}</code></p></html>\n",
         code = status.as_u16(),
         reason = status.canonical_reason().unwrap_or("Error"),
         sentence = verdict.sentence(),
         name = verdict.code(),
+        fields = fields.map(Problem::html).unwrap_or_default(),
     )
 }
 

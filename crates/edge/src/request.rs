@@ -11,6 +11,8 @@ use crate::http1::body::Broken;
 use crate::http1::buffer::Buffer;
 use crate::http1::framing::{self, Framing};
 use crate::https::{self, Arrived};
+use crate::input::check as input;
+use crate::input::problem::Problem;
 use crate::local::{self, Ask, Ours, Reply};
 use crate::message::{RequestHead, ResponseHead, Version};
 use crate::options::Offered;
@@ -84,6 +86,8 @@ pub struct Facts {
     trace_flags: u8,
     /// What is done to the answer.
     plan: Plan,
+    /// Fields of the input that broke its schema.
+    problem: Option<Box<Problem>>,
 }
 
 /// How a request came through the gates.
@@ -128,6 +132,10 @@ async fn gates(
         return Ok(passed);
     }
     let served = gate.served.ok_or(Verdict::NoRoute)?;
+    let body = match gate.input.is_empty() {
+        true => body,
+        false => Box::pin(checked(core, snapshot, &gate, facts, finish, (&head, body))).await?,
+    };
     let engine = affinity::query(head.query());
     let preferred = engine.session().and_then(|sid| core.shared.affinity.find(sid, core.now_ms()));
     let (learn, ordinary) = (engine == Query::Handshake, engine == Query::Other);
@@ -192,6 +200,21 @@ async fn without_the_app(
     let Some(files) = files else { return Ok(None) };
     let found = file::serve(core, files, head, facts.page).await?;
     Ok(found.map(|(head, sent)| Passed::File(head, sent)))
+}
+
+/// Gate: input that breaks a schema never meets the app.
+async fn checked(
+    core: &Core,
+    snapshot: &Snapshot,
+    gate: &Gate<'_>,
+    facts: &mut Facts,
+    finish: &mut Finish,
+    (head, body): (&RequestHead, Body),
+) -> Result<Body, Refusal> {
+    let limit = snapshot.checked_body(&gate.settings);
+    let (all, rules, pause) = (&snapshot.input, &gate.input[..], snapshot.timeouts.body);
+    let asked = input::Asked { core, all, rules, head, ambiguous: gate.ambiguous, limit, pause };
+    input::check(&asked, body, finish, &mut facts.problem).await
 }
 
 /// Gate: whoever is banned is sent away. Gives the client's address.
@@ -285,6 +308,7 @@ pub fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, head: &Reques
         page: refusal::wants_page(fetch_mode, accept),
         trace_flags: parent.map_or(SAMPLED, |p| p.flags),
         plan: Plan::default(),
+        problem: None,
     };
     // From here on the end gives back what this takes.
     conn.begin();
@@ -366,6 +390,9 @@ pub struct Gate<'a> {
     files: Option<&'a Files>,
     /// Entries of `Snapshot::respond` that speak about the answer.
     respond: Cell<Vec<u16>>,
+    /// What the input must keep.
+    input: Vec<&'a crate::input::Rule>,
+    ambiguous: bool,
 }
 
 /// Gate: which app, which settings. The path is compared in its canonical form; the app gets the original.
@@ -388,6 +415,8 @@ pub fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>,
         health: ours != Ours::No && local::is_health(&path.path),
         files: snapshot.files(method, &host, &path.path),
         respond: Cell::new(snapshot.respond.matching(method, &host, &path.path)),
+        input: snapshot.inputs(method, &host, &path.path),
+        ambiguous: path.ambiguous,
     })
 }
 
@@ -517,6 +546,10 @@ pub async fn outgoing(
     framing::announce(&mut head.fields, body.framing());
     let key = head.fields.has(Name::IdempotencyKey);
     let repeatable = is_idempotent(&head.method) || key && job.settings.retry == Some(true);
+    let body = match body {
+        Body::Whole(bytes) if !bytes.is_empty() => return Ok(Outgoing { head, body: Held::Kept(bytes), upgrade, key }),
+        body => body,
+    };
     let body = match body.framing() {
         Framing::Absent => Held::Absent,
         Framing::Length(size) if repeatable && size <= KEPT_BODY_BYTES_MAX => Box::pin(keep(job, body, finish)).await?,
@@ -622,7 +655,8 @@ fn from_folder(mut head: Box<ResponseHead>, sent: file::Sent, mut finish: Finish
 
 fn refuse(stop: Refusal, facts: &Facts, mut finish: Finish) -> Answer {
     finish.note(|r| (r.verdict, r.rule) = (stop.verdict, stop.rule));
-    let (head, body) = refusal::response(stop.verdict, finish.id(), facts.page, stop.retry_after);
+    let (id, fields) = (finish.id(), facts.problem.as_deref());
+    let (head, body) = refusal::with_fields(stop.verdict, id, facts.page, stop.retry_after, fields);
     let mut answer = own(head, body, facts, finish);
     // The rest of the request is not read, or what follows it may have been meant otherwise: behind a CONNECT, bytes
     // of a tunnel; behind what is no request, anything.

@@ -4,6 +4,7 @@ use crate::acceptor::{self, AcceptorHandle, Listening};
 use crate::acme;
 use crate::cache;
 use crate::core::{Instruments, Shared};
+use crate::input::{self, Schemas};
 use crate::local::LocalSender;
 use crate::members::Members;
 use crate::options::{App, Options};
@@ -43,6 +44,9 @@ pub enum Error {
     /// A folder of `files`: what is wrong with it, and where it stands.
     #[error("{0}")]
     Folder(String),
+    /// Schema files: what is wrong with them, a line each.
+    #[error("{0}")]
+    Schema(String),
     #[error("a thread of the edge could not be started")]
     Thread(#[source] io::Error),
 }
@@ -82,6 +86,7 @@ struct Inner {
     members: Members,
     names: Names,
     certificates: Certificates,
+    schemas: ArcSwap<Schemas>,
     options: Mutex<Options>,
 }
 
@@ -90,6 +95,7 @@ struct Inner {
 pub struct Prepared {
     options: Options,
     given: Vec<Given>,
+    schemas: Schemas,
     snapshot: Snapshot,
 }
 
@@ -102,7 +108,12 @@ impl Service {
         for error in certificates.take_up(&parts.options.tls) {
             tracing::error!(%error, "a certificate cannot be used; its host gets a stand-in until it can");
         }
-        let snapshot = Snapshot::build(&parts.options, &parts.members, &parts.names, &certificates, &store);
+        // The same holds of a schema, but nothing passes unchecked: its routes refuse until a reload finds it.
+        let (schemas, faults) = input::load(parts.options.inputs(), &Schemas::default());
+        for fault in faults {
+            tracing::error!(fault, "a schema cannot be used; what it guards is refused until a reload finds it mended");
+        }
+        let snapshot = Snapshot::build(&parts.options, &parts.members, &parts.names, &certificates, &store, &schemas);
         size_cache(&store, &snapshot, &parts.options);
         let shared = Arc::new(Shared {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
@@ -110,6 +121,8 @@ impl Service {
             files: Default::default(),
             sticky: parts.sticky,
             cache: store,
+            judges: Default::default(),
+            room: Default::default(),
             local: parts.local,
             connections: Default::default(),
             held: Default::default(),
@@ -141,6 +154,7 @@ impl Service {
             members: parts.members,
             names: parts.names,
             certificates,
+            schemas: ArcSwap::from_pointee(schemas),
             options: Mutex::new(parts.options),
         }));
         Ok((Service { shared, acceptor, cores }, handle))
@@ -153,6 +167,9 @@ impl Service {
         }
         for (i, thread) in self.shared.files.threads().into_iter().enumerate() {
             spawn(format!("files-{i}"), thread)?;
+        }
+        for (i, thread) in self.shared.judges.threads().into_iter().enumerate() {
+            spawn(format!("input-{i}"), thread)?;
         }
         for (i, (handle, instruments, orders)) in self.cores.into_iter().enumerate() {
             let shared = self.shared.clone();
@@ -171,7 +188,8 @@ impl Service {
 pub fn prove(options: &Options) -> Vec<Error> {
     let root = acme::prove(&options.acme).map(Error::Authority);
     let folders = options.routes.iter().filter_map(|r| r.files.as_ref()?.fault()).map(Error::Folder);
-    tls::prove(&options.tls).into_iter().map(Error::Tls).chain(root).chain(folders).collect()
+    let schemas = input::load(options.inputs(), &Schemas::default()).1.into_iter().map(Error::Schema);
+    tls::prove(&options.tls).into_iter().map(Error::Tls).chain(root).chain(folders).chain(schemas).collect()
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
@@ -211,13 +229,31 @@ impl Handle {
     /// Proves a configuration without putting it in force: certificates are read, routes built.
     pub fn prepare(&self, options: Options) -> Result<Prepared, Error> {
         let given = tls::load(&options.tls)?;
-        let snapshot = self.snapshot(&options);
-        Ok(Prepared { options, given, snapshot })
+        let schemas = self.read_schemas(&options)?;
+        let snapshot = self.snapshot(&options, &schemas);
+        Ok(Prepared { options, given, schemas, snapshot })
+    }
+
+    fn read_schemas(&self, options: &Options) -> Result<Schemas, Error> {
+        let (schemas, faults) = input::load(options.inputs(), &self.0.schemas.load());
+        if faults.is_empty() { Ok(schemas) } else { Err(Error::Schema(faults.join("\n"))) }
+    }
+
+    /// Reads the schema files once more. True if one of them says something else; on any fault nothing is changed.
+    pub fn take_up_schemas(&self) -> Result<bool, Error> {
+        let options = self.options();
+        let schemas = self.read_schemas(&options)?;
+        if self.0.schemas.load().is_same(&schemas) {
+            return Ok(false);
+        }
+        self.0.shared.snapshot.store(Arc::new(self.snapshot(&options, &schemas)));
+        self.0.schemas.store(Arc::new(schemas));
+        Ok(true)
     }
 
     /// Puts it in force, between two requests of each core. `listeners` are those that were not there before.
     pub fn commit(&self, prepared: Prepared, listeners: Vec<(SocketAddr, TcpListener)>) {
-        let Prepared { options, given, snapshot } = prepared;
+        let Prepared { options, given, schemas, snapshot } = prepared;
         set_addresses(&self.0.members, &options.apps);
         for old in self.options().apps.iter().filter(|a| !a.addresses.is_empty()) {
             if !options.apps.iter().any(|a| a.name == old.name && !a.addresses.is_empty()) {
@@ -228,6 +264,7 @@ impl Handle {
         self.0.shared.bans.set_policy(options.bans.clone());
         self.0.certificates.set_given(given);
         self.0.shared.snapshot.store(Arc::new(snapshot));
+        self.0.schemas.store(Arc::new(schemas));
         let keep: Vec<(SocketAddr, bool)> = options.listen.iter().map(|l| (l.address, l.tls)).collect();
         self.0.acceptor.change(listening(&options, listeners), &keep);
         *self.0.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
@@ -300,12 +337,12 @@ impl Handle {
     fn give_sockets(&self, limit: Duration) {
         let mut options = self.options();
         options.timeouts.drain = limit;
-        self.0.shared.snapshot.store(Arc::new(self.snapshot(&options)));
+        self.0.shared.snapshot.store(Arc::new(self.snapshot(&options, &self.0.schemas.load())));
     }
 
-    fn snapshot(&self, options: &Options) -> Snapshot {
+    fn snapshot(&self, options: &Options, schemas: &Schemas) -> Snapshot {
         let inner = &self.0;
-        Snapshot::build(options, &inner.members, &inner.names, &inner.certificates, &inner.shared.cache)
+        Snapshot::build(options, &inner.members, &inner.names, &inner.certificates, &inner.shared.cache, schemas)
     }
 
     fn sockets(&self) -> u32 {

@@ -5,6 +5,7 @@ use crate::cache;
 use crate::files::Files;
 use crate::forwarded::Use;
 use crate::https::Https;
+use crate::input::{self, CHECKED_BYTES_CEILING, CHECKED_BYTES_MAX};
 use crate::members::{Group, Members};
 use crate::options::{App, Limits, Offered, Options, Timeouts};
 use crate::path::{Pattern, readings};
@@ -45,6 +46,8 @@ pub struct Snapshot {
     files: Vec<(Pattern, Files)>,
     /// What is done to answers.
     pub respond: respond::Rules,
+    /// What requests must keep.
+    pub input: input::Rules,
     /// Signs sticky cookies, where the file names a secret for it.
     pub sticky: Option<Key>,
 }
@@ -103,6 +106,7 @@ impl Snapshot {
         names: &Names,
         certificates: &Certificates,
         store: &cache::Store,
+        schemas: &input::Schemas,
     ) -> Snapshot {
         let apps: Vec<Served> =
             options.apps.iter().map(|app| Served { app: app.clone(), group: members.group(&app.name) }).collect();
@@ -149,6 +153,7 @@ impl Snapshot {
             files: options.routes.iter().filter_map(|r| Some((r.pattern.clone(), r.files.clone()?))).collect(),
             sticky: options.sticky_secret.as_ref().map(|secret| Key::new(secret.as_bytes())),
             respond: respond::Rules::new(&options.respond, options.routes.iter().map(|r| (&r.pattern, &r.respond))),
+            input: input::Rules::new(&options.apps, &options.routes, schemas, names),
             rules: Rules {
                 header: names.intern(&options.limits.header_rule),
                 connections: names.intern(&options.limits.connections_rule),
@@ -164,6 +169,27 @@ impl Snapshot {
     /// In `Names`: the entry that vouches for this peer's forwarding headers; `Names::NONE` if none does.
     pub fn trusted_by(&self, peer: IpAddr) -> u32 {
         self.trusted.position(peer).and_then(|i| self.rules.trusted.get(i)).copied().unwrap_or(Names::NONE)
+    }
+
+    /// Of a checked body: how large it may be, and in `Names` where that stands. A route that says how large is
+    /// believed, up to what memory bears.
+    pub fn checked_body(&self, settings: &Settings) -> (u64, u32) {
+        let is_routes = settings.body_rule != self.rules.body;
+        let bound = if is_routes { CHECKED_BYTES_CEILING } else { CHECKED_BYTES_MAX };
+        match settings.body {
+            Some(limit) if limit <= bound => (limit, settings.body_rule),
+            _ => (bound, Names::NONE),
+        }
+    }
+
+    /// The schemas a request must keep.
+    pub fn inputs(&self, method: &str, host: &str, path: &str) -> Vec<&input::Rule> {
+        if self.input.is_empty() {
+            return Vec::new();
+        }
+        let served = self.app(method, host, path);
+        let app = served.and_then(|served| self.apps.iter().position(|app| std::ptr::eq(app, served)));
+        self.input.matching(method, host, path, app)
     }
 
     /// The app that serves this; `host` in lower case without its port, `path` canonical.

@@ -32,6 +32,19 @@ pub async fn run(server: &Server, say: &Say) -> Result<Value, Refused> {
         say.line(screen::warn(warning)).await;
     }
     if server.current.borrow().inputs == wanted.inputs {
+        // Schemas first: a broken one changes nothing, and the certificates are not touched.
+        if wanted.settings.edge.inputs().next().is_some() {
+            let again = server
+                .edge
+                .take_up_schemas()
+                .map_err(|error| Refused::configuration(format!("nothing was changed: {}", settings::chain(&error))))?;
+            say.line(if again {
+                "schema files have changed and are in force"
+            } else {
+                "schema files are as they were"
+            })
+            .await;
+        }
         if !wanted.settings.edge.tls.is_empty() {
             certificates::read_again(server).map_err(Refused::configuration)?;
             say.line("certificate files were read again").await;

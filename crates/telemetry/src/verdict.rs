@@ -13,6 +13,9 @@ pub enum Verdict {
     AmbiguousPath,
     MethodNotSupported,
     BodyTooLarge,
+    /// Something of the input breaks its route's schema.
+    InputInvalid,
+    UnsupportedMediaType,
     RequestTimeout,
     NoRoute,
     NoInstance,
@@ -33,7 +36,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub const ALL: [Verdict; 24] = [
+    pub const ALL: [Verdict; 26] = [
         Verdict::Ok,
         Verdict::MalformedRequest,
         Verdict::MissingHost,
@@ -43,6 +46,8 @@ impl Verdict {
         Verdict::AmbiguousPath,
         Verdict::MethodNotSupported,
         Verdict::BodyTooLarge,
+        Verdict::InputInvalid,
+        Verdict::UnsupportedMediaType,
         Verdict::RequestTimeout,
         Verdict::NoRoute,
         Verdict::NoInstance,
@@ -72,6 +77,8 @@ impl Verdict {
             Verdict::AmbiguousPath => "ambiguous_path",
             Verdict::MethodNotSupported => "method_not_supported",
             Verdict::BodyTooLarge => "body_too_large",
+            Verdict::InputInvalid => "input_invalid",
+            Verdict::UnsupportedMediaType => "unsupported_media_type",
             Verdict::RequestTimeout => "request_timeout",
             Verdict::NoRoute => "no_route",
             Verdict::NoInstance => "no_instance",
@@ -95,6 +102,8 @@ impl Verdict {
         match self {
             Verdict::Ok => 200,
             Verdict::MalformedRequest | Verdict::MissingHost | Verdict::RepeatedHost | Verdict::AmbiguousPath => 400,
+            Verdict::InputInvalid => 400,
+            Verdict::UnsupportedMediaType => 415,
             Verdict::HeaderTooLarge => 431,
             Verdict::UriTooLong => 414,
             Verdict::Banned => 403,
@@ -122,6 +131,8 @@ impl Verdict {
             Verdict::AmbiguousPath => "The request's path can be read in more than one way.",
             Verdict::MethodNotSupported => "This method is not supported here.",
             Verdict::BodyTooLarge => "The request's body is larger than this server accepts.",
+            Verdict::InputInvalid => "Some of the input is not what is expected here.",
+            Verdict::UnsupportedMediaType => "The request's body is of a type that is not accepted here.",
             Verdict::RequestTimeout => "The request did not arrive in time.",
             Verdict::NoRoute => "Nothing is served at this address.",
             Verdict::NoInstance => "The service is starting or away; please try again shortly.",

@@ -20,6 +20,7 @@ mod health;
 mod http2;
 mod http2_conformance;
 mod http2_load;
+mod input;
 mod install;
 mod limits;
 mod lossless;
