@@ -153,6 +153,12 @@ impl Client {
         Client::on(Writing::Tls(child), reader)
     }
 
+    /// The other side of a connection, once its preface was read: frames come alike.
+    pub fn accepted(stream: TcpStream) -> Client {
+        let reader = stream.try_clone().expect("a second handle");
+        Client::on(Writing::Plain(stream), reader)
+    }
+
     fn on(to: Writing, mut reader: impl Read + Send + 'static) -> Client {
         let (sender, reads) = sync_channel(READS_MAX);
         std::thread::spawn(move || {

@@ -2,8 +2,10 @@
 
 use crate::support::{before, in_front_of};
 use mainstay_e2e::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, PING, PREFACE, RST_STREAM, SETTINGS,
+    frame, settings, window_update,
 };
+use mainstay_e2e::peer::answer;
 use mainstay_e2e::{Mainstay, Peer, Setup, get, processes, wait_until};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -112,6 +114,38 @@ fn e14_a_small_head_that_unpacks_to_a_large_one_is_refused() {
     let told = flood(&mainstay, |turn| frame(HEADERS, END_STREAM | END_HEADERS, turn * 2 + 1, &bomb));
     bounded("HPACK", &mainstay, told);
     assert!(peer.holding("yyyy").is_empty(), "it reached the upstream");
+}
+
+#[test]
+fn e14_streams_that_the_server_itself_has_to_reset_are_ended() {
+    let peer = Peer::mirror();
+    let mainstay = before(&peer);
+    // Each is asked for, and broken by a window beyond all bounds: no RST_STREAM of the client's that could be counted.
+    let told = flood(&mainstay, |turn| {
+        let stream = turn * 2 + 1;
+        let asked = frame(HEADERS, END_STREAM | END_HEADERS, stream, REQUEST);
+        [asked, window_update(stream, 0x7fff_ffff)].concat()
+    });
+    assert!(told.2, "a client that has its streams reset goes on for ever");
+    bounded("resets by the server", &mainstay, told);
+}
+
+#[test]
+fn e14_large_answers_that_nobody_reads_are_bounded() {
+    let large = vec![b'x'; 4 << 20];
+    let peer = Peer::with(move |ask, out| match ask.path() {
+        "/large" => answer(out, 200, &[], &large),
+        _ => answer(out, 200, &[], b"ok"),
+    });
+    let mainstay = before(&peer);
+    let path = [&[0x82, 0x86, 0x04, 6][..], b"/large", &[0x41, 0x01, b'a']].concat();
+    let told = flood(&mainstay, |turn| match turn {
+        0 => settings(&[(INITIAL_WINDOW_SIZE, 0)]),
+        1..=250 => frame(HEADERS, END_STREAM | END_HEADERS, turn * 2 - 1, &path),
+        _ => frame(PING, 0, 0, &[0; 8]),
+    });
+    bounded("1000 MiB of answers, no window", &mainstay, told);
+    assert!(peer.holding("/large").len() > 100, "they were not asked for");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use mainstay_e2e::peer::answer;
 use mainstay_e2e::{Mainstay, Peer, Setup, wait_for, wait_until};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -242,4 +243,43 @@ fn taken_back(lines: &str) {
 #[test]
 fn http2_conformance_a_reset_ends_an_upload_that_is_stuck() {
     taken_back("[edge.limits]\nbody = \"1GB\"\n");
+}
+
+/// Speaks HTTP/2, grants no more than a body's first window, and tells the kinds of the frames it gets.
+fn narrow() -> (SocketAddr, Receiver<u8>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let (address, (tell, told)) = (listener.local_addr().expect("an address"), sync_channel(1000));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (Ok(mut stream), tell) = (stream, tell.clone()) else { return };
+            std::thread::spawn(move || {
+                let mut preface = [0; PREFACE.len()];
+                if stream.read_exact(&mut preface).is_err() || preface != PREFACE {
+                    return;
+                }
+                let mut client = Client::accepted(stream);
+                client.send(&settings(&[]));
+                while let Next::Frame(frame) = client.read() {
+                    let _ = tell.send(frame.kind);
+                }
+            });
+        }
+    });
+    (address, told)
+}
+
+#[test]
+fn http2_conformance_a_reset_is_passed_on_to_an_app_that_speaks_http2() {
+    let (address, told) = narrow();
+    let text = format!("[app.main]\nupstreams = [\"{address}\"]\nprotocol = \"h2c\"\n[edge.limits]\nbody = \"1GB\"\n");
+    let mainstay = Setup::file(&text).start();
+    let mut client = Client::open(mainstay.edge(), &[]);
+    client.send(&post(1, "/stuck", &[("content-length", "900000000")]));
+    let sent = fill(&mut client, 1);
+    client.send(&reset(1, CANCEL));
+    let mut seen = Vec::new();
+    while !seen.contains(&RST_STREAM) {
+        seen.push(told.recv_timeout(mainstay_e2e::BOUND).unwrap_or_else(|e| panic!("{e}: {sent} octets, {seen:?}")));
+    }
+    assert!(seen.contains(&HEADERS) && seen.contains(&DATA), "{seen:?}");
 }

@@ -23,6 +23,10 @@ fn bodies() -> Vec<Case> {
             let data = |flags, bytes: &[u8]| frame(DATA, flags, 1, bytes);
             [ask.post(1), data(0, b"a"), data(0, b""), data(0, b"b"), data(END_STREAM, b"")].concat()
         }),
+        // hyper has no way to say 100 on a stream: whoever waits for it (RFC 9110 §10.1.1) waits as long as it likes to.
+        case("8.1", "a body that waits for nothing", Served, |ask| {
+            [ask.post_with(1, &[("expect", "100-continue")]), frame(DATA, END_STREAM, 1, b"x")].concat()
+        }),
         case("8.1", "trailers", Served, |ask| {
             let trailers = frame(HEADERS, END_STREAM | END_HEADERS, 1, &literal(b"x-sum", b"1"));
             [ask.post(1), frame(DATA, 0, 1, b"x"), trailers].concat()
@@ -238,8 +242,7 @@ fn connects() -> Vec<Case> {
     vec![
         case("8.5", "a tunnel to somewhere", Refused, |ask| ask.only(&[CONNECT, (":authority", "a.example:443")]))
             .unseen(),
-        case("8.5", "a tunnel to nowhere", Malformed, |ask| ask.only(&[CONNECT]))
-            .but(Answered(405), "refused like every tunnel of this kind, before its address is looked at"),
+        case("8.5", "a tunnel to nowhere", Malformed, |ask| ask.only(&[CONNECT])),
         case("8.5", "a tunnel with a scheme", Malformed, |ask| ask.only(&[CONNECT, SCHEME, AUTHORITY])),
         case("8.5", "a tunnel with a path", Malformed, |ask| ask.only(&[CONNECT, PATH, AUTHORITY])),
         case("8.5", "a tunnel with a length and no body", Malformed, |ask| {
