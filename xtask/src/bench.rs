@@ -8,8 +8,8 @@ mod held;
 pub mod idle;
 pub mod lossless;
 mod peer;
-mod replaced;
 pub mod profile;
+mod replaced;
 mod table;
 mod wrk;
 

@@ -43,7 +43,10 @@ pub fn run(words: &[&str]) -> Result<()> {
     load.peer = true;
     let theirs = load.over(&mut Nginx::start(&scratch.0, upstreams)?)?;
     if json {
-        println!("{}", serde_json::json!({ "mainstay": ours, "nginx": theirs, "nginx_version": peer::nginx::version()? }));
+        println!(
+            "{}",
+            serde_json::json!({ "mainstay": ours, "nginx": theirs, "nginx_version": peer::nginx::version()? })
+        );
     } else {
         println!("mainstay  {}", binary.display());
         println!("nginx     {}", peer::nginx::version()?);

@@ -221,7 +221,8 @@ mod tests {
             ("/items/3/price", "is required"),
         ]);
         let mut sorted = told.clone();
-        (sorted.sort(), expected.sort());
+        sorted.sort();
+        expected.sort();
         let null_first: Vec<_> = sorted
             .into_iter()
             .map(|(p, m)| (p, m.replace("must be null or an integer", "must be an integer or null")))
