@@ -1,8 +1,10 @@
 //! `cargo xtask dist`: what ships. The binary (profile `dist`), a Debian package and two npm packages, in
-//! `target/dist-packages`; `--prove` installs the Debian package into a fresh Debian and lets it serve.
+//! `target/dist-packages`; `--prove` installs the Debian package into a fresh Debian and lets it serve, then into
+//! one with a real systemd.
 //!
 //! Nothing here asks a network, but for `--prove`, which asks Debian's mirror.
 
+mod booted;
 mod debian;
 mod npm;
 mod prove;
@@ -61,6 +63,7 @@ pub fn run(words: &[&str]) -> Result<()> {
     }
     if let Some(deb) = deb.filter(|_| is_proved) {
         prove::run(&deb)?;
+        booted::run(&deb)?;
     }
     Ok(())
 }

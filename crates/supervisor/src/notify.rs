@@ -71,8 +71,12 @@ impl Notify {
             return;
         }
         let status = refused.map_or("serving".to_owned(), |why| {
-            let line = why.lines().find(|line| !line.trim().is_empty()).unwrap_or("see the log");
-            format!("serving; not reloaded: {line}")
+            // The first fault and its place; that nothing was changed is said already.
+            let said = |line: &&str| !line.trim().is_empty() && *line != "nothing was changed";
+            let mut lines = why.lines().filter(said);
+            let line = lines.next().unwrap_or("see the log");
+            let place = lines.next().and_then(|line| line.trim().strip_prefix("-->")).unwrap_or_default();
+            format!("serving; not reloaded: {line}{place}")
         });
         self.send(&format!("READY=1\nSTATUS={}\n", status.replace(|c: char| c.is_control(), " ")));
     }

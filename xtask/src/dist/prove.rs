@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const SUITE: &str = "bookworm";
-const MIRROR: &str = "http://deb.debian.org/debian";
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const SUITE: &str = "bookworm";
+pub(super) const MIRROR: &str = "http://deb.debian.org/debian";
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub fn run(deb: &Path) -> Result<()> {
@@ -122,7 +122,7 @@ fn inside(root: &Path, line: &str) -> Command {
 }
 
 /// The answer to a GET, asked until there is one.
-fn answered(port: u16, running: &mut Child) -> Result<String> {
+pub(super) fn answered(port: u16, running: &mut Child) -> Result<String> {
     let start = Instant::now();
     loop {
         if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {

@@ -50,7 +50,8 @@ fn r27_the_manager_is_told_ready_reloading_and_stopping_in_order() {
     let all = manager.told();
     let reloading: Vec<&String> = all.iter().filter(|message| message.contains("RELOADING=1")).collect();
     assert!(reloading.iter().all(|message| message.contains("\nMONOTONIC_USEC=")), "{all:#?}");
-    assert!(all.iter().any(|message| message.contains("STATUS=serving; not reloaded: ")), "{all:#?}");
+    let refused = all.iter().find(|message| message.contains("STATUS=serving; not reloaded: ")).expect("a status");
+    assert!(refused.contains("mainstay.toml:2:"), "where the fault is: {refused}");
     // Told on the way out of a server that was there to say it.
     assert!(all.last().is_some_and(|last| last.starts_with("STOPPING=1") || last == "WATCHDOG=1\n"), "{all:#?}");
 }
