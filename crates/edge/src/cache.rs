@@ -6,13 +6,13 @@
 
 mod collect;
 mod conditional;
-mod control;
+pub mod control;
 mod counts;
 mod flight;
 mod key;
 pub mod options;
 mod policy;
-mod purge;
+pub mod purge;
 mod refresh;
 mod said;
 mod shard;

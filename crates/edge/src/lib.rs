@@ -18,6 +18,8 @@ mod frames;
 mod fuzz;
 #[cfg(test)]
 mod fuzz_answers;
+#[cfg(test)]
+mod fuzz_http1;
 mod headers;
 mod http1;
 mod http2;

@@ -183,7 +183,7 @@ pub async fn http_get(address: SocketAddr, path: &str, timeout: Duration) -> Res
     asked.await.unwrap_or_else(|_| Err(format!("{path} did not answer in time")))
 }
 
-fn status(head: &[u8]) -> Option<u16> {
+pub(crate) fn status(head: &[u8]) -> Option<u16> {
     let rest = head.strip_prefix(b"HTTP/1.")?;
     let digits = rest.get(2..5)?;
     std::str::from_utf8(digits).ok()?.parse().ok().filter(|s| (100..=599).contains(s))

@@ -73,6 +73,11 @@ impl Key {
         u64::from_be_bytes(pad)
     }
 
+    #[cfg(test)]
+    pub(crate) fn holds(&self, app: &str, value: &str, now_s: u64) -> bool {
+        self.read(app, value, now_s).is_some()
+    }
+
     fn write(&self, app: &str, upstream: u64, issued_s: u64) -> String {
         let tag = self.tag(app, upstream, issued_s);
         format!("{issued_s:x}.{:016x}.{:032x}", upstream ^ self.mask(&tag), u128::from_be_bytes(tag))
@@ -160,7 +165,7 @@ impl Sticking {
 }
 
 /// Removes the cookie of this name, in however many lines the cookies came.
-fn take(fields: &mut Fields, name: &str) -> Option<String> {
+pub(crate) fn take(fields: &mut Fields, name: &str) -> Option<String> {
     let mine = |pair: &[u8]| pair.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='));
     let pairs = |line: &[u8]| line.split(|&b| b == b';').map(|p| p.trim_ascii().to_vec()).collect::<Vec<_>>();
     let all: Vec<Vec<u8>> = fields.all(Name::Cookie).flat_map(pairs).filter(|p| !p.is_empty()).collect();
