@@ -51,8 +51,9 @@ pub fn run(words: &[&str]) -> Result<()> {
     let whole = only.is_none();
     if whole || only == Some(Floor::E2e) {
         let clients = [&tools::NODE, &tools::NPM, &tools::PYTHON, &tools::CURL, &tools::OPENSSL];
-        let servers = [&tools::SYSTEMD_ANALYZE, &tools::PEBBLE, &tools::H2LOAD, &tools::NGINX, &tools::APACHE];
-        tools::require(&[clients.as_slice(), &servers].concat())?;
+        let servers = [&tools::PEBBLE, &tools::NGINX, &tools::APACHE];
+        let others = [&tools::SYSTEMD_ANALYZE, &tools::H2LOAD, &tools::TESTSSL];
+        tools::require(&[clients.as_slice(), &servers, &others].concat())?;
     }
     let mut failed = Vec::new();
     if whole {

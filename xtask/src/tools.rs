@@ -28,6 +28,7 @@ pub const PEBBLE: Tool =
     Tool { name: "pebble", present: "command -v pebble && command -v pebble-challtestsrv", packages: &["pebble"] };
 /// Many HTTP/2 requests at once.
 pub const H2LOAD: Tool = Tool { name: "h2load", present: "h2load --version", packages: &["nghttp2-client"] };
+pub const TESTSSL: Tool = Tool { name: "testssl.sh", present: "command -v testssl", packages: &["testssl.sh"] };
 pub const VALGRIND: Tool =
     Tool { name: "valgrind", present: "valgrind --version", packages: &["valgrind", "libc6-dbg"] };
 pub const STRACE: Tool = Tool { name: "strace", present: "strace -V", packages: &["strace"] };

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here reads Mainstay's code; the binary is judged by its sockets, its output and its exit code.
 
+pub mod authority;
 pub mod curl;
 pub mod fixtures;
 pub mod frames;
@@ -16,12 +17,14 @@ pub mod recorders;
 pub mod soak;
 pub mod strict;
 pub mod strict_h2;
+pub mod strict_tls;
 pub mod systemd;
 pub mod tap;
 pub mod transcript;
 pub mod wait;
 pub mod wire;
 
+pub use authority::{Authority, Conduct, Renewals};
 pub use curl::{Answer, curl, get};
 pub use mainstay::{Ended, Mainstay, Setup};
 pub use pebble::{Manner, Pebble};

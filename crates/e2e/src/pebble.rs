@@ -3,6 +3,7 @@
 use crate::curl;
 use crate::ports::Port;
 use crate::wait::wait_until;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -83,6 +84,10 @@ impl Pebble {
         format!("https://127.0.0.1:{}/dir", self.port.number)
     }
 
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port.number))
+    }
+
     /// Lines of `[edge.acme]` that lead here.
     pub fn lines(&self) -> String {
         format!("directory = [\"{}\"]\nca = \"{}\"\n", self.directory(), self.own_root().display())
@@ -100,6 +105,23 @@ impl Pebble {
         let path = self.folder.path().join("root.pem");
         std::fs::write(&path, &answer.body).expect("write");
         path
+    }
+
+    /// What it knows of a certificate: `Status`, and `Reason` where it was revoked. `serial` as `list` prints it.
+    pub fn status(&self, serial: &str) -> serde_json::Value {
+        let serial = serial.replace(':', "");
+        let url = format!("https://127.0.0.1:{}/cert-status-by-serial/{serial}", self.management.number);
+        let answer = curl(&["-k", &url]);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    /// It is away, and has forgotten everything when it is started again.
+    pub fn stop(&mut self) {
+        for mut child in self.children.drain(..) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     pub fn log(&self) -> String {
@@ -121,9 +143,6 @@ impl Drop for Pebble {
         if std::thread::panicking() {
             eprintln!("--- what pebble said ---\n{}", self.log());
         }
-        for child in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.stop();
     }
 }

@@ -1,6 +1,7 @@
 //! A client that accounts for every request: each has a number the upstream gives back, none is ever sent twice, and
 //! each ends in exactly one class.
 
+use crate::strict_tls::Way;
 use crate::wire::{Connection, Fault, Response};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -193,8 +194,18 @@ impl Load {
     pub fn http2(edge: SocketAddr, connections: usize, mix: Mix) -> Load {
         let book = Book::new(mix, 1_000_000_000);
         let shared = book.clone();
-        let thread = std::thread::spawn(move || crate::strict_h2::load(edge, connections, PACE, &shared));
+        let way = Way::plain(edge);
+        let thread = std::thread::spawn(move || crate::strict_h2::load(&way, connections, PACE, &shared));
         Load { book, threads: vec![thread] }
+    }
+
+    /// The same over TLS, HTTP/1.1 and HTTP/2.
+    pub fn over_tls(way: &Way, connections: usize, mix: Mix) -> (Load, Load) {
+        let (one, two) = (Book::new(mix, 1), Book::new(mix, 1_000_000_000));
+        let (way1, way2, book1, book2) = (way.clone(), way.clone(), one.clone(), two.clone());
+        let first = std::thread::spawn(move || crate::strict_tls::load(&way1, connections / 2, PACE, &book1));
+        let second = std::thread::spawn(move || crate::strict_h2::load(&way2, connections / 2, PACE, &book2));
+        (Load { book: one, threads: vec![first] }, Load { book: two, threads: vec![second] })
     }
 
     /// Requests that have ended so far.

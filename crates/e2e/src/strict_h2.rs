@@ -1,6 +1,7 @@
 //! The strict client over HTTP/2 with prior knowledge: few connections, several requests at once on each.
 
 use crate::strict::Book;
+use crate::strict_tls::Way;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{self, SendRequest};
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Requests at once on one connection.
 const STREAMS: usize = 5;
@@ -19,13 +19,13 @@ const STREAMS: usize = 5;
 type Sender = SendRequest<Full<Bytes>>;
 
 /// Runs until the book is stopped: `wanted` requests at once in all.
-pub fn load(edge: SocketAddr, wanted: usize, pace: Duration, book: &Arc<Book>) {
+pub fn load(way: &Way, wanted: usize, pace: Duration, book: &Arc<Book>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         let connections = (0..wanted.div_ceil(STREAMS)).map(|_| {
-            let book = book.clone();
-            tokio::task::spawn_local(async move { connection(edge, pace, &book).await })
+            let (way, book) = (way.clone(), book.clone());
+            tokio::task::spawn_local(async move { connection(&way, pace, &book).await })
         });
         for connection in connections.collect::<Vec<_>>() {
             connection.await.expect("a connection's task panicked");
@@ -34,9 +34,9 @@ pub fn load(edge: SocketAddr, wanted: usize, pace: Duration, book: &Arc<Book>) {
 }
 
 /// One connection at a time, a new one whenever the last is going away.
-async fn connection(edge: SocketAddr, pace: Duration, book: &Arc<Book>) {
+async fn connection(way: &Way, pace: Duration, book: &Arc<Book>) {
     while !book.stopped() {
-        let sender = match open(edge).await {
+        let sender = match over(way).await {
             Ok(sender) => sender,
             Err(what) => {
                 book.change(|tally| tally.refused.push(what));
@@ -45,8 +45,8 @@ async fn connection(edge: SocketAddr, pace: Duration, book: &Arc<Book>) {
             }
         };
         let streams = (0..STREAMS).map(|_| {
-            let (book, sender) = (book.clone(), sender.clone());
-            tokio::task::spawn_local(async move { stream(edge, pace, sender, &book).await })
+            let (way, book, sender) = (way.clone(), book.clone(), sender.clone());
+            tokio::task::spawn_local(async move { stream(&way, pace, sender, &book).await })
         });
         for stream in streams.collect::<Vec<_>>() {
             stream.await.expect("a stream's task panicked");
@@ -56,9 +56,12 @@ async fn connection(edge: SocketAddr, pace: Duration, book: &Arc<Book>) {
 
 /// Connects once.
 pub async fn open(edge: SocketAddr) -> Result<Sender, String> {
-    let tcp = TcpStream::connect(edge).await.map_err(|e| e.to_string())?;
-    tcp.set_nodelay(true).map_err(|e| e.to_string())?;
-    let (sender, driver) = http2::handshake(OnLocal, Io(tcp)).await.map_err(|e| e.to_string())?;
+    over(&Way::plain(edge)).await
+}
+
+async fn over(way: &Way) -> Result<Sender, String> {
+    let stream = way.connect(b"h2").await?;
+    let (sender, driver) = http2::handshake(OnLocal, Io(stream)).await.map_err(|e| e.to_string())?;
     tokio::task::spawn_local(async move {
         let _ = driver.await;
     });
@@ -85,7 +88,7 @@ pub fn post(edge: SocketAddr, path: &str, body: Vec<u8>) -> Result<crate::Respon
 }
 
 /// One request after another until the connection is going away or the load ends.
-async fn stream(edge: SocketAddr, pace: Duration, mut sender: Sender, book: &Arc<Book>) {
+async fn stream(way: &Way, pace: Duration, mut sender: Sender, book: &Arc<Book>) {
     let mut paced = tokio::time::interval(pace);
     while !book.stopped() {
         paced.tick().await;
@@ -94,7 +97,7 @@ async fn stream(edge: SocketAddr, pace: Duration, mut sender: Sender, book: &Arc
         }
         let number = book.number();
         let (method, target, body) = book.mix.request(number);
-        let request = http::Request::builder().method(method).uri(format!("http://{edge}{target}"));
+        let request = http::Request::builder().method(method).uri(format!("{}{target}", way.base()));
         let request = request.body(Full::new(Bytes::from(body))).expect("a request");
         let answer = tokio::time::timeout(crate::BOUND, sender.send_request(request)).await;
         let response = match answer {

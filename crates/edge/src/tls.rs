@@ -129,12 +129,13 @@ impl Layers {
 impl Certificates {
     pub fn new() -> Result<Certificates, Error> {
         let table: Arc<ArcSwap<Table>> = Arc::default();
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
+        let mut config = ServerConfig::builder_with_provider(Arc::new(in_order()))
             .with_safe_default_protocol_versions()
             .map_err(Error::Rustls)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(ByName { table: table.clone() }));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ACME_ALPN.to_vec()];
+        config.ignore_client_order = true;
         // Sessions are resumed from memory. Tickets would need random bytes here, and the first ones of a process
         // take the C library a tenth of a second.
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
@@ -217,6 +218,24 @@ impl Certificates {
 fn stand_in(file: &TlsFiles) -> Option<Given> {
     let key = acme::stand_in(std::slice::from_ref(&file.host)).ok()?;
     Some(Given { file: file.clone(), key: Arc::new(key), is_stand_in: true })
+}
+
+/// Forward secrecy and authenticated encryption alone, in our order
+/// ([why](../../../docs/decisions/0017-the-server-picks-the-cipher.md)): AES-128 first, the cheapest that is strong.
+fn in_order() -> rustls::crypto::CryptoProvider {
+    use provider::cipher_suite as suite;
+    let cipher_suites = vec![
+        suite::TLS13_AES_128_GCM_SHA256,
+        suite::TLS13_AES_256_GCM_SHA384,
+        suite::TLS13_CHACHA20_POLY1305_SHA256,
+        suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    ];
+    rustls::crypto::CryptoProvider { cipher_suites, ..provider::default_provider() }
 }
 
 /// All pairs, or the first that cannot be used.

@@ -76,7 +76,7 @@ pub fn state(server: &Server) -> Option<Certificates> {
             acme::Outlook::Good => Status::Ok,
             acme::Outlook::ExpiresSoon => Status::Degraded,
             acme::Outlook::Missing if !summary.is_failing => Status::Unknown,
-            acme::Outlook::Expired | acme::Outlook::Missing => Status::Unavailable,
+            acme::Outlook::Expired | acme::Outlook::Revoked | acme::Outlook::Missing => Status::Unavailable,
         },
         count: summary.count,
         expires_in_days: summary.soonest_days,
@@ -97,6 +97,12 @@ pub async fn command(server: &Server, asked: CertificatesAsked, say: &Say) -> Re
             let renewal = acme::Renewal { is_asked: true, dry_run: asked.dry_run, new_key: asked.new_key };
             let renewed = server.certificates.renew(host, renewal).await.map_err(Refused::new)?;
             Ok(json!({ "renewed": renewed }))
+        }
+        CertificatesAction::Revoke => {
+            let Some(host) = host else { return Err(Refused::new("a revocation names its host")) };
+            say.line("revoking, then ordering the next; an authority takes seconds, sometimes minutes").await;
+            let revoked = server.certificates.revoke(host, asked.reason).await.map_err(Refused::new)?;
+            Ok(json!({ "revoked": revoked }))
         }
     }
 }

@@ -199,6 +199,7 @@ pub async fn retire(server: &Server, owned: Owned, voice: &Voice) {
     server.edge.stop_accepting();
     owned.control.iter().for_each(AbortHandle::abort);
     server.fleet.retire();
+    server.certificates.release().await;
     let begun = owned.outputs.release();
     let mut sessions = server.edge.known_sessions();
     sessions.drain(..sessions.len().saturating_sub(SESSIONS_MAX));
@@ -245,6 +246,7 @@ pub fn take_over(server: &Server, outputs: &Outputs, memory: &str, stderr: Optio
         nix::unistd::dup2_stderr(stderr).context("cannot take over standard error")?;
     }
     remember(server, outputs, memory);
+    server.certificates.take_over();
     Ok(())
 }
 

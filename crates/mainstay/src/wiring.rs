@@ -186,7 +186,7 @@ async fn serve_until_the_end(
 /// Certificates go from the data folder into the edge's table.
 fn keeping(settings: &Settings, edge: &edge::Handle, hello: &Hello) -> edge::acme::Setup {
     let (options, certificates) = (settings.edge.acme.clone(), edge.certificates().clone());
-    edge::acme::Setup { options, certificates, data: hello.data.clone() }
+    edge::acme::Setup { options, certificates, data: hello.data.clone(), is_owner: hello.handover.is_none() }
 }
 
 /// What the supervisor tells whoever waits for its turn.

@@ -166,10 +166,10 @@ fn e8_bad_nonces_cost_no_attempt() {
 }
 
 /// One TLS connection of `openssl s_client`, kept open.
-struct Encrypted(Child, ChildStdout);
+pub struct Encrypted(Child, ChildStdout);
 
 impl Encrypted {
-    fn open(port: u16) -> Encrypted {
+    pub fn open(port: u16) -> Encrypted {
         let mut child = Command::new("openssl")
             .args(["s_client", "-quiet", "-servername", "api.example.com", "-connect", &format!("127.0.0.1:{port}")])
             .stdin(Stdio::piped())
@@ -182,7 +182,7 @@ impl Encrypted {
     }
 
     /// Asks on the open connection and reads the answer to its end.
-    fn ask(&mut self, path: &str) {
+    pub fn ask(&mut self, path: &str) {
         let input = self.0.stdin.as_mut().expect("its input");
         input.write_all(format!("GET {path} HTTP/1.1\r\nHost: api.example.com\r\n\r\n").as_bytes()).expect("send");
         let (mut read, mut byte) = (Vec::new(), [0]);

@@ -3,6 +3,7 @@
 
 use super::failure::{Failure, chain};
 use super::options::is_address;
+use crate::date;
 use crate::tls;
 use bytes::Bytes;
 use http::header::{HOST, RETRY_AFTER};
@@ -25,6 +26,9 @@ use tokio::net::TcpStream;
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// A chain of certificates is a few kilobytes.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// Until renewal information is asked for again where the authority does not say (RFC 9773 §4.3.2).
+const UNTOLD_WAIT_S: u64 = 6 * 3600;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -128,7 +132,7 @@ impl HttpClient for Http {
             let (parts, body) = request.into_parts();
             // It holds one frame that is there already.
             let body = body.collect().await.map_or_else(|never| match never {}, |body| body.to_bytes());
-            let told = parts.uri.clone();
+            let (told, is_get) = (parts.uri.clone(), parts.method == http::Method::GET);
             // Every address but the first is the authority's word: none of them may leave TLS.
             if !is_address(&told.to_string()) {
                 return Err(instant_acme::Error::Other(format!("{told} is not an https:// address").into()));
@@ -140,7 +144,11 @@ impl HttpClient for Http {
             if answer.status().as_u16() >= 400 && !is_json {
                 return Err(instant_acme::Error::Other(format!("{} answered {}", host(&told), answer.status()).into()));
             }
-            let (parts, body) = answer.into_parts();
+            let (mut parts, body) = answer.into_parts();
+            // The library takes no renewal information without it (RFC 9773 §4.3 does).
+            if is_get && parts.status.is_success() {
+                parts.headers.entry(RETRY_AFTER).or_insert(HeaderValue::from(UNTOLD_WAIT_S));
+            }
             Ok(BytesResponse { parts, body: Box::new(body) })
         })
     }
@@ -156,8 +164,8 @@ fn wait(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }
-    let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    SystemTime::from(at).duration_since(now).ok()
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(date::read(text.as_bytes())?);
+    at.duration_since(now).ok()
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub enum Kind {
     Nonce,
     /// The authority does not know the account: a new one is made.
     Account,
+    /// It is revoked already.
+    Revoked,
     /// It would not take `replaces` (RFC 9773 §5): the order is made without.
     Replaced,
     /// Everything else.
@@ -66,6 +68,7 @@ fn kind_of(name: &str) -> Kind {
         "badNonce" => Kind::Nonce,
         "accountDoesNotExist" => Kind::Account,
         "alreadyReplaced" => Kind::Replaced,
+        "alreadyRevoked" => Kind::Revoked,
         _ => Kind::Refused,
     }
 }

@@ -6,8 +6,8 @@ use super::failure::Failure;
 use super::leaf::{self, Leaf};
 use super::ocsp::Staple;
 use super::options::{Options, Wanted, name_of};
-use super::report::Entry;
-use super::schedule::{self, Progress};
+use super::report::{Entry, Outlook, date};
+use super::schedule::{self, Progress, Step, Validity};
 use super::store::{Store, plain};
 use crate::tls::{self, Certificates};
 use rcgen::{KeyPair, PublicKeyData};
@@ -18,7 +18,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// In the store: authorities that said "too many", and until when.
 const STALLED: &str = "stalled.json";
@@ -30,6 +30,8 @@ pub struct Setup {
     pub certificates: Certificates,
     /// The data folder.
     pub data: PathBuf,
+    /// No other server orders and keeps certificates in that folder.
+    pub is_owner: bool,
 }
 
 /// One wanted certificate.
@@ -42,6 +44,23 @@ pub struct Held {
     pub progress: Progress,
     /// Pin of the spare key.
     pub spare: Option<String>,
+}
+
+impl Held {
+    /// What is in force was revoked.
+    pub fn is_revoked(&self) -> bool {
+        let serial = self.leaf.as_ref().map(|leaf| &leaf.serial);
+        serial.is_some() && serial == self.progress.revoked.as_ref()
+    }
+
+    /// Of what may stay in force; `None`: another one is due.
+    pub fn validity(&self) -> Option<Validity> {
+        self.leaf.as_ref().filter(|_| !self.is_revoked()).map(|leaf| leaf.validity)
+    }
+
+    pub fn step(&self, now_s: u64) -> Step {
+        schedule::next(now_s, self.validity(), &self.progress)
+    }
 }
 
 pub struct Keeper {
@@ -58,6 +77,8 @@ pub struct Keeper {
     /// One order at a time: several would share an authority's patience.
     pub ordering: tokio::sync::Mutex<()>,
     pub wake: Notify,
+    /// This server may order and write: a store has one owner, and during an upgrade there are two servers.
+    owner: watch::Sender<bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -70,21 +91,53 @@ impl Keeper {
     /// Takes up what is stored, so that the first handshake after a restart has it.
     pub fn new(setup: Setup, now_s: u64) -> Keeper {
         let store = Store::new(&setup.data);
-        let stalled = store.get(STALLED).ok().flatten().and_then(|text| serde_json::from_str(&text).ok());
         let keeper = Keeper {
             options: RefCell::default(),
             challenges: Challenges::new(setup.certificates.clone()),
             certificates: setup.certificates,
-            store,
             held: RefCell::default(),
             authority: RefCell::default(),
-            stalled: RefCell::new(stalled.unwrap_or_default()),
+            stalled: RefCell::new(read_stalled(&store)),
+            store,
             staples: RefCell::default(),
             ordering: tokio::sync::Mutex::new(()),
             wake: Notify::new(),
+            owner: watch::Sender::new(setup.is_owner),
         };
         keeper.adopt(setup.options, now_s);
         keeper
+    }
+
+    pub fn is_owner(&self) -> bool {
+        *self.owner.borrow()
+    }
+
+    /// Resolves once this server owns the store.
+    pub async fn owned(&self) {
+        let _ = self.owner.subscribe().wait_for(|owner| *owner).await;
+    }
+
+    /// Resolves once this server does not own the store.
+    pub async fn let_go(&self) {
+        let _ = self.owner.subscribe().wait_for(|owner| !*owner).await;
+    }
+
+    /// Nothing is ordered or written from here on; comes back when nothing is any more.
+    pub async fn release(&self) {
+        self.owner.send_replace(false);
+        drop(self.ordering.lock().await);
+    }
+
+    /// The server before this one has let go: what it got meanwhile is taken up, and work begins.
+    pub fn take_over(&self, now_s: u64) {
+        if self.is_owner() {
+            return;
+        }
+        self.stalled.replace(read_stalled(&self.store));
+        self.held.borrow_mut().retain(|held| held.wanted.local);
+        let options = self.options.borrow().clone();
+        self.adopt(options, now_s);
+        self.owner.send_replace(true);
     }
 
     /// Puts other options in force; what is held already stays.
@@ -219,6 +272,9 @@ impl Keeper {
             return Err(Failure::new(format!("the authority's certificate lacks {missing}")));
         }
         let kept = |error: std::io::Error| Failure::new(format!("the certificate cannot be kept: {error}"));
+        if !self.is_owner() {
+            return Err(Failure::new("another server takes over"));
+        }
         self.store.put(&issued(name), &text).map_err(kept)?;
         let progress = found.progress.done(now_s, ca, got.validity);
         self.remember(name, &progress);
@@ -244,6 +300,14 @@ impl Keeper {
                 None
             }
         }
+    }
+
+    /// It is asked for anew.
+    pub fn forget_staple(&self, key: &CertifiedKey) {
+        if let Some(leaf) = key.cert.first() {
+            self.staples.borrow_mut().remove(leaf);
+        }
+        self.wake.notify_one();
     }
 
     pub fn find(&self, name: &str) -> Option<Held> {
@@ -329,10 +393,10 @@ impl Keeper {
         };
         let entry = Entry::new(held.wanted.names.clone(), source, &held.wanted.at, held.leaf.as_ref(), now_s)
             .with_progress(&held.progress, now_s);
-        let renews =
-            held.leaf.as_ref().and_then(|leaf| super::report::date(schedule::renewal_s(leaf.validity, &held.progress)));
+        let renews = held.validity().and_then(|validity| date(schedule::renewal_s(validity, &held.progress)));
         let pins = entry.pins.iter().cloned().chain(held.spare.clone()).collect();
-        Entry { renews, pins, is_stapled, ..entry }
+        let outlook = if held.is_revoked() { Outlook::Revoked } else { entry.outlook };
+        Entry { outlook, renews, pins, is_stapled, ..entry }
     }
 }
 
@@ -347,6 +411,11 @@ fn read_pair(text: &str) -> Result<CertifiedKey, Failure> {
     let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(unreadable)?;
     let chain = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
     tls::pair(chain, &key).map_err(|error| Failure::new(error.to_string()))
+}
+
+fn read_stalled(store: &Store) -> BTreeMap<String, u64> {
+    let text = store.get(STALLED).ok().flatten();
+    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
 fn issued(name: &str) -> String {

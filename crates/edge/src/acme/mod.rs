@@ -3,6 +3,7 @@
 //! Runs on the control thread. Must never stand in the way of serving: whatever fails here is told, kept for
 //! `mainstay certificates list`, and tried again within the authority's limits, across restarts too.
 
+mod attempt;
 mod authority;
 mod challenge;
 mod client;
@@ -15,6 +16,7 @@ mod options;
 mod order;
 mod probe;
 mod report;
+mod revoke;
 mod schedule;
 mod service;
 mod store;
@@ -22,7 +24,8 @@ mod store;
 pub use authority::{ROOT_FILE, stand_in, trust_command};
 pub use keeper::Setup;
 pub use options::{ChallengeChoice, Directory, Options, Wanted};
-pub use report::{Entry, Finding, Outlook, Renewed, Summary};
+pub use report::{Entry, Finding, Outlook, Renewed, Revoked, Summary};
+pub use revoke::Reason;
 pub use service::{Handle, Service};
 pub use store::FOLDER;
 

@@ -6,10 +6,11 @@ use super::challenge::{Challenges, Placed};
 use super::client::Http;
 use super::failure::{Failure, Kind};
 use super::options::Directory;
+use super::revoke::Reason;
 use super::store::{Store, plain};
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, ExternalAccountKey,
-    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy, RevocationReason, RevocationRequest,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls::pki_types::CertificateDer;
@@ -179,6 +180,36 @@ async fn known_account(http: &Http, store: &Store, directory: &Directory) -> Res
     Ok(Some(builder.from_credentials(credentials).await?))
 }
 
+/// By the account that ordered it, which needs no other key.
+pub async fn revoke(
+    http: &Http,
+    store: &Store,
+    directory: &Directory,
+    certificate: &CertificateDer<'_>,
+    reason: Reason,
+) -> Result<(), Failure> {
+    let Some(account) = known_account(http, store, directory).await? else {
+        return Err(Failure::new(
+            "the account that ordered it is no longer in the data folder; the authority's own site can revoke it too",
+        ));
+    };
+    let reason = match reason {
+        Reason::Unspecified => RevocationReason::Unspecified,
+        Reason::KeyCompromise => RevocationReason::KeyCompromise,
+        Reason::AffiliationChanged => RevocationReason::AffiliationChanged,
+        Reason::Superseded => RevocationReason::Superseded,
+        Reason::CessationOfOperation => RevocationReason::CessationOfOperation,
+    };
+    let mut again = 0;
+    loop {
+        let asked = RevocationRequest { certificate, reason: Some(reason.clone()) };
+        match account.revoke(&asked).await.map_err(Failure::from) {
+            Err(failure) if failure.kind == Kind::Nonce && again < AGAIN_MAX => again += 1,
+            end => return end,
+        }
+    }
+}
+
 /// When the authority would have this certificate renewed: a window, and in how many seconds to ask again. `None`:
 /// it gives no such information.
 pub async fn window(
@@ -193,6 +224,13 @@ pub async fn window(
         Ok((told, again)) => {
             let second = |at: time::OffsetDateTime| u64::try_from(at.unix_timestamp()).unwrap_or(0);
             let window = (second(told.suggested_window.start), second(told.suggested_window.end));
+            // RFC 9773 §4.2: such an answer is none.
+            if window.1 <= window.0 {
+                return Err(Failure::new("the suggested window ends before it begins"));
+            }
+            if let Some(page) = told.explanation_url {
+                tracing::info!(authority = directory.name(), page, "the authority says why it would have it renewed");
+            }
             Ok(Some((window, again.as_secs())))
         }
         Err(instant_acme::Error::Unsupported(_)) => Ok(None),

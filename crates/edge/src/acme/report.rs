@@ -1,6 +1,7 @@
 //! What is told of certificates: to `mainstay certificates`, to health, to the log. Pure.
 
 use super::leaf::Leaf;
+use super::revoke::Reason;
 use super::schedule::{DAY_S, Progress, Validity};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,8 @@ pub enum Outlook {
     /// It should have been renewed by now.
     ExpiresSoon,
     Expired,
+    /// The next one is due.
+    Revoked,
     /// There is none yet, and a stand-in is served.
     Missing,
 }
@@ -37,6 +40,7 @@ pub struct Entry {
     pub at: String,
     pub outlook: Outlook,
     pub issuer: Option<String>,
+    pub serial: Option<String>,
     pub valid_from: Option<String>,
     pub valid_until: Option<String>,
     pub days_left: Option<i64>,
@@ -62,6 +66,7 @@ impl Entry {
             at: at.to_owned(),
             outlook: Outlook::of(validity, now_s),
             issuer: leaf.map(|leaf| leaf.issuer.clone()),
+            serial: leaf.map(|leaf| leaf.serial.clone()),
             valid_from: validity.and_then(|validity| date(validity.from_s)),
             valid_until: validity.and_then(|validity| date(validity.until_s)),
             days_left: validity.map(|validity| days(validity.until_s, now_s)),
@@ -125,6 +130,16 @@ pub struct Renewed {
     pub valid_until: Option<String>,
     pub error: Option<String>,
     pub dry_run: bool,
+}
+
+/// What a revocation gave: this certificate is revoked, whatever became of the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    pub names: Vec<String>,
+    pub serial: String,
+    pub from: String,
+    pub reason: Reason,
+    pub renewed: Renewed,
 }
 
 /// One thing `check` looked at.

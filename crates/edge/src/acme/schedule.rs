@@ -17,6 +17,10 @@ const WARN_MAX_S: u64 = 21 * DAY_S;
 /// How often the authority is asked for a better time to renew, at most and at least.
 const ASK_MIN_S: u64 = HOUR_S;
 const ASK_MAX_S: u64 = DAY_S;
+/// One that could not say is asked again after this (RFC 9773 §4.3.3).
+pub const ASK_FAILED_S: u64 = 6 * HOUR_S;
+/// Who wants a certificate renewed that is younger than this may want the same of the next: longer than any wait.
+const YOUNG_S: u64 = DAY_S;
 
 /// From when until when a certificate is good, in seconds of Unix time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +61,10 @@ pub struct Progress {
     pub renew_at_s: Option<u64>,
     /// The authority is asked again for that window.
     pub ask_at_s: u64,
+    /// When it was ordered; 0 where nobody wrote it down.
+    pub ordered_s: u64,
+    /// Serial number of the certificate that was revoked: while that one is in force, another is due.
+    pub revoked: Option<String>,
 }
 
 impl Progress {
@@ -68,9 +76,11 @@ impl Progress {
         Progress { failures, next_s, ..self.clone() }
     }
 
-    /// A certificate that is due again at once (a wrong clock, a very short life) waits like a failure.
+    /// A certificate that is due again at once (a wrong clock, a very short life, an authority that wants renewed what
+    /// it has just issued) waits like a failure.
     pub fn done(&self, now_s: u64, ca: &str, validity: Validity) -> Progress {
-        let due = validity.renewal_s() <= now_s;
+        let was_young = self.ordered_s > 0 && now_s < self.ordered_s + YOUNG_S;
+        let due = validity.renewal_s() <= now_s || (was_young && self.renew_at_s.is_some_and(|at| at <= now_s));
         Progress {
             failures: if due { self.failures } else { 0 },
             next_s: if due { self.next_s } else { 0 },
@@ -78,6 +88,8 @@ impl Progress {
             ca: Some(ca.to_owned()),
             renew_at_s: None,
             ask_at_s: 0,
+            ordered_s: now_s,
+            revoked: None,
         }
     }
 }
@@ -193,6 +205,30 @@ mod tests {
         assert!(matches!(next(now + 1, Some(NINETY), &done), Step::Wait(_)));
         let good = begun.done(1_000_500, "ca", NINETY);
         assert_eq!((good.failures, good.next_s), (0, 0));
+    }
+
+    /// An authority whose every answer is "renew now" gets one order at once, and then as after failures.
+    #[test]
+    fn an_authority_that_always_says_now_is_not_asked_for_ever() {
+        let (mut progress, mut now) = (Progress::default(), NINETY.from_s);
+        let mut orders = Vec::new();
+        while now < NINETY.from_s + DAY_S {
+            match next(now, orders.last().map(|_| NINETY), &progress) {
+                Step::Wait(at) => now = at,
+                Step::Order => {
+                    orders.push(now);
+                    progress = progress.begun(now, 0).done(now, "ca", NINETY);
+                    progress.renew_at_s = Some(now - 1);
+                    now += 5;
+                }
+            }
+        }
+        let within = |s: u64| orders.iter().filter(|at| **at < NINETY.from_s + s).count();
+        assert!((2..=5).contains(&within(HOUR_S)), "{orders:?}");
+        assert!(within(DAY_S) <= 20, "{orders:?}");
+        // One that asks weeks later is heard at once.
+        let later = Progress { renew_at_s: Some(1), ..progress }.begun(NINETY.renewal_s(), 0);
+        assert_eq!(later.done(NINETY.renewal_s() - 9, "ca", NINETY).failures, 0);
     }
 
     #[test]

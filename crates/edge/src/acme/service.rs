@@ -1,19 +1,17 @@
 //! The work on certificates: orders when they are due, renewals, warnings, staples; and the handle to ask it.
 
 use super::Renewal;
+use super::attempt::obtain;
 use super::client::Http;
-use super::failure::{Failure, Kind};
 use super::keeper::{Held, Keeper, Setup, Stapling};
 use super::leaf::Leaf;
 use super::ocsp;
-use super::options::{ChallengeChoice, Directory, Options};
-use super::order::{self, Ask};
+use super::options::Options;
+use super::order;
 use super::probe;
 use super::report::{Entry, Finding, Outlook, Renewed, Summary, date};
 use super::schedule::{self, DAY_S, Step};
-use instant_acme::ChallengeType;
 use mainstay_runtime::{Clock, Shutdown};
-use rustls::pki_types::CertificateDer;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -21,8 +19,6 @@ use std::time::Duration;
 
 /// How often it is looked whether something is due.
 const LOOK_EVERY_S: u64 = 60;
-/// Our own attempt does not follow on the heels of one that somebody asked for.
-const ASKED_AGAIN_S: u64 = 60;
 /// A responder that does not answer is asked again after this.
 const STAPLE_AGAIN_S: u64 = 300;
 
@@ -42,7 +38,7 @@ pub fn now_s() -> u64 {
 }
 
 /// 0..1000, to spread those who would otherwise come at once.
-fn chance() -> u64 {
+pub fn chance() -> u64 {
     Clock::unix_micros() % 1000
 }
 
@@ -53,18 +49,33 @@ impl Service {
         (Service { keeper: keeper.clone(), warned: RefCell::default() }, Handle(keeper))
     }
 
-    /// Runs until shutdown. Must run inside a `LocalSet`.
+    /// Runs until shutdown, and works while this server owns the store. Must run inside a `LocalSet`.
     pub async fn run(self, shutdown: Shutdown) {
+        let kept = async {
+            loop {
+                self.keeper.owned().await;
+                tokio::select! {
+                    // First: nothing is written once it is known that another server does.
+                    biased;
+                    () = self.keeper.let_go() => {}
+                    () = self.rounds() => {}
+                }
+            }
+        };
+        tokio::select! {
+            () = kept => {}
+            () = shutdown.requested() => {}
+        }
+    }
+
+    /// For ever.
+    async fn rounds(&self) {
         loop {
-            let next_s = tokio::select! {
-                next_s = self.round() => next_s,
-                () = shutdown.requested() => return,
-            };
+            let next_s = self.round().await;
             let wait_s = next_s.saturating_sub(now_s()).clamp(1, LOOK_EVERY_S);
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_secs(wait_s)) => {}
                 () = self.keeper.wake.notified() => {}
-                () = shutdown.requested() => return,
             }
         }
     }
@@ -76,8 +87,7 @@ impl Service {
         let names: Vec<String> = keeper.held.borrow().iter().map(|held| held.wanted.name().to_owned()).collect();
         for name in names {
             let Some(held) = keeper.find(&name) else { continue };
-            let validity = held.leaf.as_ref().map(|leaf| leaf.validity);
-            match schedule::next(now_s(), validity, &held.progress) {
+            match held.step(now_s()) {
                 Step::Wait(at) => next_s = next_s.min(at),
                 Step::Order if held.wanted.local => {
                     if let Err(failure) = keeper.renew_local(&name, now_s()) {
@@ -87,13 +97,19 @@ impl Service {
                 Step::Order => {
                     let _one = keeper.ordering.lock().await;
                     // Somebody may have asked for it while this waited.
-                    let held = keeper.find(&name).filter(Held::is_due);
+                    let held = keeper.find(&name).filter(|held| held.step(now_s()) == Step::Order);
                     if let Some(held) = held {
                         self.attempt(&held).await;
                     }
                 }
             }
             ask_window(keeper, &name).await;
+            // What an attempt or the authority's window has changed counts now, not at the next look.
+            next_s = match keeper.find(&name).filter(|held| !held.wanted.local).map(|held| held.step(now_s())) {
+                Some(Step::Wait(at)) => next_s.min(at),
+                Some(Step::Order) => now_s(),
+                None => next_s,
+            };
         }
         self.warn();
         staple(keeper).await;
@@ -126,114 +142,18 @@ impl Service {
         for entry in self.keeper.entries(now_s) {
             let name = entry.names.first().cloned().unwrap_or_default();
             let due = warned.get(&name).is_none_or(|last| now_s >= last + DAY_S);
-            if !due || !matches!(entry.outlook, Outlook::ExpiresSoon | Outlook::Expired) {
+            if !due || !matches!(entry.outlook, Outlook::ExpiresSoon | Outlook::Expired | Outlook::Revoked) {
                 continue;
             }
             let (until, at) = (entry.valid_until.unwrap_or_default(), &entry.at);
             let fix = "mainstay certificates check";
             match entry.outlook {
                 Outlook::Expired => tracing::error!(name, until, at, fix, "a certificate has expired"),
+                Outlook::Revoked => tracing::error!(name, at, fix, "a revoked certificate is served"),
                 _ => tracing::warn!(name, until, at, fix, "a certificate expires soon"),
             }
             warned.insert(name, now_s);
         }
-    }
-}
-
-impl Held {
-    fn is_due(&self) -> bool {
-        let validity = self.leaf.as_ref().map(|leaf| leaf.validity);
-        schedule::next(now_s(), validity, &self.progress) == Step::Order
-    }
-}
-
-/// One attempt: each authority in turn. The caller holds `ordering`.
-async fn obtain(keeper: &Keeper, held: &Held, renewal: Renewal) -> Result<(Leaf, String), Failure> {
-    let name = held.wanted.name();
-    let options = keeper.options.borrow().clone();
-    let attempt = held.progress.failures;
-    if !renewal.is_asked {
-        // First written, then done: what ends in a crash counts as an attempt.
-        keeper.set_progress(name, held.progress.begun(now_s(), chance()))?;
-    }
-    let outcome = in_turn(keeper, held, renewal, &options, attempt).await;
-    if let (Err(failure), false) = (&outcome, renewal.dry_run) {
-        let progress = keeper.find(name).map(|held| held.progress).unwrap_or_default();
-        let open = |directory: &Directory| keeper.stalled_until_s(&directory.url, now_s()).unwrap_or(0);
-        let soonest_s = options.directories.iter().map(open).min().unwrap_or(0);
-        let next_s = progress.next_s.max(soonest_s).max(now_s() + ASKED_AGAIN_S);
-        let failures = progress.failures.saturating_add(u32::from(renewal.is_asked));
-        let last_error = Some(failure.what.clone());
-        keeper.remember(name, &schedule::Progress { failures, last_error, next_s, ..progress });
-    }
-    outcome
-}
-
-async fn in_turn(
-    keeper: &Keeper,
-    held: &Held,
-    renewal: Renewal,
-    options: &Options,
-    attempt: u32,
-) -> Result<(Leaf, String), Failure> {
-    let http = Http::new(options.root.as_deref())?;
-    let name = held.wanted.name();
-    let key = match renewal.dry_run {
-        true => rcgen::KeyPair::generate().map_err(|error| Failure::new(error.to_string()))?,
-        false => keeper.key_for(name, renewal.new_key)?,
-    };
-    let mut failures = Vec::new();
-    for directory in &options.directories {
-        let directory = if renewal.dry_run { directory.staging() } else { directory.clone() };
-        if let Some(until_s) = keeper.stalled_until_s(&directory.url, now_s()) {
-            failures.push(format!("{} is left alone until {}", directory.name(), date(until_s).unwrap_or_default()));
-            continue;
-        }
-        let known = held.progress.ca.as_ref() == Some(&directory.url) && held.progress.renew_at_s.is_some();
-        let ask = Ask {
-            http: &http,
-            store: &keeper.store,
-            challenges: &keeper.challenges,
-            directory: &directory,
-            email: options.email.as_deref(),
-            names: &held.wanted.names,
-            key: &key,
-            challenge: challenge(options.challenge, attempt),
-            replaces: held.key.cert.first().filter(|_| known && !renewal.dry_run),
-        };
-        let got = match order::obtain(ask).await {
-            Ok(chain) if renewal.dry_run => read(&chain),
-            Ok(chain) => keeper.install(name, &key, &chain, &directory.url, now_s()),
-            Err(failure) => Err(failure),
-        };
-        match got {
-            Ok(leaf) => return Ok((leaf, directory.name().to_owned())),
-            Err(failure) => {
-                if let Kind::Limited(wait) = failure.kind {
-                    let until_s = schedule::limited_until_s(now_s(), wait.map(|wait| wait.as_secs()));
-                    keeper.stall(&directory.url, until_s);
-                }
-                failures.push(failure.about(directory.name()).what);
-            }
-        }
-    }
-    Err(Failure::new(failures.join("; ")))
-}
-
-/// A dry run's chain is looked at and thrown away.
-fn read(chain: &str) -> Result<Leaf, Failure> {
-    use rustls::pki_types::pem::PemObject;
-    let der = CertificateDer::from_pem_slice(chain.as_bytes()).ok();
-    der.and_then(|der| Leaf::read(&der)).ok_or_else(|| Failure::new("the authority sent no certificate"))
-}
-
-/// One kind an attempt: two at once would use up an authority's patience twice as fast.
-fn challenge(choice: ChallengeChoice, attempt: u32) -> ChallengeType {
-    match choice {
-        ChallengeChoice::Http => ChallengeType::Http01,
-        ChallengeChoice::TlsAlpn => ChallengeType::TlsAlpn01,
-        ChallengeChoice::Auto if attempt.is_multiple_of(2) => ChallengeType::Http01,
-        ChallengeChoice::Auto => ChallengeType::TlsAlpn01,
     }
 }
 
@@ -256,8 +176,14 @@ async fn ask_window(keeper: &Keeper, name: &str) {
             ask_at_s: schedule::ask_again_s(now, again_s),
             ..held.progress
         },
-        // Unknown to this authority, or not to be had now: our own time stands.
-        Ok(None) | Err(_) => schedule::Progress { ask_at_s: schedule::ask_again_s(now, DAY_S), ..held.progress },
+        // It gives none: our own time stands.
+        Ok(None) => schedule::Progress { ask_at_s: schedule::ask_again_s(now, DAY_S), ..held.progress },
+        // Not to be had now, or not to be understood: what it said last, or our own time.
+        Err(failure) => {
+            tracing::debug!(name, why = %failure, "no renewal information");
+            let ask_at_s = schedule::ask_again_s(now, schedule::ASK_FAILED_S);
+            schedule::Progress { ask_at_s, ..held.progress }
+        }
     };
     keeper.remember(name, &progress);
 }
@@ -307,6 +233,20 @@ async fn staple(keeper: &Keeper) {
 }
 
 impl Handle {
+    pub(super) fn keeper(&self) -> &Keeper {
+        &self.0
+    }
+
+    /// Another server takes over: nothing is ordered or written here any more when this comes back.
+    pub async fn release(&self) {
+        self.0.release().await;
+    }
+
+    /// The server before this one has let go. Nothing happens where there was none.
+    pub fn take_over(&self) {
+        self.0.take_over(now_s());
+    }
+
     /// Puts other options in force.
     pub fn reload(&self, options: Options) {
         self.0.adopt(options, now_s());
@@ -379,17 +319,5 @@ impl Handle {
     /// What stands in the way of an order, as far as this machine can see it.
     pub async fn check(&self, host: Option<&str>) -> Vec<Finding> {
         probe::run(&self.0, host).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attempts_take_turns_between_the_two_challenges() {
-        let kinds: Vec<ChallengeType> = (0..3).map(|attempt| challenge(ChallengeChoice::Auto, attempt)).collect();
-        assert_eq!(kinds, [ChallengeType::Http01, ChallengeType::TlsAlpn01, ChallengeType::Http01]);
-        assert_eq!(challenge(ChallengeChoice::TlsAlpn, 0), ChallengeType::TlsAlpn01);
     }
 }

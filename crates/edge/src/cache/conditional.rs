@@ -1,8 +1,10 @@
 //! A client's own conditions and ranges, answered from a stored answer (RFC 9110 §13 and §14, RFC 9111 §4.3.2), and
 //! what a 304 of the app changes in one (§4.3.4). Pure.
 
-use super::policy::date;
+use crate::condition::{self, By, opaque};
+use crate::date;
 use crate::fields::{Fields, Name};
+use crate::range;
 
 /// What a request says about what the client has already.
 pub const CONDITIONS: &[Name] = &[Name::IfNoneMatch, Name::IfModifiedSince, Name::Range, Name::IfRange];
@@ -31,79 +33,36 @@ pub fn part(asked: &Fields, stored: &Fields, size: usize, get: bool) -> Part {
     };
     match () {
         () if has_it => Part::NotModified,
-        () if get && asked.count(Name::Range) == 1 && range_holds(asked, stored) => range(asked, size),
+        () if get && asked.count(Name::Range) == 1 && range_holds(asked, stored) => cut(asked, size),
         () => Part::Whole,
     }
 }
 
 fn none_match_fails(asked: &Fields, stored: &Fields) -> bool {
-    let tag = stored.get(Name::Etag);
-    let named = |line: &[u8]| line == b"*" || tag.is_some_and(|tag| tags(line).any(|t| opaque(t) == opaque(tag)));
-    asked.all(Name::IfNoneMatch).any(|line| named(line.trim_ascii()))
+    condition::names(asked.all(Name::IfNoneMatch), stored.get(Name::Etag), By::Weak)
 }
 
 fn modified_since_fails(asked: &Fields, stored: &Fields) -> bool {
-    let since = asked.get(Name::IfModifiedSince).and_then(date);
+    let since = asked.get(Name::IfModifiedSince).and_then(date::read);
     // §4.3.2: what was stored without a date of change is as old as its own.
-    let changed = stored.get(Name::LastModified).or_else(|| stored.get(Name::Date)).and_then(date);
+    let changed = stored.get(Name::LastModified).or_else(|| stored.get(Name::Date)).and_then(date::read);
     matches!((since, changed), (Some(since), Some(changed)) if changed <= since)
 }
 
-/// The entity tags of a list; a comma may stand within one.
-fn tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = line;
-    std::iter::from_fn(move || {
-        let start = rest.iter().position(|&b| !matches!(b, b',' | b' ' | b'\t'))?;
-        rest = &rest[start..];
-        let open = if rest.starts_with(b"W/\"") { 3 } else { 1 };
-        let close = rest.get(open..).and_then(|r| r.iter().position(|&b| b == b'"'));
-        let end = if rest.starts_with(b"\"") || open == 3 { close.map_or(rest.len(), |c| open + c + 1) } else { 1 };
-        let (tag, after) = rest.split_at(end.min(rest.len()));
-        rest = after;
-        Some(tag)
-    })
-}
-
-/// For the weak comparison (§8.8.3.2).
-pub fn opaque(tag: &[u8]) -> &[u8] {
-    tag.strip_prefix(b"W/").unwrap_or(tag)
-}
-
-/// §13.1.5: by the strong comparison, or the very date; without the header it holds.
 fn range_holds(asked: &Fields, stored: &Fields) -> bool {
-    let Some(condition) = asked.get(Name::IfRange) else { return true };
-    match condition.first() {
-        Some(b'"') => stored.get(Name::Etag) == Some(condition),
-        Some(b'W') if condition.starts_with(b"W/") => false,
-        _ => stored.get(Name::LastModified) == Some(condition),
-    }
+    let modified_s = stored.get(Name::LastModified).and_then(date::read);
+    condition::range_counts(asked.get(Name::IfRange), stored.get(Name::Etag), modified_s)
 }
 
-/// One range of bytes. Several, or what is none, are passed over: the whole is always an answer (§14.2).
-fn range(asked: &Fields, size: usize) -> Part {
-    let Some(text) = asked.text_of(Name::Range).and_then(|text| text.trim().strip_prefix("bytes=")) else {
-        return Part::Whole;
-    };
-    let Some((first, last)) = text.trim().split_once('-') else { return Part::Whole };
-    // More digits than a number has is past any end.
-    let number = |text: &str| {
-        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        digits.then(|| text.parse::<usize>().unwrap_or(usize::MAX))
-    };
-    match (first.trim(), last.trim()) {
-        ("", last) => match number(last) {
-            None => Part::Whole,
-            Some(0) => Part::Unsatisfiable,
-            Some(_) if size == 0 => Part::Unsatisfiable,
-            Some(length) => Part::Range(size.saturating_sub(length), size - 1),
-        },
-        (first, last) => match (number(first), number(last)) {
-            (None, _) => Part::Whole,
-            (_, None) if !last.is_empty() => Part::Whole,
-            (Some(first), Some(last)) if last < first => Part::Whole,
-            (Some(first), _) if first >= size => Part::Unsatisfiable,
-            (Some(first), last) => Part::Range(first, last.unwrap_or(usize::MAX).min(size - 1)),
-        },
+/// One range of bytes; what is none is passed over: the whole is always an answer.
+fn cut(asked: &Fields, size: usize) -> Part {
+    match range::part(asked.get(Name::Range), size as u64) {
+        range::Part::Whole => Part::Whole,
+        range::Part::None => Part::Unsatisfiable,
+        range::Part::Some { from, size: length } => {
+            let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+            Part::Range(number(from), number(from + length - 1))
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 //! what was configured, and the time.
 
 use super::control::{Said, Wanted, seconds};
+use crate::date;
 use crate::fields::{Fields, Name};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Statuses whose meaning is understood, so that an answer of one may be stored (§3). No 5xx: an outage is not kept.
 const UNDERSTOOD: &[u16] = &[200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 405, 410, 414];
@@ -151,8 +151,8 @@ fn explicit(said: &Said, fields: &Fields, unix_s: u64) -> Option<u32> {
     }
     let expires = fields.get(Name::Expires)?;
     // What is no date has passed (§5.3).
-    let Some(expires) = date(expires) else { return Some(0) };
-    let from = fields.get(Name::Date).and_then(date).unwrap_or(unix_s);
+    let Some(expires) = date::read(expires) else { return Some(0) };
+    let from = fields.get(Name::Date).and_then(date::read).unwrap_or(unix_s);
     Some(u32::try_from(expires.saturating_sub(from)).unwrap_or(u32::MAX))
 }
 
@@ -160,7 +160,7 @@ fn explicit(said: &Said, fields: &Fields, unix_s: u64) -> Option<u32> {
 fn initial_age(fields: &Fields, came: Came) -> u32 {
     let said = fields.tokens(Name::Age).next().filter(|v| v.iter().all(u8::is_ascii_digit));
     let corrected = said.map_or(0, |v| seconds(Some(v))).saturating_add(came.delay_s);
-    let apparent = fields.get(Name::Date).and_then(date).map_or(0, |date| came.unix_s.saturating_sub(date));
+    let apparent = fields.get(Name::Date).and_then(date::read).map_or(0, |date| came.unix_s.saturating_sub(date));
     corrected.max(u32::try_from(apparent).unwrap_or(u32::MAX))
 }
 
@@ -198,20 +198,6 @@ impl Meta {
         let ttl = self.ttl_s(now_ms);
         ttl > 0 && !self.no_cache || !self.no_cache && !self.must_revalidate && -ttl < i64::from(self.stale_if_error_s)
     }
-}
-
-/// Any of the three forms of a date, in seconds since 1970.
-pub fn date(value: &[u8]) -> Option<u64> {
-    let time = httpdate::parse_http_date(std::str::from_utf8(value).ok()?.trim()).ok()?;
-    time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
-}
-
-/// A date as a header has it.
-pub fn date_text(unix_s: u64) -> String {
-    // The library's dates end in the year 9999, and it panics beyond.
-    const LAST_S: u64 = 253_402_300_799;
-    let time: SystemTime = UNIX_EPOCH + Duration::from_secs(unix_s.min(LAST_S));
-    httpdate::fmt_http_date(time)
 }
 
 #[cfg(test)]

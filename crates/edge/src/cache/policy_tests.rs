@@ -75,7 +75,7 @@ fn a_configured_freshness_is_for_what_says_nothing_and_is_nobodys() {
 
 #[test]
 fn how_long_an_answer_is_fresh() {
-    let at = date_text;
+    let at = date::text;
     let now = at(NOW_S);
     for (pairs, lifetime) in [
         // §4.2.1: s-maxage before max-age before Expires.
@@ -93,11 +93,6 @@ fn how_long_an_answer_is_fresh() {
     ] {
         assert_eq!(stored(&pairs).map(|m| m.lifetime_s), Ok(lifetime), "{pairs:?}");
     }
-    assert_eq!(date(b"Sunday, 06-Nov-94 08:49:37 GMT"), Some(784_111_777));
-    assert_eq!(date(b"Sun Nov  6 08:49:37 1994"), Some(784_111_777));
-    assert_eq!(date(b"Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
-    assert_eq!(date(b"\xff"), None);
-    assert_eq!(date_text(u64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
 }
 
 #[test]
@@ -107,14 +102,14 @@ fn how_old_an_answer_is() {
         all.extend_from_slice(pairs);
         judge(GET, 200, &Fields::of(&all), NONE, Came { delay_s, ..CAME }).map(|m| m.initial_age_s)
     };
-    let ten_ago = date_text(NOW_S - 10);
+    let ten_ago = date::text(NOW_S - 10);
     // §4.2.3: the larger of what the date tells and what is said, plus the way here.
     assert_eq!(age(&[], 0), Ok(0));
     assert_eq!(age(&[], 3), Ok(3));
     assert_eq!(age(&[("Age", "7")], 2), Ok(9));
     assert_eq!(age(&[("Date", &ten_ago)], 0), Ok(10));
     assert_eq!(age(&[("Date", &ten_ago), ("Age", "30")], 0), Ok(30));
-    assert_eq!(age(&[("Date", &date_text(NOW_S + 50))], 0), Ok(0), "a clock ahead makes nothing younger than new");
+    assert_eq!(age(&[("Date", &date::text(NOW_S + 50))], 0), Ok(0), "a clock ahead makes nothing younger than new");
     // §5.1: of several the first; what is no number is none.
     assert_eq!(age(&[("Age", "5, 50")], 0), Ok(5));
     assert_eq!(age(&[("Age", "-5")], 0), Ok(0));

@@ -7,13 +7,14 @@ use super::counts::{Counts, add};
 use super::flight::{End, Flying};
 use super::key::{self, Parts, selecting};
 use super::options::Rule;
-use super::policy::{self, Asked, Came as Arrived, date_text};
+use super::policy::{self, Asked, Came as Arrived};
 use super::said::{Forwarded, Status};
 use super::store::{Fresh, Store};
 use super::stored::{Stored, TAGS};
 use super::{Given, given};
 use crate::body::Source;
 use crate::core::{Core, Finish};
+use crate::date;
 use crate::fields::{Fields, Name};
 use crate::http1::body::Remaining;
 use crate::http1::framing;
@@ -273,7 +274,7 @@ impl Turn {
                     names,
                     selecting: selected[..].into(),
                     begun_ms: self.begun_ms,
-                    unix_date: date_text(came.unix_s),
+                    unix_date: date::text(came.unix_s),
                     withheld: super::control::Said::of(fields).withheld,
                     length: length.filter(|_| sent.head.status != 204),
                     max,

@@ -1,8 +1,9 @@
-//! Conditional requests for files (RFC 9110 §13): tags, dates, and what they decide. Pure.
+//! Conditional requests for files (RFC 9110 §13): a file's tag and date, and what follows from what a client names.
+//! Pure.
 
+use crate::condition::{self, By};
+use crate::date as http_date;
 use crate::fields::Fields;
-use jiff::Timestamp;
-use jiff::fmt::rfc2822::{DateTimeParser, DateTimePrinter};
 
 /// What tells one state of a file from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,14 +25,13 @@ impl State {
     }
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`
+/// `None` before 1970, which HTTP's clients cannot be relied on to read.
 pub fn date(unix_s: i64) -> Option<String> {
-    DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::from_second(unix_s).ok()?).ok()
+    u64::try_from(unix_s).ok().map(http_date::text)
 }
 
 fn seconds(date: &[u8]) -> Option<i64> {
-    let text = std::str::from_utf8(date).ok()?.trim();
-    Some(DateTimeParser::new().parse_timestamp(text).ok()?.as_second())
+    http_date::read(date).and_then(|s| i64::try_from(s).ok())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +46,9 @@ pub enum Decision {
 /// The order is that of RFC 9110 §13.2.2.
 pub fn decide(fields: &Fields, state: &State) -> Decision {
     let tag = state.tag();
-    if let Some(wanted) = fields.find("if-match") {
-        if !lists(wanted, &tag, false) {
+    let named = |name: &str, by| condition::names(fields.named(name.as_bytes()), Some(tag.as_bytes()), by);
+    if fields.find("if-match").is_some() {
+        if !named("if-match", By::Strong) {
             return Decision::Failed;
         }
     } else if let Some(since) = fields.find("if-unmodified-since").and_then(seconds)
@@ -55,8 +56,8 @@ pub fn decide(fields: &Fields, state: &State) -> Decision {
     {
         return Decision::Failed;
     }
-    if let Some(known) = fields.find("if-none-match") {
-        return if lists(known, &tag, true) { Decision::NotModified } else { Decision::Send };
+    if fields.find("if-none-match").is_some() {
+        return if named("if-none-match", By::Weak) { Decision::NotModified } else { Decision::Send };
     }
     match fields.find("if-modified-since").and_then(seconds) {
         Some(since) if state.modified_s <= since => Decision::NotModified,
@@ -66,23 +67,8 @@ pub fn decide(fields: &Fields, state: &State) -> Decision {
 
 /// Whether a range counts: without `If-Range`, or where that names this very state.
 pub fn range_counts(fields: &Fields, state: &State) -> bool {
-    match fields.find("if-range").map(<[u8]>::trim_ascii) {
-        None => true,
-        Some(tag) if tag.starts_with(b"\"") => tag == state.tag().as_bytes(),
-        Some(tag) if tag.starts_with(b"W/") => false,
-        Some(date) => seconds(date) == Some(state.modified_s),
-    }
-}
-
-fn lists(list: &[u8], tag: &str, weakly: bool) -> bool {
-    if list.trim_ascii() == b"*" {
-        return true;
-    }
-    // Ours hold no comma.
-    list.split(|&b| b == b',').map(<[u8]>::trim_ascii).any(|one| {
-        let plain = one.strip_prefix(b"W/").filter(|_| weakly).unwrap_or(one);
-        plain == tag.as_bytes()
-    })
+    let modified_s = u64::try_from(state.modified_s).ok();
+    condition::range_counts(fields.find("if-range"), Some(state.tag().as_bytes()), modified_s)
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 pub mod condition;
 pub mod kind;
 pub mod name;
-pub mod range;
 pub mod reader;
 pub mod serve;
 

@@ -3,13 +3,13 @@
 use super::condition::{Decision, date, decide, range_counts};
 use super::kind::{YEAR_S, content_type, is_immutable};
 use super::name::{file_of, folder_path};
-use super::range::{Part, part};
 use super::reader::{Content, Found, Look, PIECE_BYTES, Reader, Wanted};
 use super::{Files, condition};
 use crate::core::Core;
 use crate::fields::{Fields, Name};
 use crate::message::{RequestHead, ResponseHead};
 use crate::proxy::Refusal;
+use crate::range::{Part, part};
 use crate::respond::accept::{Coding, acceptable};
 use crate::respond::compress::is_text;
 use crate::respond::vary;

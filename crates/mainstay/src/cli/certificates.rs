@@ -1,11 +1,12 @@
-//! `mainstay certificates list|renew|check|trust`: what is served, until when, and what stands in the way of more.
+//! `mainstay certificates list|renew|revoke|check|trust`: what is served, until when, and what stands in the way of more.
 
 use crate::control::{CertificatesAction, CertificatesAsked, Command, client};
 use crate::exit::{self, Failure};
 use crate::place::PlaceArgs;
 use anyhow::Context;
 use clap::Subcommand;
-use mainstay_edge::acme::{self, Entry, Finding, Outlook, Renewed};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use mainstay_edge::acme::{self, Entry, Finding, Outlook, Reason, Renewed, Revoked};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -37,6 +38,17 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Have the authority revoke the certificate of a host, and order the next with another key
+    Revoke {
+        /// A name of the certificate
+        host: String,
+        /// What the authority is to say of it
+        #[arg(long, value_parser = reasons(), default_value = Reason::Unspecified.word())]
+        reason: Reason,
+        /// The answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Look for what would keep an authority from finding this machine; orders nothing
     Check {
         /// One host; all of them if left out
@@ -50,7 +62,7 @@ enum Action {
 }
 
 pub fn run(place: &PlaceArgs, args: Args) -> Result<u8, Failure> {
-    let asked = |action, host: Option<String>| CertificatesAsked { action, host, dry_run: false, new_key: false };
+    let asked = |action, host: Option<String>| CertificatesAsked { action, host, ..Default::default() };
     match args.action {
         Action::List { json } => {
             let answer = ask(place, asked(CertificatesAction::List, None))?;
@@ -64,6 +76,13 @@ pub fn run(place: &PlaceArgs, args: Args) -> Result<u8, Failure> {
             let done: Done = shown(&answer, json)?;
             print_unless(json, || done.renewed.iter().map(renewed).collect());
             Ok(if done.renewed.iter().any(|one| one.error.is_some()) { exit::NO } else { exit::ASKED })
+        }
+        Action::Revoke { host, reason, json } => {
+            let asked = CertificatesAsked { reason, ..asked(CertificatesAction::Revoke, Some(host)) };
+            let answer = ask(place, asked)?;
+            let done: TakenBack = shown(&answer, json)?;
+            print_unless(json, || revoked(&done.revoked));
+            Ok(if done.revoked.renewed.error.is_some() { exit::NO } else { exit::ASKED })
         }
         Action::Check { host, json } => {
             let answer = ask(place, asked(CertificatesAction::Check, host))?;
@@ -83,6 +102,11 @@ struct Listed {
 #[derive(Debug, Deserialize)]
 struct Done {
     renewed: Vec<Renewed>,
+}
+
+#[derive(Debug, Deserialize)]
+struct TakenBack {
+    revoked: Revoked,
 }
 
 #[derive(Debug, Deserialize)]
@@ -136,6 +160,7 @@ fn entry(entry: &Entry) -> String {
         Outlook::Good => "good",
         Outlook::ExpiresSoon => "EXPIRES SOON",
         Outlook::Expired => "EXPIRED",
+        Outlook::Revoked => "REVOKED, the next one is due",
         Outlook::Missing => "a stand-in is served",
     };
     let mut text = format!("{}   {}   {state}", entry.names.join(" "), entry.source);
@@ -176,6 +201,20 @@ fn renewed(one: &Renewed) -> String {
             format!("{}   in force, from {}, until {until}\n", one.name, from.as_deref().unwrap_or(""))
         }
     }
+}
+
+fn revoked(one: &Revoked) -> String {
+    let (names, reason) = (one.names.join(" "), one.reason.word());
+    let told = format!("{names}   revoked by {}, {reason}   serial {}\n", one.from, one.serial);
+    let rest = match one.renewed.error {
+        Some(_) => "    the revoked one is served until there is another, which is tried again by itself\n",
+        None => "",
+    };
+    format!("{told}{}{rest}", renewed(&one.renewed))
+}
+
+fn reasons() -> impl TypedValueParser<Value = Reason> {
+    PossibleValuesParser::new(Reason::ALL.map(Reason::word)).map(|word| Reason::of(&word).unwrap_or_default())
 }
 
 fn findings(findings: &[Finding]) -> String {

@@ -93,6 +93,8 @@ pub struct CertificatesAsked {
     pub dry_run: bool,
     /// Of a renewal: with the spare key, or a new one.
     pub new_key: bool,
+    /// Of a revocation.
+    pub reason: mainstay_edge::acme::Reason,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +103,7 @@ pub enum CertificatesAction {
     #[default]
     List,
     Renew,
+    Revoke,
     Check,
 }
 

@@ -1,7 +1,7 @@
-//! `Range: bytes=…` (RFC 9110 §14.2). One range is honoured; a request for several gets the whole file, as the
-//! standard allows: nobody but attackers asks for them. Pure.
+//! `Range: bytes=…` (RFC 9110 §14.2), of a file or of a stored answer. One range is honoured; a request for several gets
+//! the whole, as the standard allows: nobody but attackers asks for them. Pure.
 
-/// What of the file is sent.
+/// What of it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Whole,
@@ -24,7 +24,8 @@ fn read(text: &str, size: u64) -> Option<Part> {
     if !unit.trim().eq_ignore_ascii_case("bytes") || ranges.contains(',') {
         return None;
     }
-    let (first, last) = ranges.trim().split_once('-')?;
+    let (first, last) = ranges.split_once('-')?;
+    let (first, last) = (first.trim(), last.trim());
     if first.is_empty() {
         let wanted = number(last)?.min(size);
         return Some(if wanted == 0 { Part::None } else { Part::Some { from: size - wanted, size: wanted } });
@@ -63,6 +64,7 @@ mod tests {
             ("bytes=-3", some(7, 3)),
             ("bytes=-99", some(0, 10)),
             ("BYTES = 2-3", some(2, 2)),
+            ("bytes= 2 - 3 ", some(2, 2)),
             ("bytes=10-", Part::None),
             ("bytes=-0", Part::None),
             ("bytes=99999999999999999999999-", Part::None),
