@@ -67,7 +67,7 @@ impl Kind {
             Kind::Uvicorn => {
                 let words = ["-m", "uvicorn", "--http", "h11", "--timeout-keep-alive", "75", "--no-access-log"];
                 let mut server = python(&words);
-                server.args(["--port", &number, "asgi:app"]).env("RECORD", record);
+                server.args(["--no-proxy-headers", "--port", &number, "asgi:app"]).env("RECORD", record);
                 server
             }
             Kind::Nginx => {
@@ -202,9 +202,9 @@ pub struct Record {
 impl Record {
     fn parse(line: &str) -> Record {
         // Apache writes bytes as `\xff`, which is no JSON.
-        let line = line.replace("\\x", "\\\\x");
-        let json: serde_json::Value =
-            serde_json::from_str(&line).unwrap_or_else(|e| panic!("a record that is no JSON ({e}): {line}"));
+        let json: serde_json::Value = serde_json::from_str(line)
+            .or_else(|_| serde_json::from_str(&line.replace("\\x", "\\\\x")))
+            .unwrap_or_else(|e| panic!("a record that is no JSON ({e}): {line}"));
         let text = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
         let ids = json["ids"].as_array().cloned().unwrap_or_default();
         let ids = ids.iter().filter_map(|id| id.as_str()).filter(|id| !id.is_empty() && *id != "-");

@@ -38,6 +38,8 @@ pub struct Item {
     pub want: Option<Want>,
     /// It may as well be refused.
     pub may_refuse: bool,
+    /// What of it may reach the app before the edge knows that it breaks off, or is not what it said.
+    pub begun: Option<Want>,
     /// It never ends.
     pub half: bool,
 }
@@ -79,12 +81,13 @@ fn item(class: &'static str, (fields, end, say): &Row, n: usize) -> Item {
     if let End::Trailers(_, trailers) = end {
         bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(trailers)));
     }
+    let begun = body.map(|body| want("POST", "/§", &body.replace('|', ""), &name));
     let (want, may_refuse) = match say {
         Say::No => (None, true),
         Say::Yes(method, target, body) => (Some(want(method, target, body, &name)), false),
         Say::Maybe(method, target, body) => (Some(want(method, target, body, &name)), true),
     };
-    Item { class, bytes, want, may_refuse, half: matches!(end, End::Never(_)), name }
+    Item { class, bytes, want, may_refuse, begun, half: matches!(end, End::Never(_)), name }
 }
 
 use End::{Body, Head, Never, Trailers};
@@ -112,7 +115,7 @@ const LENGTHS: &[Row] = &[
     (&[("content-length", "40")], Body(HIDDEN), Yes("POST", "/§", HIDDEN)),
     (&[("content-length", "5")], Body("hel"), No),
     (&[("content-length", "3")], Body("hello"), No),
-    (&[("content-length", "0")], Body(HIDDEN), No),
+    (&[("content-length", "0")], Body(HIDDEN), Maybe("POST", "/§", "")),
     (&[("content-length", "5")], Body(HIDDEN), No),
     (&[("content-length", "5")], Head, No),
     (&[("content-length", "5")], Body(""), No),
@@ -133,7 +136,7 @@ const LENGTHS: &[Row] = &[
     (&[], Trailers("hello", &[("transfer-encoding", "chunked")]), Maybe("POST", "/§", "hello")),
     (&[], Trailers("hello", &[("x\r\ny", "z")]), No),
     (&[], Trailers("hello", &[("x", "y\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")]), No),
-    (&[], Trailers("hello", &[(":path", "/smuggled")]), No),
+    (&[], Trailers("hello", &[(":path", "/smuggled")]), Maybe("POST", "/§", "hello")),
     (&[("content-length", "5")], Never("hel"), Maybe("POST", "/§", "hello")),
     (&[], Never("hello"), Maybe("POST", "/§", "hello")),
 ];
