@@ -1,8 +1,8 @@
-//! The package under a real systemd: a Debian with systemd, booted in namespaces and control groups of its own, in which
-//! the service is installed, started, reloaded, upgraded, killed, hung and stopped, and systemd asked each time.
+//! The package under a real systemd: a Debian with systemd, booted in namespaces and control groups of its own, in
+//! which the service is installed, started, reloaded, upgraded, killed, hung and stopped, and systemd asked each time.
 //!
-//! Needs root. The network is this machine's; whatever else it does goes when it ends. Seen to work where control groups
-//! are mounted as version 1 with a `unified` beside them, and written for version 2 alone.
+//! Needs root. The network is this machine's; whatever else it does goes when it ends. Seen to work where control
+//! groups are mounted as version 1 with a `unified` beside them; where there is version 2 alone it is yet to be tried.
 
 use super::prove::{MIRROR, PATIENCE, SUITE, answered};
 use super::said;

@@ -81,7 +81,8 @@ fn prove(root: &Path, deb: &Path) -> Result<()> {
     ))?;
     ensure!(!purged.lines().any(|line| line.starts_with('/')), "left behind:\n{purged}");
     println!(
-        "installed, served as user mainstay, upgraded in place by dpkg, ended with 0, purged: a fresh Debian {SUITE} needs nothing else"
+        "installed, served as user mainstay, upgraded in place by dpkg, ended with 0, purged: a fresh Debian {SUITE} \
+         needs nothing else"
     );
     Ok(())
 }

