@@ -132,10 +132,6 @@ async fn gates(
         return Ok(passed);
     }
     let served = gate.served.ok_or(Verdict::NoRoute)?;
-    let body = match gate.input.is_empty() {
-        true => body,
-        false => Box::pin(checked(core, snapshot, &gate, facts, finish, (&head, body))).await?,
-    };
     let engine = affinity::query(head.query());
     let preferred = engine.session().and_then(|sid| core.shared.affinity.find(sid, core.now_ms()));
     let (learn, ordinary) = (engine == Query::Handshake, engine == Query::Other);
@@ -143,7 +139,7 @@ async fn gates(
     let preferred = preferred.or_else(|| sticking.as_ref()?.slot(served));
     let ask = asks.after_the_app(conn, client, &head);
     let job = Job { core, served, settings: gate.settings, client, preferred, pause: snapshot.timeouts.body };
-    let (body, stream) = upgrading(body);
+    let (body, stream) = upgrading(checked(core, snapshot, &gate, facts, finish, (&head, body)).await?);
     let upgrade = stream.is_some() || conn.http1.is_some() && body.framing() == Framing::Absent && is_upgrade(&head);
     let plain = gate.ours == Ours::No && ordinary && !upgrade && body.framing() == Framing::Absent;
     let seeking = cache::Ask { core, conn, snapshot, rule: gate.settings.cache, head: &head, plain };
@@ -211,10 +207,13 @@ async fn checked(
     finish: &mut Finish,
     (head, body): (&RequestHead, Body),
 ) -> Result<Body, Refusal> {
+    if gate.input.is_empty() {
+        return Ok(body);
+    }
     let limit = snapshot.checked_body(&gate.settings);
     let (all, rules, pause) = (&snapshot.input, &gate.input[..], snapshot.timeouts.body);
     let asked = input::Asked { core, all, rules, head, ambiguous: gate.ambiguous, limit, pause };
-    input::check(&asked, body, finish, &mut facts.problem).await
+    Box::pin(input::check(&asked, body, finish, &mut facts.problem)).await
 }
 
 /// Gate: whoever is banned is sent away. Gives the client's address.

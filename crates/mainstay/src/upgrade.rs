@@ -224,8 +224,9 @@ pub async fn retire(server: &Server, owned: Owned, voice: &Voice) {
     let _ = tokio::time::timeout(ANSWER_LIMIT, answered).await;
 }
 
-/// The new server must see what the old one saw: each app that serves, served by an instance.
+/// The new server must see what the old one saw: each app that serves, served by an instance, and every schema.
 pub async fn prove(server: &Server, handover: &Handover) -> anyhow::Result<()> {
+    server.edge.take_up_schemas().context("a schema file that is in force cannot be read any more")?;
     let missing = || {
         let serving = server.fleet.serving();
         handover.serving.iter().find(|name| !serving.contains(name)).cloned()

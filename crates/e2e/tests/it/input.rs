@@ -108,7 +108,7 @@ fn e18_the_app_gets_the_bytes_that_were_checked() {
         let body = note(size);
         let file = folder.path().join(i.to_string());
         std::fs::write(&file, &body).expect("written");
-        let expected = fixtures_sha256(&body);
+        let expected = sha256(&body);
         let data = format!("@{}", file.display());
         for arguments in [
             &["-H", JSON][..],
@@ -128,8 +128,9 @@ fn e18_the_app_gets_the_bytes_that_were_checked() {
     }
 }
 
-fn fixtures_sha256(text: &str) -> String {
-    let line = "const h=require('crypto').createHash('sha256');process.stdin.on('data',d=>h.update(d)).on('end',()=>console.log(h.digest('hex')))";
+fn sha256(text: &str) -> String {
+    let line = "const h = require('crypto').createHash('sha256');\
+        process.stdin.on('data', d => h.update(d)).on('end', () => console.log(h.digest('hex')))";
     let mut child = std::process::Command::new("node")
         .args(["-e", line])
         .stdin(std::process::Stdio::piped())
@@ -245,48 +246,62 @@ fn e18_bodies_are_bounded_and_so_is_what_is_said_of_them() {
     assert_eq!(asked(&mainstay), 4);
 }
 
-#[test]
-fn e18_an_openapi_3_0_document_guards_a_whole_app() {
-    let mainstay = express("openapi = \"shop.yaml\"\n").ready("/");
-    let id = "3fa85f64-5717-4562-b3fc-2c963f66afa6";
-    let good = json!({
+/// Path, arguments of curl, body, and the fields that are named; none: the app is asked.
+type Case = (String, Words, String, Words);
+type Words = &'static [&'static str];
+
+fn case(path: &str, arguments: Words, body: &str, expected: Words) -> Case {
+    (path.to_owned(), arguments, body.to_owned(), expected)
+}
+
+const ORDERS: &str = "/api/v1/orders";
+const JSON_KIND: Words = &["-H", JSON];
+
+fn order() -> Value {
+    let part = json!({"sku": "C-22", "price": 1, "quantity": 2});
+    json!({
         "customer": {"email": "a@example.com", "name": "A", "age": null, "password": "sesame77"},
-        "items": [{"sku": "AB-1", "price": 9.99, "quantity": 1, "note": null, "parts": [{"sku": "C-22", "price": 1, "quantity": 2}]}],
+        "items": [{"sku": "AB-1", "price": 9.99, "quantity": 1, "note": null, "parts": [part]}],
         "payment": {"kind": "card", "token": "tok_12345"}, "voucher": null,
-    });
+    })
+}
+
+fn bodies() -> Vec<Case> {
     let with = |path: &str, value: Value| {
-        let mut body = good.clone();
+        let mut body = order();
         *body.pointer_mut(path).unwrap_or_else(|| panic!("{path}")) = value;
         body.to_string()
     };
-    let orders = "/api/v1/orders";
-    let order = format!("{orders}/{id}");
+    let posted = |body: String, expected: Words| case(ORDERS, JSON_KIND, &body, expected);
+    vec![
+        posted(order().to_string(), &[]),
+        posted(with("/items/0/price", json!(0)), &["body /items/0/price"]),
+        posted(with("/items/0/parts/0/quantity", json!("x")), &["body /items/0/parts/0/quantity"]),
+        posted(with("/items/0/quantity", json!(3_000_000_000_u64)), &["body /items/0/quantity"]),
+        posted(with("/customer/password", json!("sesamesesame")), &["body /customer/password"]),
+        posted(with("/payment", json!({"kind": "transfer"})), &["body /payment/iban"]),
+        posted(with("/voucher", json!({"kode": 1})), &["body /voucher/code"]),
+        posted(with("/items", json!([])), &["body /items"]),
+        posted("{}".into(), &["body /customer", "body /items", "body /payment"]),
+        case(&format!("{ORDERS}?trace=maybe"), JSON_KIND, &with("/items", json!(7)), &["body /items", "query /trace"]),
+        case("/api/v1/customers", JSON_KIND, r#"{"email":"x"}"#, &["body /email", "body /name"]),
+        // What is not described is none of our business.
+        case("/api/v1/unknown?limit=x", JSON_KIND, "{nonsense", &[]),
+        case("/api/v2/orders", JSON_KIND, "{nonsense", &[]),
+    ]
+}
+
+fn parameters() -> Vec<Case> {
+    let order = format!("{ORDERS}/3fa85f64-5717-4562-b3fc-2c963f66afa6");
+    let merge: Words = &["-X", "PATCH", "-H", "Content-Type: application/merge-patch+json"];
+    let image: Words = &["-X", "PUT", "-H", "Content-Type: image/png"];
+    let put: Words = &["-X", "PUT", "-H", JSON];
     let item = r#"{"sku":"AB-1","price":1.5,"quantity":1}"#;
-    let json_kind = &["-H", JSON][..];
-    let merge = &["-X", "PATCH", "-H", "Content-Type: application/merge-patch+json"][..];
-    let image = &["-X", "PUT", "-H", "Content-Type: image/png"][..];
-    let put = &["-X", "PUT", "-H", JSON][..];
-    let cases: Vec<(String, &[&str], String, &[&str])> = vec![
-        (orders.into(), json_kind, good.to_string(), &[]),
-        (orders.into(), json_kind, with("/items/0/price", json!(0)), &["body /items/0/price"]),
-        (orders.into(), json_kind, with("/items/0/parts/0/quantity", json!("x")), &["body /items/0/parts/0/quantity"]),
-        (orders.into(), json_kind, with("/items/0/quantity", json!(3_000_000_000u64)), &["body /items/0/quantity"]),
-        (orders.into(), json_kind, with("/customer/password", json!("sesamesesame")), &["body /customer/password"]),
-        (orders.into(), json_kind, with("/payment", json!({"kind": "transfer"})), &["body /payment/iban"]),
-        (orders.into(), json_kind, with("/voucher", json!({"kode": 1})), &["body /voucher/code"]),
-        (orders.into(), json_kind, with("/items", json!([])), &["body /items"]),
-        (orders.into(), json_kind, "{}".into(), &["body /customer", "body /items", "body /payment"]),
-        (format!("{orders}?trace=maybe"), json_kind, with("/items", json!(7)), &["body /items", "query /trace"]),
-        (
-            format!("{orders}?from=2026-11-21&limit=7&status=new&status=paid&ids=1,2&open=true&x=y"),
-            &[],
-            String::new(),
-            &[],
-        ),
-        (
-            format!("{orders}?limit=0&status=new&status=gone&ids=1,b&open=1&filter[country]=de&filter[x]=1"),
-            &[],
-            String::new(),
+    let got = |query: &str, expected: Words| case(&format!("{ORDERS}?{query}"), &[], "", expected);
+    vec![
+        got("from=2026-11-21&limit=7&status=new&status=paid&ids=1,2&open=true&x=y", &[]),
+        got(
+            "limit=0&status=new&status=gone&ids=1,b&open=1&filter[country]=de&filter[x]=1",
             &[
                 "query /filter/country",
                 "query /filter/x",
@@ -297,31 +312,32 @@ fn e18_an_openapi_3_0_document_guards_a_whole_app() {
                 "query /status/1",
             ],
         ),
-        (format!("{orders}?from=2026-11-21&limit=7&limit=700"), &[], String::new(), &["query /limit"]),
-        (format!("{orders}?from=2026-11-21&limit[]=700"), &[], String::new(), &["query /limit"]),
-        (format!("{orders}?from=2026-02-30"), &[], String::new(), &["query /from"]),
-        (order.clone(), &[], String::new(), &[]),
-        (order.to_uppercase(), &[], String::new(), &[]),
-        (format!("{orders}/7"), &[], String::new(), &["path /orderId"]),
-        (format!("{orders}/7"), &["-I"], String::new(), &["path /orderId"]),
-        (order.clone(), merge, r#"{"note":null}"#.into(), &[]),
-        (order.clone(), merge, r#"{"status":"gone","x":1}"#.into(), &["body /status", "body /x"]),
-        (format!("{order}/items/7"), put, item.into(), &[]),
-        (
-            format!("{order}/items/100"),
+        got("from=2026-11-21&limit=7&limit=700", &["query /limit"]),
+        got("from=2026-11-21&limit[]=700", &["query /limit"]),
+        got("from=2026-02-30", &["query /from"]),
+        case(&order, &[], "", &[]),
+        case(&order.to_uppercase(), &[], "", &[]),
+        case(&format!("{ORDERS}/7"), &[], "", &["path /orderId"]),
+        case(&format!("{ORDERS}/7"), &["-I"], "", &["path /orderId"]),
+        case(ORDERS, &["-X", "DELETE"], "", &[]),
+        case(&order, merge, r#"{"note":null}"#, &[]),
+        case(&order, merge, r#"{"status":"gone","x":1}"#, &["body /status", "body /x"]),
+        case(&format!("{order}/items/7"), put, item, &[]),
+        case(
+            &format!("{order}/items/100"),
             put,
-            r#"{"sku":"?"}"#.into(),
+            r#"{"sku":"?"}"#,
             &["body /price", "body /quantity", "body /sku", "path /position"],
         ),
-        ("/api/v1/customers".into(), json_kind, r#"{"email":"x"}"#.into(), &["body /email", "body /name"]),
-        ("/api/v1/customers/7/picture".into(), image, "not JSON at all".into(), &[]),
-        ("/api/v1/customers/x/picture".into(), image, "not JSON at all".into(), &["path /id"]),
-        // What is not described is none of our business.
-        ("/api/v1/unknown?limit=x".into(), json_kind, "{nonsense".into(), &[]),
-        ("/api/v2/orders".into(), json_kind, "{nonsense".into(), &[]),
-        ("/api/v1/orders".into(), &["-X", "DELETE"], String::new(), &[]),
-    ];
-    for (path, arguments, body, expected) in cases {
+        case("/api/v1/customers/7/picture", image, "not JSON at all", &[]),
+        case("/api/v1/customers/x/picture", image, "not JSON at all", &["path /id"]),
+    ]
+}
+
+#[test]
+fn e18_an_openapi_3_0_document_guards_a_whole_app() {
+    let mainstay = express("openapi = \"shop.yaml\"\n").ready("/");
+    for (path, arguments, body, expected) in bodies().into_iter().chain(parameters()) {
         let before = asked(&mainstay);
         let url = mainstay.url(&path);
         let data: &[&str] = if body.is_empty() { &[] } else { &["--data-binary", &body] };
@@ -341,7 +357,7 @@ fn e18_an_openapi_3_0_document_guards_a_whole_app() {
         }
     }
     for kind in ["text/plain", "application/xml", "application/vnd.other+json"] {
-        let answer = post(&mainstay, orders, &format!("Content-Type: {kind}"), &good.to_string());
+        let answer = post(&mainstay, ORDERS, &format!("Content-Type: {kind}"), &order().to_string());
         judged_answer(&mainstay, kind, &answer, 415, "unsupported_media_type");
     }
 }
@@ -397,7 +413,8 @@ fn e18_an_openapi_3_1_document_guards_a_route_beside_its_own_schema() {
 
 #[test]
 fn e18_a_broken_schema_is_a_fault_of_check_and_changes_nothing_on_reload() {
-    let lines = "[[route]]\nmatch = \"POST /users\"\nschema = \"user.json\"\n[[route]]\nmatch = \"/x\"\nopenapi = \"tickets.json\"\n";
+    let lines = "[[route]]\nmatch = \"POST /users\"\nschema = \"user.json\"\n\
+                 [[route]]\nmatch = \"/x\"\nopenapi = \"tickets.json\"\n";
     let mainstay = express(lines).ready("/");
     let good = r#"{"email":"a@example.com","name":"A"}"#;
     let bad = r#"{"email":"a@example.com"}"#;
@@ -454,6 +471,12 @@ fn e18_a_schema_that_is_gone_when_a_server_is_replaced_lets_nothing_through_unch
     let mainstay = guarded();
     std::fs::remove_file(mainstay.path().join("user.json")).expect("removed");
     let server = mainstay.server();
+    // An upgrade is asked for by somebody who can be told: it does not come to that.
+    let upgraded = mainstay.verb(&["upgrade"]);
+    assert!(upgraded.code != Some(0) && upgraded.all().contains("schema file"), "{}", upgraded.all());
+    assert_eq!(post(&mainstay, "/users", JSON, "{}").status, 400);
+    assert_eq!(post(&mainstay, "/users", JSON, r#"{"email":"a@example.com","name":"A"}"#).status, 201);
+    let server = mainstay.find_server().unwrap_or(server);
     mainstay_e2e::processes::signal(server, nix::sys::signal::Signal::SIGKILL);
     wait_until("a new server", || mainstay.find_server().is_some_and(|pid| pid != server));
     wait_until("the other routes to be served", || get(&mainstay.url("/other")).status == 201);

@@ -16,19 +16,14 @@ pub enum Speaks {
     V31,
 }
 
-/// Rewrites every schema in place and gives the place of each that is not within another.
-pub fn rewrite(document: &mut Value, speaks: Speaks) -> Vec<String> {
+/// Rewrites every schema in place.
+pub fn rewrite(document: &mut Value, speaks: Speaks) {
     let read_only = read_only(document);
-    let mut found = Vec::new();
-    let mut walk = Walk { speaks, read_only: &read_only, found: &mut found };
+    let walk = Walk { speaks, read_only: &read_only };
     if let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
-        for (name, schema) in schemas {
-            walk.found.push(format!("/components/schemas{}", segment(name)));
-            walk.schema(schema, 0);
-        }
+        schemas.values_mut().for_each(|schema| walk.schema(schema, 0));
     }
-    walk.around(document, &mut String::new(), 0);
-    found
+    walk.around(document, "", 0);
 }
 
 /// Components that are read-only wherever they are used.
@@ -42,46 +37,33 @@ fn read_only(document: &Value) -> Vec<String> {
 struct Walk<'a> {
     speaks: Speaks,
     read_only: &'a [String],
-    found: &'a mut Vec<String>,
 }
 
 impl Walk<'_> {
-    /// What is no schema and may hold some, under the key `schema`.
-    fn around(&mut self, value: &mut Value, at: &mut String, depth: usize) {
+    /// What is no schema and may hold some, under the key `schema`; `within` is the key it stands under.
+    fn around(&self, value: &mut Value, within: &str, depth: usize) {
         if depth > DEPTH_MAX {
             return;
         }
-        let length = at.len();
         match value {
-            Value::Array(items) => {
-                for (i, item) in items.iter_mut().enumerate() {
-                    at.push_str(&format!("/{i}"));
-                    self.around(item, at, depth + 1);
-                    at.truncate(length);
-                }
-            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.around(item, "", depth + 1)),
             Value::Object(pairs) => {
                 for (key, member) in pairs {
-                    if matches!(key.as_str(), "example" | "examples") || key.starts_with("x-") {
-                        continue;
-                    }
-                    at.push_str(&segment(key));
                     match key.as_str() {
-                        "schema" if member.is_object() || member.is_boolean() => {
-                            self.found.push(at.clone());
-                            self.schema(member, depth + 1);
-                        }
-                        "schemas" if at == "/components/schemas" => {}
-                        _ => self.around(member, at, depth + 1),
+                        "example" | "examples" => {}
+                        extension if extension.starts_with("x-") => {}
+                        "schema" => self.schema(member, depth + 1),
+                        // Of the components: they are done.
+                        "schemas" if within == "components" && depth == 1 => {}
+                        key => self.around(member, key, depth + 1),
                     }
-                    at.truncate(length);
                 }
             }
             _ => {}
         }
     }
 
-    fn schema(&mut self, schema: &mut Value, depth: usize) {
+    fn schema(&self, schema: &mut Value, depth: usize) {
         let Value::Object(words) = schema else { return };
         if depth > DEPTH_MAX {
             return;
@@ -194,9 +176,8 @@ mod tests {
     fn rewritten(schema: Value, speaks: Speaks) -> Value {
         let mut document = json!({"paths": {"/a": {"post": {"requestBody": {"content": {"x/y": {"schema": schema}}}}}},
             "components": {"schemas": {"Id": {"type": "string", "readOnly": true}}}});
-        let found = rewrite(&mut document, speaks);
+        rewrite(&mut document, speaks);
         let at = "/paths/~1a/post/requestBody/content/x~1y/schema";
-        assert_eq!(found, ["/components/schemas/Id", at]);
         document.pointer(at).expect("there").clone()
     }
 

@@ -66,7 +66,7 @@ impl<'a> Document<'a> {
             let (value, lines) = yaml::parse(text).map_err(|(line, what)| fault(Some(line), what))?;
             return Ok(Document { file, value, text, lines: Some(lines) });
         }
-        let value = json::read_within(text.as_bytes(), Bounds::OWN).map_err(|broken| {
+        let (value, _) = json::read_within(text.as_bytes(), Bounds::OWN).map_err(|broken| {
             // The parser's words end in " at line 3 column 7".
             let (what, at) = broken.what.rsplit_once(" at line ").unwrap_or((&broken.what, ""));
             let line = at.split(' ').next().and_then(|n| n.parse().ok());

@@ -34,16 +34,21 @@ impl Bounds {
 
 /// Reads a stranger's document whole.
 pub fn read(bytes: &[u8]) -> Result<Value, NotJson> {
+    read_within(bytes, Bounds::STRANGERS).map(|(value, _)| value)
+}
+
+/// The same, with the number of its values.
+pub fn read_counted(bytes: &[u8]) -> Result<(Value, usize), NotJson> {
     read_within(bytes, Bounds::STRANGERS)
 }
 
-pub fn read_within(bytes: &[u8], bounds: Bounds) -> Result<Value, NotJson> {
+pub fn read_within(bytes: &[u8], bounds: Bounds) -> Result<(Value, usize), NotJson> {
     let state = RefCell::default();
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let read = One { state: &state, bounds, depth: 0 }.deserialize(&mut deserializer);
     let read = read.and_then(|value| deserializer.end().map(|()| value));
-    read.map_err(|error| {
-        let State { path, .. } = state.into_inner();
+    let State { path, values } = state.into_inner();
+    read.map(|value| (value, values)).map_err(|error| {
         // The parser's own words are fixed: what is wrong, line and column.
         NotJson { path: path.into_iter().rev().collect(), what: error.to_string() }
     })

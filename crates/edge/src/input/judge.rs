@@ -11,6 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Checked on the core itself: some tenths of a millisecond (`docs/input.md` has the numbers).
 const ON_CORE_BYTES_MAX: usize = 16 * 1024;
+/// Of a broken one, what breaks it is found there too: naming costs ten times what checking does.
+const TOLD_ON_CORE_BYTES_MAX: usize = 2 * 1024;
+/// Of a broken body with more values only the first fault is told: all of them would cost a second.
+const TOLD_VALUES_MAX: usize = 20_000;
 /// Large bodies are rare; two of them at once leave the cores their time.
 const THREADS: usize = 2;
 /// Large bodies that wait, over all cores; one more is told that we are busy.
@@ -74,7 +78,7 @@ impl Judges {
                 loop {
                     let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
                     let Some(Job { body, schemas, answer }) = job else { return };
-                    let _ = answer.send(guarded(&body, &schemas));
+                    let _ = answer.send(guarded(|| judged(&body, &schemas)));
                 }
             }
         };
@@ -83,8 +87,11 @@ impl Judges {
 
     /// What of a body breaks any of the schemas.
     pub async fn judge(&self, body: Bytes, schemas: Schemas) -> Result<Judged, Failed> {
-        if body.len() <= ON_CORE_BYTES_MAX {
-            return guarded(&body, &schemas);
+        if body.len() <= TOLD_ON_CORE_BYTES_MAX {
+            return guarded(|| judged(&body, &schemas));
+        }
+        if body.len() <= ON_CORE_BYTES_MAX && guarded(|| passes(&body, &schemas))? {
+            return Ok(Judged::default());
         }
         let (answer, judged) = oneshot::channel();
         self.0.jobs.try_send(Job { body, schemas, answer }).map_err(|_| Failed::Busy)?;
@@ -93,20 +100,28 @@ impl Judges {
 }
 
 /// A fault within a schema's library costs this request, not its thread.
-fn guarded(body: &[u8], schemas: &[Arc<Schema>]) -> Result<Judged, Failed> {
-    catch_unwind(AssertUnwindSafe(|| judged(body, schemas))).map_err(|_| Failed::Broken)
+fn guarded<T>(judge: impl FnOnce() -> T) -> Result<T, Failed> {
+    catch_unwind(AssertUnwindSafe(judge)).map_err(|_| Failed::Broken)
+}
+
+fn passes(body: &[u8], schemas: &[Arc<Schema>]) -> bool {
+    json::read(body).is_ok_and(|mut value| schemas.iter().all(|schema| schema.allows(&mut value)))
 }
 
 pub fn judged(body: &[u8], schemas: &[Arc<Schema>]) -> Judged {
     let mut judged = Judged::default();
-    match json::read(body) {
-        Ok(value) => {
+    match json::read_counted(body) {
+        Ok((mut value, count)) => {
             for (i, schema) in schemas.iter().enumerate() {
                 if judged.problem.is_empty() {
                     judged.first = i;
                 }
                 let mut own = Problem::default();
-                schema.check(&value, Place::Body, "", &mut own);
+                if count <= TOLD_VALUES_MAX {
+                    schema.check(&mut value, Place::Body, "", &mut own);
+                } else {
+                    schema.check_first(&mut value, &mut own);
+                }
                 judged.problem.append(own);
             }
         }

@@ -6,9 +6,13 @@
 pub mod check;
 mod dialect;
 mod document;
+#[cfg(test)]
+mod fuzz;
 mod json;
 pub mod judge;
 mod load;
+#[cfg(test)]
+mod measure;
 mod openapi;
 mod parameter;
 pub mod problem;

@@ -5,11 +5,11 @@ use super::document::{Document, Fault};
 use super::json::segment;
 use super::parameter::{Form, Kinds, Parameter};
 use super::problem::Place;
-use super::schema::{self, DOCUMENT, Schema};
+use super::schema::{self, DOCUMENT, Gathered, Schema};
 use super::template::Template;
 use jsonschema::Registry;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// A `$ref` to a `$ref` and so on.
@@ -69,34 +69,22 @@ impl Api {
 
     pub fn build(mut document: Document<'_>) -> Result<Api, Vec<Fault>> {
         let speaks = version(&document)?;
-        let mut faults = Vec::new();
-        schema::each_ref(&document.value, String::new(), &mut |pointer, target| {
-            let inside = target.strip_prefix('#');
-            let named = inside.is_some_and(|p| match p.strip_prefix('/') {
-                Some(_) => document.value.pointer(&unescaped(p)).is_some(),
-                // An anchor, which the schemas themselves look up.
-                None => true,
-            });
-            if !named {
-                faults.push(document.fault(pointer, schema::unresolved(target)));
-            }
-        });
-        if !faults.is_empty() {
-            return Err(faults);
-        }
-        for pointer in dialect::rewrite(&mut document.value, speaks) {
-            faults.extend(schema::prove(&document, &pointer).err().into_iter().flatten());
-        }
-        if !faults.is_empty() {
-            return Err(faults);
-        }
+        dialect::rewrite(&mut document.value, speaks);
         let registry = Registry::new().add(DOCUMENT, &document.value).and_then(|registry| registry.prepare());
         let registry = registry.map_err(|error| vec![document.fault("", format!("cannot be read: {error}"))])?;
-        let mut build = Build { document: &document, registry: &registry, known: HashMap::new(), faults };
+        let mut build = Build {
+            document: &document,
+            known: HashMap::new(),
+            proven: HashSet::new(),
+            schemas: Gathered::default(),
+            faults: Vec::new(),
+        };
         let mut operations = build.operations();
-        if !build.faults.is_empty() {
-            return Err(build.faults);
+        let Build { faults, schemas, .. } = build;
+        if !faults.is_empty() {
+            return Err(faults);
         }
+        schemas.compile(&document, &registry)?;
         operations.sort_by(|a, b| b.template.specificity(&a.template));
         Ok(Api { operations })
     }
@@ -126,9 +114,9 @@ fn unescaped(pointer: &str) -> String {
 
 struct Build<'b, 'd> {
     document: &'b Document<'d>,
-    registry: &'b Registry<'b>,
-    /// Bodies that several operations share are compiled once.
     known: HashMap<String, Option<Arc<Schema>>>,
+    proven: HashSet<String>,
+    schemas: Gathered,
     faults: Vec<Fault>,
 }
 
@@ -138,7 +126,7 @@ impl<'b> Build<'b, '_> {
         let root = &self.document.value;
         let Some(paths) = root.get("paths").and_then(Value::as_object) else { return operations };
         for (path, item) in paths.iter().filter(|(path, _)| !path.starts_with("x-")) {
-            let (item, item_at) = self.follow(item, format!("/paths{}", segment(path)));
+            let (item, item_at) = self.led(item, format!("/paths{}", segment(path)));
             for method in METHODS {
                 let Some(operation) = item.get(method) else { continue };
                 let at = format!("{item_at}/{method}");
@@ -162,7 +150,7 @@ impl<'b> Build<'b, '_> {
         // An operation's own go before those of all operations of the path.
         for (holder, at) in [(own, at), item] {
             for (i, parameter) in holder.get("parameters").and_then(Value::as_array).into_iter().flatten().enumerate() {
-                let (parameter, at) = self.follow(parameter, format!("{at}/parameters/{i}"));
+                let (parameter, at) = self.led(parameter, format!("{at}/parameters/{i}"));
                 let read = self.parameter(parameter, &at);
                 parameters.extend(
                     read.filter(|new| !parameters.iter().any(|p| p.name == new.name && p.place == new.place))
@@ -171,7 +159,7 @@ impl<'b> Build<'b, '_> {
             }
         }
         let body = own.get("requestBody").and_then(|body| {
-            let (body, at) = self.follow(body, format!("{at}/requestBody"));
+            let (body, at) = self.led(body, format!("{at}/requestBody"));
             self.body(body, &at)
         });
         let line = document.line(at);
@@ -196,16 +184,47 @@ impl<'b> Build<'b, '_> {
         (value, at)
     }
 
-    fn compiled(&mut self, pointer: &str) -> Option<Schema> {
-        match Schema::within(self.document, self.registry, pointer) {
-            Ok(schema) => Some(schema),
-            Err(fault) => {
-                if !self.faults.contains(&fault) {
-                    self.faults.push(fault);
-                }
-                None
-            }
+    /// The same; one that leads nowhere is a fault.
+    fn led(&mut self, value: &'b Value, at: String) -> (&'b Value, String) {
+        let (value, at) = self.follow(value, at);
+        if let Some(target) = value.get("$ref").and_then(Value::as_str) {
+            self.blame(self.document.fault(&format!("{at}/$ref"), schema::unresolved(target)));
         }
+        (value, at)
+    }
+
+    fn blame(&mut self, fault: Fault) {
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+
+    /// A schema and all it refers to are schemas, and there. What only answers use is not looked at.
+    fn prove(&mut self, pointer: &str) -> bool {
+        let before = self.faults.len();
+        let mut open = vec![pointer.to_owned()];
+        while let Some(pointer) = open.pop() {
+            let Some(schema) = self.document.value.pointer(&pointer) else { continue };
+            if !self.proven.insert(pointer.clone()) {
+                continue;
+            }
+            for fault in schema::prove(self.document, &pointer).err().into_iter().flatten() {
+                self.blame(fault);
+            }
+            let mut faults = Vec::new();
+            schema::each_ref(schema, pointer, &mut |at, target| match target.strip_prefix('#').map(unescaped) {
+                Some(inside) if self.document.value.pointer(&inside).is_some() => open.push(inside),
+                // An anchor, which the schemas themselves look up.
+                Some(inside) if !inside.starts_with('/') => {}
+                _ => faults.push(self.document.fault(at, schema::unresolved(target))),
+            });
+            faults.into_iter().for_each(|fault| self.blame(fault));
+        }
+        self.faults.len() == before
+    }
+
+    fn gathered(&mut self, pointer: &str) -> Option<Schema> {
+        if self.prove(pointer) { Some(self.schemas.add(pointer)) } else { None }
     }
 
     fn body(&mut self, body: &'b Value, at: &str) -> Option<Body> {
@@ -216,7 +235,7 @@ impl<'b> Build<'b, '_> {
             let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
             let checked = described.get("schema").is_some() && (is_json(&kind) || kind.contains('*'));
             if checked && !self.known.contains_key(&pointer) {
-                let schema = self.compiled(&pointer).map(Arc::new);
+                let schema = self.gathered(&pointer).map(Arc::new);
                 self.known.insert(pointer.clone(), schema);
             }
             let schema = if checked { self.known.get(&pointer).cloned().flatten() } else { None };
@@ -264,7 +283,7 @@ impl<'b> Build<'b, '_> {
         Some(Parameter {
             required: place == Place::Path || parameter.get("required") == Some(&Value::Bool(true)),
             may_be_empty: parameter.get("allowEmptyValue") == Some(&Value::Bool(true)),
-            schema: self.compiled(&pointer)?,
+            schema: self.gathered(&pointer)?,
             name,
             place,
             form,

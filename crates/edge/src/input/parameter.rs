@@ -171,20 +171,20 @@ impl Parameter {
         match (self.form, &texts[..]) {
             (Form::Repeated | Form::Separated(_), texts) => {
                 let items = texts.iter().map(|text| self.item_kinds.read(text).0);
-                let value = Value::Array(items.collect());
-                self.schema.check(&value, self.place, at, problem);
+                let mut value = Value::Array(items.collect());
+                self.schema.check(&mut value, self.place, at, problem);
             }
             (Form::Json, [text]) => match json::read(text.as_bytes()) {
-                Ok(value) => self.schema.check(&value, self.place, at, problem),
+                Ok(mut value) => self.schema.check(&mut value, self.place, at, problem),
                 Err(broken) => {
                     let what = format!("is not JSON: {}", broken.what);
                     problem.add(self.place, &format!("{at}{}", broken.path), what);
                 }
             },
             (_, [text]) => {
-                let (value, other) = self.kinds.read(text);
-                if !other.is_some_and(|other| self.schema.allows(&other)) {
-                    self.schema.check(&value, self.place, at, problem);
+                let (mut value, other) = self.kinds.read(text);
+                if !other.is_some_and(|mut other| self.schema.allows(&mut other)) {
+                    self.schema.check(&mut value, self.place, at, problem);
                 }
             }
             _ => problem.add(self.place, at, "must stand once"),
@@ -209,7 +209,7 @@ impl Parameter {
                 return problem.add(self.place, &format!("{at}{}", json::segment(name)), "must stand once");
             }
         }
-        self.schema.check(&Value::Object(members), self.place, at, problem);
+        self.schema.check(&mut Value::Object(members), self.place, at, problem);
     }
 }
 

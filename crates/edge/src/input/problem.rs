@@ -57,6 +57,15 @@ impl Problem {
         }
     }
 
+    /// No more is named, only counted.
+    pub fn is_full(&self) -> bool {
+        self.fields.len() >= FIELDS_MAX
+    }
+
+    pub fn count(&mut self, more: usize) {
+        self.more += more;
+    }
+
     pub fn append(&mut self, other: Problem) {
         for field in other.fields {
             self.add(field.place, &field.path, field.message);

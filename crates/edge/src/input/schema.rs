@@ -4,9 +4,10 @@
 
 use super::document::{Document, Fault};
 use super::problem::{Place, Problem};
-use super::words;
+use super::words::{self, Told};
 use jsonschema::{PatternOptions, Registry, ValidationError, ValidationOptions, Validator};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::sync::{Arc, OnceLock};
 
 /// Steps a pattern with look-around or a backreference may go back before it counts as not matching. All other
 /// patterns take time in proportion to the text.
@@ -19,7 +20,60 @@ const FAULTS_MAX: usize = 20;
 const SENTENCE_CHARS_MAX: usize = 200;
 
 #[derive(Debug)]
-pub struct Schema(Validator);
+pub struct Schema {
+    /// Filled before the first request; many schemas of one document share it, and what they have in common.
+    all: Arc<OnceLock<Validator>>,
+    /// Which of them this is; none: all of it.
+    slot: Option<[String; 2]>,
+}
+
+/// Schemas of one document, gathered and then compiled at once: what several of them refer to is compiled once.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    pointers: Vec<String>,
+    all: Arc<OnceLock<Validator>>,
+}
+
+/// Members of one object among which a slot is looked for.
+const SLOTS: usize = 32;
+
+impl Gathered {
+    pub fn add(&mut self, pointer: &str) -> Schema {
+        let index = self.pointers.iter().position(|p| p == pointer).unwrap_or(self.pointers.len());
+        if index == self.pointers.len() {
+            self.pointers.push(pointer.to_owned());
+        }
+        let slot = [(index / SLOTS).to_string(), (index % SLOTS).to_string()];
+        Schema { all: self.all.clone(), slot: Some(slot) }
+    }
+
+    pub fn compile(self, document: &Document<'_>, registry: &Registry<'_>) -> Result<(), Vec<Fault>> {
+        let reference = |pointer: &String| json!({ "$ref": format!("{DOCUMENT}#{}", fragment(pointer)) });
+        let members = |all: Vec<Value>| {
+            let pairs = all.into_iter().enumerate().map(|(i, schema)| (i.to_string(), schema));
+            json!({ "properties": pairs.collect::<Map<_, _>>() })
+        };
+        let groups = self.pointers.chunks(SLOTS).map(|chunk| members(chunk.iter().map(reference).collect()));
+        match options().with_registry(registry).build(&members(groups.collect())) {
+            Ok(validator) => {
+                let _ = self.all.set(validator);
+                Ok(())
+            }
+            Err(error) => {
+                // One by one, to tell which.
+                let mut faults = Vec::new();
+                for pointer in &self.pointers {
+                    let alone = options().with_registry(registry).build(&reference(pointer));
+                    faults.extend(alone.err().map(|error| build_fault(document, pointer, &error)));
+                    if faults.len() >= FAULTS_MAX {
+                        break;
+                    }
+                }
+                Err(if faults.is_empty() { vec![build_fault(document, "", &error)] } else { faults })
+            }
+        }
+    }
+}
 
 fn options<'i>() -> ValidationOptions<'i> {
     jsonschema::options().offline().should_validate_formats(true).with_pattern_options(
@@ -46,30 +100,46 @@ impl Schema {
             Ok(meta) => well_formed(document, "", meta.iter_errors(value))?,
             Err(error) => return Err(vec![build_fault(document, "", &error)]),
         }
-        options().build(value).map(Schema).map_err(|error| vec![build_fault(document, "", &error)])
+        let built = options().build(value).map_err(|error| vec![build_fault(document, "", &error)])?;
+        Ok(Schema { all: Arc::new(OnceLock::from(built)), slot: None })
     }
 
-    /// The schema at `pointer` of a document that holds many.
-    pub fn within(document: &Document<'_>, registry: &Registry<'_>, pointer: &str) -> Result<Schema, Fault> {
-        let at = json!({ "$ref": format!("{DOCUMENT}#{}", fragment(pointer)) });
-        let built = options().with_registry(registry).build(&at);
-        built.map(Schema).map_err(|error| build_fault(document, pointer, &error))
+    /// Tells all of `value` that breaks it. `base`: where the value stands in the input.
+    pub fn check(&self, value: &mut Value, place: Place, base: &str, problem: &mut Problem) {
+        self.within(value, |validator, value, skip| {
+            if validator.is_valid(value) {
+                return;
+            }
+            let mut told = Told { place, base, skip, problem };
+            validator.iter_errors(value).for_each(|error| words::tell(&error, &mut told));
+            told.at_least();
+        });
     }
 
-    /// Tells what of `value` breaks it. `base`: where the value stands in the input.
-    pub fn check(&self, value: &Value, place: Place, base: &str, problem: &mut Problem) {
-        if self.0.is_valid(value) {
-            return;
-        }
-        let mut errors = self.0.iter_errors(value).peekable();
-        if errors.peek().is_none() {
-            problem.add(place, base, "is not allowed");
-        }
-        errors.for_each(|error| words::tell(&error, place, base, problem));
+    /// Tells the first thing of a body that breaks it; what else does is not looked for.
+    pub fn check_first(&self, value: &mut Value, problem: &mut Problem) {
+        self.within(value, |validator, value, skip| {
+            if let Err(error) = validator.validate(value) {
+                let mut told = Told { place: Place::Body, base: "", skip, problem };
+                words::tell(&error, &mut told);
+                told.at_least();
+            }
+        });
     }
 
-    pub fn allows(&self, value: &Value) -> bool {
-        self.0.is_valid(value)
+    pub fn allows(&self, value: &mut Value) -> bool {
+        self.within(value, |validator, value, _| validator.is_valid(value)) == Some(true)
+    }
+
+    /// Hands the value to the validator as it expects it, and how many bytes of each path are not the value's own.
+    fn within<T>(&self, value: &mut Value, judge: impl FnOnce(&Validator, &Value, usize) -> T) -> Option<T> {
+        let validator = self.all.get()?;
+        let Some([group, member]) = &self.slot else { return Some(judge(validator, value, 0)) };
+        let inner = Map::from_iter([(member.clone(), value.take())]);
+        let mut outer = Value::Object(Map::from_iter([(group.clone(), Value::Object(inner))]));
+        let judged = judge(validator, &outer, group.len() + member.len() + 2);
+        *value = outer[group][member].take();
+        Some(judged)
     }
 }
 
@@ -223,9 +293,9 @@ mod tests {
         let document = Document::parse(Path::new("s.json"), text).expect("json");
         let schema = Schema::of_file(&document).expect("a schema");
         // Without the bound this would be 2^1000 steps.
-        assert!(!schema.allows(&Value::String("a".repeat(1000))));
+        assert!(!schema.allows(&mut Value::String("a".repeat(1000))));
         let mut problem = Problem::default();
-        schema.check(&Value::String("a".repeat(1000)), Place::Body, "", &mut problem);
+        schema.check(&mut Value::String("a".repeat(1000)), Place::Body, "", &mut problem);
         assert!(!problem.is_empty());
     }
 }
