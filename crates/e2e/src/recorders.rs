@@ -182,7 +182,9 @@ escaped() { printf '%s' "$1" | sed 's/[\\"]/\\&/g'; }
 hex=$(od -An -v -tx1 | tr -d ' \n')
 printf '{"port": %s, "ids": ["%s"], "method": "%s", "target": "%s", "hex": "%s"}\n' "$REMOTE_PORT" \
     "$HTTP_MAINSTAY_REQUEST_ID" "$(escaped "$REQUEST_METHOD")" "$(escaped "$REQUEST_URI")" "$hex" >> RECORD
-printf 'Content-Type: application/json\r\n\r\n{"ids": ["%s"]}' "$HTTP_MAINSTAY_REQUEST_ID"
+told="{\"ids\": [\"$HTTP_MAINSTAY_REQUEST_ID\"]}"
+# Told beforehand, so that the framing does not hang on how fast this is.
+printf 'Content-Type: application/json\r\nContent-Length: %s\r\n\r\n%s' "${#told}" "$told"
 "#;
 
 /// One request as a server understood it, or one it refused.

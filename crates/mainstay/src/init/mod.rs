@@ -5,6 +5,8 @@
 mod compose;
 mod environment;
 pub mod found;
+#[cfg(test)]
+mod fuzz;
 mod nginx;
 mod package;
 mod procfile;
