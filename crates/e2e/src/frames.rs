@@ -1,4 +1,4 @@
-//! HTTP/2 as frames (RFC 9113 §4): a client that sends any bytes and hides nothing of what comes back. Of itself it only
+//! HTTP/2 as frames (RFC 9113 §4): a client that sends any bytes and hides nothing of what comes back. Itself it only
 //! acknowledges SETTINGS.
 
 use crate::hpack::Reader;

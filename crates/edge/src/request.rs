@@ -115,11 +115,7 @@ async fn gates(
     well_formed(&head, snapshot)?;
     let client = admitted(core, conn, snapshot, finish, &head)?;
     let gate = route(snapshot, &head)?;
-    finish.note(|r| {
-        r.route = gate.settings.route;
-        r.app = gate.served.map_or(0, |s| s.group.id);
-        r.health = gate.health;
-    });
+    gate.note(finish);
     let at_once = to_https(snapshot, conn, &gate, &head);
     if let Some(answer) = at_once.or_else(|| facts.plan.route(&snapshot.respond, gate.respond.take(), &head)) {
         return Ok(Passed::Own(answer, Bytes::new()));
@@ -165,10 +161,7 @@ async fn gates(
     if sent.head.status == 101 {
         return Ok(Passed::Tunnel(sent, stream));
     }
-    // To `CONNECT` it would mean that there is one (RFC 8441 §5).
-    if stream.is_some() && (200..300).contains(&sent.head.status) {
-        return Err(Verdict::UpstreamInvalid.into());
-    }
+    no_tunnel(&sent, stream.as_ref())?;
     if sent.head.status == 404
         && let Some(ask) = ask
         && let Some((head, body)) = Box::pin(put(core, ask)).await?
@@ -176,6 +169,14 @@ async fn gates(
         return Ok(Passed::Own(head, body));
     }
     Ok(Passed::Upstream(sent, learn, landing))
+}
+
+/// To `CONNECT` a 2xx would mean that there is one (RFC 8441 §5).
+fn no_tunnel(sent: &Sent, stream: Option<&OnUpgrade>) -> Result<(), Refusal> {
+    match stream {
+        Some(_) if (200..300).contains(&sent.head.status) => Err(Verdict::UpstreamInvalid.into()),
+        _ => Ok(()),
+    }
 }
 
 /// What is answered before the app is asked: documents of ours, and files.
@@ -392,6 +393,16 @@ pub struct Gate<'a> {
     /// What the input must keep.
     input: Vec<&'a crate::input::Rule>,
     ambiguous: bool,
+}
+
+impl Gate<'_> {
+    fn note(&self, finish: &mut Finish) {
+        finish.note(|r| {
+            r.route = self.settings.route;
+            r.app = self.served.map_or(0, |s| s.group.id);
+            r.health = self.health;
+        });
+    }
 }
 
 /// Gate: which app, which settings. The path is compared in its canonical form; the app gets the original.

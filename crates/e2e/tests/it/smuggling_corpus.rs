@@ -671,7 +671,8 @@ const PIPELINES: &[Raw] = &[
         Then::Open,
     ),
     (
-        "POST /§ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nPOST /§/2 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello»",
+        "POST /§ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+         POST /§/2 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello»",
         &[("POST", "/§", ""), ("POST", "/§/2", "hello"), ("GET", "/§/second", "")],
         Then::Open,
     ),
@@ -687,12 +688,14 @@ const PIPELINES: &[Raw] = &[
         Then::Open,
     ),
     (
-        "GET /§ HTTP/1.1\r\nHost: a\r\nConnection: upgrade, http2-settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n\r\n»",
+        "GET /§ HTTP/1.1\r\nHost: a\r\nConnection: upgrade, http2-settings\r\n\
+         Upgrade: h2c\r\nHTTP2-Settings: AAA\r\n\r\n»",
         &[("GET", "/§", ""), ("GET", "/§/second", "")],
         Then::Open,
     ),
     (
-        "GET /§ HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 777\r\n\r\n»",
+        "GET /§ HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 777\r\n\r\n»",
         &[("GET", "/§", ""), ("GET", "/§/second", "")],
         Then::Open,
     ),

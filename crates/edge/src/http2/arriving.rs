@@ -1,4 +1,4 @@
-//! A request's body as it comes over HTTP/2. Never whole before it is certain that it is: an app that speaks HTTP/1.1 has
+//! A request's body as it comes over HTTP/2. Never whole before it is sure to be: an app that speaks HTTP/1.1 has
 //! all of a request with the last byte that was announced, and what comes behind it may still make it malformed.
 
 use crate::body::Body;
@@ -88,7 +88,7 @@ pub enum Came {
     End(Option<Fields>),
 }
 
-/// The next of it. A stream that was reset has no end, not even where the reset says that there is no error: hyper takes
+/// The next of it. A stream that was reset has no end, not even where the reset names no error: hyper takes
 /// that for one, as a client may (RFC 9113 §8.1), and half a body would be taken for a whole one.
 pub fn poll_frame(incoming: &mut Incoming, cx: &mut Context<'_>) -> Poll<Result<Came, Broken>> {
     Poll::Ready(match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {

@@ -76,9 +76,7 @@ https://:{tls} {{
     fs::write(&file, text)?;
     let mut command = Command::new("caddy");
     command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file).current_dir(&dir);
-    for variable in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
-        command.env(variable, &dir);
-    }
+    command.envs(["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"].map(|variable| (variable, &dir)));
     Running::start(&mut command, "caddy", &dir, ports)
 }
 

@@ -23,11 +23,10 @@ fn old_fashioned() -> Peer {
             }
             "/hops" => {
                 b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive, X-Named\r\nKeep-Alive: timeout=5\r\n\
-                  X-Named: x\r\nProxy-Connection: keep-alive\r\nUpgrade: h2c\r\nTE: trailers\r\nX-CAPITALS: Yes\r\n\r\nok"
+                  X-Named: x\r\nProxy-Connection: keep-alive\r\nUpgrade: h2c\r\nTE: trailers\r\n\
+                  X-CAPITALS: Yes\r\n\r\nok"
             }
-            "/trailers" => {
-                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n"
-            }
+            "/trailers" => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n",
             "/cut" => b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok",
             "/204" => b"HTTP/1.1 204 No Content\r\n\r\n",
             "/304" => b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\nETag: \"a\"\r\n\r\n",

@@ -11,8 +11,6 @@ mod fuzz;
 mod json;
 pub mod judge;
 mod load;
-#[cfg(test)]
-mod measure;
 mod openapi;
 mod parameter;
 pub mod problem;
