@@ -24,9 +24,24 @@ const EXHAUSTED_PAUSE_MS: u16 = 50;
 /// A listening socket of the edge.
 #[derive(Debug)]
 pub struct Listening {
-    pub address: SocketAddr,
-    pub socket: TcpListener,
-    pub tls: bool,
+    address: SocketAddr,
+    /// Not the standard library's: what this one takes is non-blocking without another call.
+    socket: mio::net::TcpListener,
+    tls: bool,
+}
+
+impl Listening {
+    pub fn new(address: SocketAddr, socket: TcpListener, tls: bool) -> Listening {
+        // Every connection it takes inherits this. Without it answers come late, but they come.
+        let _ = socket2::SockRef::from(&socket).set_tcp_nodelay(true);
+        Listening { address, socket: mio::net::TcpListener::from_std(socket), tls }
+    }
+
+    /// The same socket, read in another way.
+    fn read_as(&self, tls: bool) -> io::Result<Listening> {
+        let socket = TcpListener::from(self.socket.as_fd().try_clone_to_owned()?);
+        Ok(Listening::new(self.address, socket, tls))
+    }
 }
 
 /// Changes what the acceptor listens on. Cheap to clone.
@@ -75,12 +90,7 @@ impl AcceptorHandle {
         for listening in old {
             match keep.iter().find(|(address, _)| *address == listening.address) {
                 Some((_, tls)) if *tls == listening.tls => wanted.listening.push(listening),
-                Some((address, tls)) => {
-                    // The same socket, read in another way from now on.
-                    if let Ok(socket) = listening.socket.try_clone() {
-                        wanted.listening.push(Arc::new(Listening { address: *address, socket, tls: *tls }));
-                    }
-                }
+                Some((_, tls)) => wanted.listening.extend(listening.read_as(*tls).ok().map(Arc::new)),
                 None => {}
             }
         }
@@ -147,7 +157,7 @@ impl Acceptor {
     fn accept(&mut self, listening: &Listening) -> io::Result<()> {
         for _ in 0..ACCEPTS_PER_TURN_MAX {
             match listening.socket.accept() {
-                Ok((stream, peer)) => self.hand_over(stream, peer, listening.tls),
+                Ok((stream, peer)) => self.hand_over(stream.into(), peer, listening.tls),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e)
                     if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)) =>

@@ -214,7 +214,7 @@ fn set_addresses(members: &Members, apps: &[App]) {
 
 fn listening(options: &Options, listeners: Vec<(SocketAddr, TcpListener)>) -> Vec<Listening> {
     let is_tls = |at: SocketAddr| options.listen.iter().any(|l| l.tls && l.address == at);
-    listeners.into_iter().map(|(address, socket)| Listening { address, socket, tls: is_tls(address) }).collect()
+    listeners.into_iter().map(|(address, socket)| Listening::new(address, socket, is_tls(address))).collect()
 }
 
 impl Handle {

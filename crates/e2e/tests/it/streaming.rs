@@ -1,7 +1,9 @@
 //! Bodies that flow: nothing is buffered on the way, in either direction, over HTTP/1.1 and HTTP/2.
 
+use crate::http2::certificate;
 use crate::support::{before, in_front_of};
 use mainstay_e2e::peer::{Then, answer};
+use mainstay_e2e::ports::Port;
 use mainstay_e2e::{Connection, Peer, Setup, curl, wait_for, wait_until};
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -211,4 +213,42 @@ fn an_app_that_answers_before_the_upload_ends_is_heard() {
     client.send(b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nthe first bytes").expect("send");
     let response = wait_for("the early answer", || client.response(false).ok());
     assert_eq!((response.status, response.text().as_str()), (401, "no"));
+}
+
+/// HTTP/1.0 is told neither a length nor chunks: over TLS it knows by TLS's own end that an answer is whole, and by the
+/// lack of it that an answer was cut.
+#[test]
+fn the_end_of_an_answer_over_tls_is_told_from_a_cut() {
+    let peer = Peer::with(|ask, out| {
+        let _ = out.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+        if ask.path() == "/cut" {
+            return Then::Close;
+        }
+        let _ = out.write_all(b"4\r\nrest\r\n0\r\n\r\n");
+        Then::Keep
+    });
+    let tls = Port::free();
+    let file = format!(
+        "{}[edge]\nlisten = [{{ at = \"127.0.0.1:{}\", tls = true }}]\n\
+         [tls.\"a.example.com\"]\ncert = \"a.pem\"\nkey = \"a.key\"\n",
+        in_front_of(&[&peer]),
+        tls.number
+    );
+    let setup = Setup::file(&file).without_port();
+    certificate(setup.path(), "a", "a.example.com");
+    let mainstay = setup.spawn();
+    let root = mainstay.path().join("a.pem");
+    let resolve = format!("a.example.com:{}:127.0.0.1", tls.number);
+    let get = |version: &str, path: &str| {
+        let url = format!("https://a.example.com:{}{path}", tls.number);
+        let root = root.to_str().expect("a path");
+        curl(&[version, "-H", "Connection: close", "--cacert", root, "--resolve", &resolve, &url])
+    };
+    wait_until("an answer", || get("--http1.1", "/").status == 200);
+    for version in ["--http1.0", "--http1.1"] {
+        let whole = get(version, "/whole");
+        assert_eq!((whole.exit, whole.text().as_str()), (0, "halfrest"), "{version}: {whole:?}");
+        let cut = get(version, "/cut");
+        assert_ne!(cut.exit, 0, "{version}: {cut:?}");
+    }
 }

@@ -148,6 +148,28 @@ impl Socket {
         }
     }
 
+    /// Writes the last of an answer; `closes`: and of the connection.
+    fn poll_last(
+        &self,
+        cx: &mut Context<'_>,
+        core: &Core,
+        conn: &Conn,
+        out: &mut Buffer,
+        closes: bool,
+    ) -> Poll<io::Result<()>> {
+        while closes {
+            let taken = self.stream.borrow_mut().take_last(out.filled())?;
+            out.consume(taken);
+            if out.is_empty() {
+                core.buffers.release(out);
+                break;
+            }
+            ready!(self.poll_write(cx, core, conn, out))?;
+        }
+        ready!(self.poll_write(cx, core, conn, out))?;
+        poll_flush(cx, &mut self.stream.borrow_mut())
+    }
+
     fn poll_next(
         &self,
         cx: &mut Context<'_>,
@@ -321,7 +343,8 @@ async fn exchange(
     // Too late for a word in between.
     socket.expects.set(false);
     let out = begin(core, &mut answer, framed, keep);
-    send(core, conn, socket, &mut answer, out, wrap.then_some(trailers)).await?;
+    let last = Last { closes: keep == Keep::Close, trailers: wrap.then_some(trailers) };
+    send(core, conn, socket, &mut answer, out, last).await?;
     if keep == Keep::Upgrade {
         if let Some(opened) = answer.into_tunnel() {
             let (client, read) = socket.take();
@@ -361,29 +384,41 @@ enum Sending {
     Cut,
 }
 
-/// Writes the answer as it comes. `wrap`: as chunks, and whether trailers are welcome.
+/// How an answer ends.
+#[derive(Clone, Copy)]
+struct Last {
+    /// The connection ends with it.
+    closes: bool,
+    /// It is sent as chunks, and whether trailers are welcome.
+    trailers: Option<bool>,
+}
+
+/// Writes the answer as it comes.
 async fn send(
     core: &Rc<Core>,
     conn: &Conn,
     socket: &Socket,
     answer: &mut Answer,
     mut out: Buffer,
-    wrap: Option<bool>,
+    last: Last,
 ) -> io::Result<()> {
     let mut state = if answer.is_ended() { Sending::Last } else { Sending::Head };
+    let wrap = last.trailers;
     let sent = poll_fn(|cx| {
         loop {
+            if state == Sending::Last {
+                return socket.poll_last(cx, core, conn, &mut out, last.closes);
+            }
             // The first of a body that has come already goes out with the head.
             if state != Sending::Head {
                 ready!(socket.poll_write(cx, core, conn, &mut out))?;
             }
             match state {
-                Sending::Last => return poll_flush(cx, &mut socket.stream.borrow_mut()),
                 Sending::Cut => {
                     let _ = ready!(poll_flush(cx, &mut socket.stream.borrow_mut()));
                     return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
                 }
-                Sending::Head | Sending::Body => {}
+                Sending::Head | Sending::Body | Sending::Last => {}
             }
             match answer.poll_into(cx, core, &mut out, wrap.is_some()) {
                 Poll::Ready(Ok(Piece::Data(_))) if wrap.is_none() && answer.is_ended() => state = Sending::Last,

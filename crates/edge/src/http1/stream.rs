@@ -1,6 +1,6 @@
 //! A client's byte stream, with TLS or without.
 
-use std::io;
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,6 +16,20 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Takes the last bytes of a connection together with TLS's own end of it, so that both go out in one write. The
+    /// bytes that were taken; without TLS none. To be called again until it has taken all, then flushed.
+    ///
+    /// A client that does not see this end must take the answer for one that was cut off (RFC 8446 §6.1).
+    pub fn take_last(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Stream::Tls(stream) = self else { return Ok(0) };
+        let session = stream.get_mut().1;
+        let taken = if bytes.is_empty() { 0 } else { session.writer().write(bytes)? };
+        if taken == bytes.len() {
+            session.send_close_notify();
+        }
+        Ok(taken)
+    }
+
     pub fn take(&mut self) -> Stream {
         std::mem::replace(self, Stream::Gone)
     }

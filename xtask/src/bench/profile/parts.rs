@@ -129,6 +129,20 @@ const FILES: [(&str, Part); 60] = [
     ("crates/", Part::Rest),
 ];
 
+/// The same by a function's name, where its first line was inlined from the standard library and so is no word of its
+/// own: what stands for the crate's folder, before the module.
+const CRATES: [(&str, &str); 9] = [
+    ("mainstay_edge::", "edge/src/"),
+    ("mainstay_telemetry::", "crates/telemetry/"),
+    ("mainstay_limits::", "crates/limits/"),
+    ("mainstay_runtime::", "crates/runtime/"),
+    ("httparse::", "/httparse-"),
+    ("rustls::", "/rustls-"),
+    ("tokio_rustls::", "/tokio-rustls-"),
+    ("tokio::", "/tokio-"),
+    ("aws_lc_rs::", "/aws-lc-rs-"),
+];
+
 /// What the C library allocates with.
 const ALLOCATORS: [&str; 7] =
     ["malloc", "calloc", "realloc", "posix_memalign", "mid_memalign", "memalign", "aligned_alloc"];
@@ -187,10 +201,17 @@ fn is_allocator(function: &Function) -> bool {
 }
 
 fn passes_on(function: &Function) -> bool {
-    is_standard(&function.file)
+    is_standard(&function.file) && path_of(&function.name).is_none()
         || is_libc(&function.object)
         || function.name.contains("__rust")
         || function.name.contains("__rdl_")
+}
+
+/// `edge/src/fields/Name/of` of `mainstay_edge::fields::Name::of`.
+fn path_of(function: &str) -> Option<String> {
+    let name = function.trim_start_matches(['<', '&']);
+    let found = CRATES.iter().find_map(|(word, path)| Some((path, name.strip_prefix(word)?)));
+    found.map(|(path, module)| format!("{path}{}", module.replace("::", "/")))
 }
 
 fn is_standard(file: &str) -> bool {
@@ -217,7 +238,8 @@ fn part(function: &Function, file: &str) -> Part {
     // Inlined from the standard library: the work of the function it is in.
     let of_file = |file: &str| FILES.iter().find(|(word, _)| file.contains(word)).map(|(_, part)| *part);
     let found = if is_standard(file) { None } else { of_file(file) };
-    match found.or_else(|| of_file(&function.file)) {
+    let of_name = || of_file(&path_of(&function.name)?);
+    match found.or_else(|| of_file(&function.file)).or_else(of_name) {
         Some(part) => part,
         None if is_standard(&function.file) => Part::Standard,
         // Assembly is aws-lc's; nothing else has no source.
@@ -258,6 +280,7 @@ mod tests {
             ("read", "/x/mainstay", "crates/edge/src/http1/client.rs", TOKIO, Part::Runtime),
             ("accept", "/x/mainstay", "/x/tokio-rustls-0.26.6/src/lib.rs", CORE, Part::Tls),
             ("grow", "/x/mainstay", CORE, CORE, Part::Standard),
+            ("mainstay_edge::fields::Name::of", "/x/mainstay", CORE, CORE, Part::Heads),
             ("x25519", "/x/mainstay", "???", "???", Part::Crypto),
             ("ngx_http_parse", "/usr/sbin/nginx", "???", "???", Part::Nginx),
             ("__memcpy_avx_unaligned", "/lib/libc.so.6", "???", "???", Part::Copies),
