@@ -1,5 +1,5 @@
-//! `Range: bytes=…` (RFC 9110 §14.2), of a file or of a stored answer. One range is honoured; a request for several gets
-//! the whole, as the standard allows: nobody but attackers asks for them. Pure.
+//! `Range: bytes=…` (RFC 9110 §14.2), of a file or of a stored answer. One range is honoured; a request for several
+//! gets the whole, as the standard allows: nobody but attackers asks for them. Pure.
 
 /// What of it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

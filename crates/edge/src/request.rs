@@ -557,7 +557,11 @@ pub async fn outgoing(
     let key = head.fields.has(Name::IdempotencyKey);
     let repeatable = is_idempotent(&head.method) || key && job.settings.retry == Some(true);
     let body = match body {
-        Body::Whole(bytes) if !bytes.is_empty() => return Ok(Outgoing { head, body: Held::Kept(bytes), upgrade, key }),
+        Body::Whole(bytes) if !bytes.is_empty() => {
+            // It may have come without: in chunks, or over HTTP/2.
+            head.fields.set(Name::ContentLength, bytes.len().to_string().as_bytes());
+            return Ok(Outgoing { head, body: Held::Kept(bytes), upgrade, key });
+        }
         body => body,
     };
     let body = match body.framing() {

@@ -148,13 +148,14 @@ fn e8_a_window_without_a_pace_is_taken() {
     assert!((6 * 3600 - 60..=6 * 3600).contains(&again), "asks again {again} s from now");
 }
 
-/// A renewal that fails leaves what is in force in force, says so, and is made up for.
+/// A renewal that fails leaves what is in force in force, says so, and is made up for. The order that follows is taken
+/// although it cannot say what it replaces.
 #[test]
 fn e8_an_authority_that_is_away_when_a_renewal_is_due_costs_nothing() {
     let (house, pebble, authority, mainstay) = started(Conduct::default());
     let before = listed(&mainstay).remove(0);
     authority.conduct(Conduct { down: true, ..Conduct::default() });
-    // Its day has come.
+    // The day that the authority once suggested has come; it gives no such information any more.
     let mainstay = as_if(mainstay, |state| state["renew_at_s"] = Value::from(now_s() - 1));
     mainstay.says("a certificate could not be renewed");
     assert_eq!(house.over_tls(HOST, &pebble.root(), &[]).status, 200);

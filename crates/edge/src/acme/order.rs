@@ -68,7 +68,14 @@ async fn once(ask: &Ask<'_>) -> Result<String, Failure> {
     if let Some(id) = ask.replaces.and_then(|old| CertificateIdentifier::try_from(old).ok()) {
         new = new.replaces(id);
     }
-    let mut order = account.new_order(&new).await?;
+    let mut order = match account.new_order(&new).await.map_err(Failure::from) {
+        // It may not know what is to be replaced, or give no renewal information any more: the order is made without,
+        // or the certificate would never be renewed.
+        Err(failure) if ask.replaces.is_some() && failure.kind == Kind::Refused => {
+            return Err(Failure { kind: Kind::Replaced, ..failure });
+        }
+        order => order?,
+    };
     let policy = RetryPolicy::new().initial_delay(POLL_FIRST).backoff(1.5).timeout(STEP_MAX);
     let placed = answer(ask, &mut order).await?;
     match order.poll_ready(&policy).await {

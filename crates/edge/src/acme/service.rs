@@ -177,7 +177,9 @@ async fn ask_window(keeper: &Keeper, name: &str) {
             ..held.progress
         },
         // It gives none: our own time stands.
-        Ok(None) => schedule::Progress { ask_at_s: schedule::ask_again_s(now, DAY_S), ..held.progress },
+        Ok(None) => {
+            schedule::Progress { renew_at_s: None, ask_at_s: schedule::ask_again_s(now, DAY_S), ..held.progress }
+        }
         // Not to be had now, or not to be understood: what it said last, or our own time.
         Err(failure) => {
             tracing::debug!(name, why = %failure, "no renewal information");

@@ -1,4 +1,5 @@
-//! `mainstay certificates list|renew|revoke|check|trust`: what is served, until when, and what stands in the way of more.
+//! `mainstay certificates list|renew|revoke|check|trust`: what is served, until when, and what stands in the way of
+//! more.
 
 use crate::control::{CertificatesAction, CertificatesAsked, Command, client};
 use crate::exit::{self, Failure};
