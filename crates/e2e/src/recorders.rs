@@ -148,11 +148,8 @@ http {{
 fn apache(at: &Path, port: u16) -> String {
     let user = if nix::unistd::geteuid().is_root() { "User www-data\nGroup www-data" } else { "" };
     let at = at.display();
-    let modules: String =
-        [("mpm_event", "mpm_event"), ("authz_core", "authz_core"), ("alias", "alias"), ("cgid", "cgid")]
-            .iter()
-            .map(|(name, file)| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{file}.so\n"))
-            .collect();
+    let module = |name: &str| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n");
+    let modules: String = ["mpm_event", "authz_core", "alias", "env", "cgid"].map(module).concat();
     format!(
         r#"{modules}
 {user}
@@ -166,6 +163,7 @@ KeepAlive On
 KeepAliveTimeout 75
 MaxKeepAliveRequests 0
 AllowEncodedSlashes NoDecode
+SetEnv ap_trust_cgilike_cl 1
 LogFormat "{{\"port\": %{{remote}}p, \"ids\": [\"%{{mainstay-request-id}}i\"], \"status\": %>s, \"line\": \"%r\"}}" seen
 CustomLog {at}/{RECORD} seen "expr=%{{REQUEST_STATUS}} -ge 400"
 ScriptAliasMatch "^" "{at}/record.cgi"

@@ -249,7 +249,8 @@ fn an_answer_before_its_request_was_whole_leaves_nothing_behind() {
     let text = format!("[app.main]\nupstreams = [\"{address}\"]\n");
     let mainstay = on_one_core(&text, "/there");
     let hidden = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
-    for sent in [0, 10, hidden.len() - 1, hidden.len()] {
+    // Not all of it: an upstream that answers what it was given whole a second time is not to be told from a slow one.
+    for sent in [0, 10, hidden.len() - 1] {
         own_answer(&mainstay, "nobody");
         let mut connection = Connection::open(mainstay.edge()).expect("connect");
         let head = format!("POST /early-{sent} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", hidden.len());
