@@ -169,10 +169,11 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mainstay_config::units;
 
     #[test]
     fn an_allowed_network_is_matched_by_its_plain_address() {
-        let allow = ["10.0.0.0/8", "::1"].map(|text| text.parse().expect("net")).into();
+        let allow = ["10.0.0.0/8", "::1"].map(|text| units::range(text).expect("net")).into();
         let ops = Ops { allow, ..Ops::default() };
         for (peer, allowed) in [("10.1.2.3", true), ("::ffff:10.1.2.3", true), ("::1", true), ("11.0.0.1", false)] {
             assert_eq!(ops.allows(peer.parse().expect("address")), allowed, "{peer}");

@@ -157,16 +157,17 @@ impl Socket {
         out: &mut Buffer,
         closes: bool,
     ) -> Poll<io::Result<()>> {
-        while closes {
-            let taken = self.stream.borrow_mut().take_last(out.filled())?;
-            out.consume(taken);
-            if out.is_empty() {
+        loop {
+            if closes {
+                let taken = self.stream.borrow_mut().take_last(out.filled())?;
+                out.consume(taken);
                 core.buffers.release(out);
+            }
+            if out.is_empty() {
                 break;
             }
             ready!(self.poll_write(cx, core, conn, out))?;
         }
-        ready!(self.poll_write(cx, core, conn, out))?;
         poll_flush(cx, &mut self.stream.borrow_mut())
     }
 

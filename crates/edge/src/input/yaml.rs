@@ -188,8 +188,8 @@ mod tests {
     #[test]
     fn a_document_is_the_json_it_stands_for() {
         let text = "openapi: 3.0.3\ninfo: {title: T, version: '1.0'}\na: [1, -2, 0.5, 1e3, 0x10, 0o17, yes, true, ~]\n\
-                    responses:\n  200: &ok\n    description: |\n      two\n      lines\n  '404': *ok\nb: \"1\"\nc: !!str 7\n\
-                    d: +12\ne: .inf\nf:\n";
+                    responses:\n  200: &ok\n    description: |\n      two\n      lines\n  '404': *ok\n\
+                    b: \"1\"\nc: !!str 7\nd: +12\ne: .inf\nf:\n";
         let (value, lines) = parse(text).expect("yaml");
         let expected = json!({
             "openapi": "3.0.3", "info": {"title": "T", "version": "1.0"},

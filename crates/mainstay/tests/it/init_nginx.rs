@@ -201,8 +201,8 @@ fn php_behind_fpm_is_not_understood_and_its_folder_is_never_served() {
 fn redirects_to_somewhere_else_are_said_and_nothing_nginx_takes_makes_init_fail() {
     let conf = "server { listen 80; server_name www.shop.example; return 301 https://shop.example$request_uri; }\n\
                 server { listen 80; return 301 https://; }\n\
-                server { listen 80; return 301 https://é; add_header; add_header Connection x; add_header A é; expires;\n\
-                root; alias; limit_conn; gzip; }\n\
+                server { listen 80; return 301 https://é; add_header; add_header Connection x; add_header A é;\n\
+                expires; root; alias; limit_conn; gzip; }\n\
                 server { server_name a.example; location / { proxy_pass http://10.0.0.1; add_header A b; } }\n\
                 server { server_name b.example; location / { proxy_pass http://10.0.0.2; add_header A c; } }\n";
     let project = Project::new(&[("nginx.conf", conf)]);
