@@ -221,7 +221,7 @@ fn stand_in(file: &TlsFiles) -> Option<Given> {
 }
 
 /// Forward secrecy and authenticated encryption alone, in our order
-/// ([why](../../../docs/decisions/0017-the-server-picks-the-cipher.md)): AES-128 first, the cheapest that is strong.
+/// ([why](../../../docs/decisions/0015-the-server-picks-the-cipher.md)): AES-128 first, the cheapest that is strong.
 fn in_order() -> rustls::crypto::CryptoProvider {
     use provider::cipher_suite as suite;
     let cipher_suites = vec![
