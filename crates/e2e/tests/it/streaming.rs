@@ -247,7 +247,7 @@ fn the_end_of_an_answer_over_tls_is_told_from_a_cut() {
     }
 }
 
-/// Asks by `openssl s_client`, which says so where a connection ends without TLS's own end: what came, and what it said.
+/// Asks by `openssl s_client`, which says so where a connection ends without TLS's own end: what came, what it said.
 fn over_tls(port: u16, line: &str) -> (String, String) {
     let mut client = Command::new("openssl")
         .args(["s_client", "-quiet", "-servername", "a.example.com", "-connect", &format!("127.0.0.1:{port}")])
