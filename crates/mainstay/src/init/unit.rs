@@ -66,10 +66,10 @@ StartLimitIntervalSec=0
         let kind = if reloads {
             "Type=notify-reload".to_owned()
         } else {
-            // The signal is a word of the kernel's, so kill is found wherever it lies.
+            // By the shell's own `kill`: a small Debian has no `/bin/kill` (it comes with procps).
             format!(
                 "# notify-reload needs systemd {NOTIFY_RELOAD_SINCE}; this does the same.\n\
-                 Type=notify\nExecReload=/bin/kill -HUP $MAINPID"
+                 Type=notify\nExecReload=/bin/sh -c 'kill -HUP $MAINPID'"
             )
         };
         let env_file = self.env_file.as_ref();
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn the_type_follows_the_version_and_the_stop_is_longer_than_the_drain() {
         let old = unit(Some(252)).text();
-        assert!(old.contains("\nType=notify\nExecReload=/bin/kill -HUP $MAINPID\n"), "{old}");
+        assert!(old.contains("\nType=notify\nExecReload=/bin/sh -c 'kill -HUP $MAINPID'\n"), "{old}");
         assert!(old.contains("\nTimeoutStopSec=90\n"), "{old}");
         let new = unit(Some(255)).text();
         assert!(new.contains("\nType=notify-reload\n") && !new.contains("ExecReload"), "{new}");
