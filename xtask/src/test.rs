@@ -55,6 +55,9 @@ pub fn run(words: &[&str]) -> Result<()> {
         let others = [&tools::SYSTEMD_ANALYZE, &tools::H2LOAD, &tools::TESTSSL];
         tools::require(&[clients.as_slice(), &servers, &others].concat())?;
     }
+    if whole || only == Some(Floor::It) {
+        tools::require(&[&tools::REDIS])?;
+    }
     let mut failed = Vec::new();
     if whole {
         tools::require(&[&tools::VALGRIND, &tools::DPKG_DEB])?;

@@ -22,6 +22,7 @@ pub const NPM: Tool = Tool { name: "npm", present: "npm --version", packages: &[
 pub const PYTHON: Tool =
     Tool { name: "python3 with venv", present: "python3 -c 'import venv, ensurepip'", packages: &["python3-venv"] };
 pub const CURL: Tool = Tool { name: "curl", present: "curl --version", packages: &["curl"] };
+pub const REDIS: Tool = Tool { name: "redis-server", present: "redis-server --version", packages: &["redis-server"] };
 pub const OPENSSL: Tool = Tool { name: "openssl", present: "openssl version", packages: &["openssl"] };
 /// An authority for tests, and the names server that comes with it.
 pub const PEBBLE: Tool =

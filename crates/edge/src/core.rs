@@ -10,6 +10,7 @@ use crate::headers::Peer;
 use crate::http1::buffer::Buffers;
 use crate::http1::client::Socket;
 use crate::http2::upstream::Streams;
+use crate::limit::{crawlers::Desk, proxies::Unnamed};
 use crate::local::LocalSender;
 use crate::message::Heads;
 use crate::pool::{Connection, Pool};
@@ -19,7 +20,7 @@ use crate::upstream::Upstream;
 use crate::watch::{Phase, Sweep, Watch};
 use arc_swap::{ArcSwap, Cache};
 use mainstay_limits::crowd::Entered;
-use mainstay_limits::{Bans, Crowd};
+use mainstay_limits::{Bans, Crowd, Rates};
 use mainstay_runtime::Clock;
 use mainstay_telemetry::id::Ids;
 use mainstay_telemetry::metrics::CoreMetrics;
@@ -53,6 +54,11 @@ pub struct Shared {
     /// Requests that wait for an instance, over all cores.
     pub held: AtomicU32,
     pub bans: Bans,
+    pub rates: Rates,
+    /// Crawlers that were proven.
+    pub crawlers: Desk,
+    /// Proxies that nobody named.
+    pub unnamed: Unnamed,
     /// Connections of each client.
     pub crowd: Crowd,
     /// TLS handshakes of each client that are not done.
@@ -191,6 +197,9 @@ impl Core {
         instruments.metrics.record(&record);
         if (400..500).contains(&record.status) && record.verdict != Verdict::Banned {
             self.shared.bans.answered(record.client, record.status, record.path.as_str(), self.now_ms());
+            if record.verdict == Verdict::TooManyRequests {
+                self.shared.rates.refused_at(record.route, Names::OTHER);
+            }
         }
         instruments.ring.push(*record);
         let mut spare = self.spare.borrow_mut();

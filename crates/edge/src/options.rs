@@ -13,7 +13,7 @@ use crate::providers;
 use crate::respond;
 use crate::upstream::Passive;
 use mainstay_config::{Item, Position, Reader, Table, Value, units};
-use mainstay_limits::Policy;
+use mainstay_limits::{Policy, RateOptions, Rule, rules};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,6 +42,8 @@ pub struct Options {
     pub tls: Vec<TlsFiles>,
     /// Whom to send away, where the file says so.
     pub bans: Option<Policy>,
+    /// How often who may ask.
+    pub rate: RateOptions,
     pub respond: respond::Options,
     /// Signs the cookies of `balance = "sticky"` in place of the data folder's key: one for several hosts.
     pub sticky_secret: Option<String>,
@@ -157,6 +159,7 @@ pub struct Route {
     pub cache: cache::RouteOptions,
     /// Schemas its input must keep.
     pub input: Vec<input::Options>,
+    pub limits: Vec<Rule>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,7 +197,9 @@ impl Options {
                 Some("[edge] listen = [\":80\", \":443\"], or { at = \":8443\", tls = true }"),
             );
         }
+        let routes = read_routes(reader);
         let options = Options {
+            rate: RateOptions::read(reader, routes.iter().any(|route| !route.limits.is_empty())),
             listen,
             listen_is_default,
             acme,
@@ -211,7 +216,7 @@ impl Options {
                 .boolean(with_file && reader.environment().production)
                 .value,
             apps: read_apps(reader, reader.command().is_some()),
-            routes: read_routes(reader),
+            routes,
             tls,
             bans: Policy::read(reader),
             respond: respond::Options::read(reader),
@@ -224,6 +229,7 @@ impl Options {
         };
         check_apps(reader, &options.apps);
         check_proxy_protocol(&edge, &options);
+        check_limits(reader, &options);
         options
     }
 }
@@ -598,6 +604,7 @@ fn read_routes(reader: &Reader) -> Vec<Route> {
             respond: respond::RouteOptions::read(&t, reader.environment().production),
             files: Files::read(&t),
             cache: cache::RouteOptions::read(&t),
+            limits: rules::read_route(&t, &text.value),
         });
     }
     routes.sort_by(|a, b| b.pattern.specificity(&a.pattern));
@@ -640,6 +647,16 @@ fn check_proxy_protocol(edge: &Table, options: &Options) {
     {
         let what = format!("the PROXY protocol on {} is believed of nobody", listen.address);
         edge.fault(&edge.position(), what, "trusted_proxies = [\"10.0.0.0/8\"], the balancer's addresses", None);
+    }
+}
+
+/// What `[limits]` says of paths.
+fn check_limits(reader: &Reader, options: &Options) {
+    let table = reader.table("limits");
+    for route in options.rate.groups.iter().flat_map(|group| &group.routes) {
+        if let Err(what) = Pattern::parse(&route.value) {
+            table.fault(&route.at, &what, "a pattern, as \"/api/*\"", None);
+        }
     }
 }
 

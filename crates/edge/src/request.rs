@@ -13,6 +13,7 @@ use crate::http1::framing::{self, Framing};
 use crate::https::{self, Arrived};
 use crate::input::check as input;
 use crate::input::problem::Problem;
+use crate::limit::{self, Limited};
 use crate::local::{self, Ask, Ours, Reply};
 use crate::message::{RequestHead, ResponseHead, Version};
 use crate::options::Offered;
@@ -73,6 +74,9 @@ pub async fn serve(
     {
         answer.head.fields.add(Name::Hsts, hsts.as_bytes());
     }
+    if let Some(limited) = facts.limited.take() {
+        limited.end(&core.shared.rates, &snapshot.rate, &mut answer);
+    }
     facts.plan.apply(&core, &snapshot.respond, &mut answer, ours);
     answer
 }
@@ -88,6 +92,10 @@ pub struct Facts {
     plan: Plan,
     /// Fields of the input that broke its schema.
     problem: Option<Box<Problem>>,
+    /// The limits it counted for.
+    limited: Option<Box<Limited>>,
+    /// Whose it is, once somebody proves it.
+    identity: Option<Box<limit::Identity>>,
 }
 
 /// How a request came through the gates.
@@ -120,6 +128,8 @@ async fn gates(
     if let Some(answer) = at_once.or_else(|| facts.plan.route(&snapshot.respond, gate.respond.take(), &head)) {
         return Ok(Passed::Own(answer, Bytes::new()));
     }
+    let arrived = limit::Arrived { core, conn, snapshot, gate: &gate, client, head: &head, body: &body };
+    limit::within(&arrived, gate.limits.take(), facts.identity.as_deref(), &mut facts.limited)?;
     body_size(&body, &gate.settings)?;
     let asks = Asks::new(snapshot, &gate, &head);
     if (asks.before || gate.files.is_some())
@@ -226,6 +236,9 @@ fn admitted(
     head: &RequestHead,
 ) -> Result<IpAddr, Refusal> {
     let client = headers::client(&head.fields, &conn.peer, &snapshot.trusted);
+    if !conn.peer.is_trusted && head.fields.has_any(&[Name::ForwardedFor, Name::Forwarded, Name::RealIp]) {
+        core.shared.unnamed.seen(conn.peer.address);
+    }
     finish.note(|r| {
         r.client = client;
         if conn.peer.is_trusted && client != conn.peer.address {
@@ -309,6 +322,8 @@ pub fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, head: &Reques
         trace_flags: parent.map_or(SAMPLED, |p| p.flags),
         plan: Plan::default(),
         problem: None,
+        limited: None,
+        identity: None,
     };
     // From here on the end gives back what this takes.
     conn.begin();
@@ -385,14 +400,16 @@ fn to_https(snapshot: &Snapshot, conn: &Conn, gate: &Gate<'_>, head: &RequestHea
 pub struct Gate<'a> {
     pub served: Option<&'a Served>,
     pub settings: Settings,
-    ours: Ours,
-    health: bool,
+    pub ours: Ours,
+    pub health: bool,
     files: Option<&'a Files>,
     /// Entries of `Snapshot::respond` that speak about the answer.
     respond: Cell<Vec<u16>>,
     /// What the input must keep.
     input: Vec<&'a crate::input::Rule>,
     ambiguous: bool,
+    /// Entries of `Snapshot::rate` that count this request.
+    limits: Cell<Vec<u16>>,
 }
 
 impl Gate<'_> {
@@ -427,6 +444,7 @@ pub fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>,
         respond: Cell::new(snapshot.respond.matching(method, &host, &path.path)),
         input: snapshot.inputs(method, &host, &path.path),
         ambiguous: path.ambiguous,
+        limits: Cell::new(snapshot.rate.matching(method, &host, &path.path)),
     })
 }
 

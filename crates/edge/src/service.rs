@@ -5,16 +5,17 @@ use crate::acme;
 use crate::cache;
 use crate::core::{Instruments, Shared};
 use crate::input::{self, Schemas};
+use crate::limit::{self, shown::Limits};
 use crate::local::LocalSender;
 use crate::members::Members;
 use crate::options::{App, Options};
 use crate::probe;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Kept, Snapshot};
 use crate::sticky::Key;
 use crate::tls::{self, Certificates, Given};
 use crate::worker::{self, CoreHandle, Order};
 use arc_swap::ArcSwap;
-use mainstay_limits::Bans;
+use mainstay_limits::{Bans, Rates};
 use mainstay_runtime::{Clock, Shutdown};
 use mainstay_telemetry::Names;
 use std::collections::HashMap;
@@ -113,7 +114,9 @@ impl Service {
         for fault in faults {
             tracing::error!(fault, "a schema cannot be used; what it guards is refused until a reload finds it mended");
         }
-        let snapshot = Snapshot::build(&parts.options, &parts.members, &parts.names, &certificates, &store, &schemas);
+        let rates = Rates::default();
+        let kept = Kept { cache: &store, schemas: &schemas, rates: &rates };
+        let snapshot = Snapshot::build(&parts.options, &parts.members, &parts.names, &certificates, &kept);
         size_cache(&store, &snapshot, &parts.options);
         let shared = Arc::new(Shared {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
@@ -127,6 +130,9 @@ impl Service {
             connections: Default::default(),
             held: Default::default(),
             bans: Default::default(),
+            rates,
+            crawlers: Default::default(),
+            unnamed: Default::default(),
             crowd: Default::default(),
             handshakes: Default::default(),
         });
@@ -265,6 +271,7 @@ impl Handle {
         self.0.certificates.set_given(given);
         self.0.shared.snapshot.store(Arc::new(snapshot));
         self.0.schemas.store(Arc::new(schemas));
+        self.0.shared.unnamed.forget();
         let keep: Vec<(SocketAddr, bool)> = options.listen.iter().map(|l| (l.address, l.tls)).collect();
         self.0.acceptor.change(listening(&options, listeners), &keep);
         *self.0.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
@@ -342,7 +349,8 @@ impl Handle {
 
     fn snapshot(&self, options: &Options, schemas: &Schemas) -> Snapshot {
         let inner = &self.0;
-        Snapshot::build(options, &inner.members, &inner.names, &inner.certificates, &inner.shared.cache, schemas)
+        let kept = Kept { cache: &inner.shared.cache, schemas, rates: &inner.shared.rates };
+        Snapshot::build(options, &inner.members, &inner.names, &inner.certificates, &kept)
     }
 
     fn sockets(&self) -> u32 {
@@ -384,6 +392,18 @@ impl Handle {
 
     pub fn bans(&self) -> &Bans {
         &self.0.shared.bans
+    }
+
+    /// Limits, as operators and the metrics page see them.
+    pub fn limits(&self) -> Limits<'_> {
+        Limits { shared: &self.0.shared, names: &self.0.names }
+    }
+
+    /// Looks up crawlers, for the control thread; ends at shutdown.
+    pub fn crawlers(&self, shutdown: Shutdown) -> impl Future<Output = ()> + 'static {
+        let inner = self.0.clone();
+        let server = move || inner.options.lock().unwrap_or_else(PoisonError::into_inner).rate.resolver;
+        limit::crawlers::run(self.0.shared.clone(), server, shutdown)
     }
 
     /// Socket.IO sessions by key and the address of their instance, newest last, for a successor.

@@ -6,6 +6,7 @@ use crate::files::Files;
 use crate::forwarded::Use;
 use crate::https::Https;
 use crate::input::{self, CHECKED_BYTES_CEILING, CHECKED_BYTES_MAX};
+use crate::limit;
 use crate::members::{Group, Members};
 use crate::options::{App, Limits, Offered, Options, Timeouts};
 use crate::path::{Pattern, readings};
@@ -13,6 +14,7 @@ use crate::proxy_protocol::Listeners;
 use crate::respond;
 use crate::sticky::Key;
 use crate::tls::Certificates;
+use mainstay_limits::Rates;
 use mainstay_telemetry::Names;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,6 +36,7 @@ pub struct Snapshot {
     pub limits: Limits,
     pub offered: Offered,
     pub cache: cache::Rules,
+    pub rate: limit::Rules,
     pub hide_traces: bool,
     /// Some pattern names a host; else nobody needs to read it.
     pub by_host: bool,
@@ -99,15 +102,23 @@ pub struct Settings {
     pub cache: cache::Rule,
 }
 
+/// What outlives a snapshot.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    pub cache: &'a cache::Store,
+    pub schemas: &'a input::Schemas,
+    pub rates: &'a Rates,
+}
+
 impl Snapshot {
     pub fn build(
         options: &Options,
         members: &Members,
         names: &Names,
         certificates: &Certificates,
-        store: &cache::Store,
-        schemas: &input::Schemas,
+        kept: &Kept<'_>,
     ) -> Snapshot {
+        let Kept { cache: store, schemas, rates } = *kept;
         let apps: Vec<Served> =
             options.apps.iter().map(|app| Served { app: app.clone(), group: members.group(&app.name) }).collect();
         let mut table: Vec<(Pattern, usize)> = Vec::new();
@@ -132,7 +143,8 @@ impl Snapshot {
         });
         let routes = routes.collect();
         let patterns = options.apps.iter().flat_map(|a| &a.routes).chain(options.routes.iter().map(|r| &r.pattern));
-        let by_host = patterns.into_iter().any(Pattern::names_host);
+        let rate = limit::Rules::new(options, rates, names);
+        let by_host = patterns.into_iter().chain(rate.patterns().map(|(pattern, _)| pattern)).any(Pattern::names_host);
         let tls_ports: Vec<u16> = options.listen.iter().filter(|l| l.tls).map(|l| l.address.port()).collect();
         Snapshot {
             apps,
@@ -146,6 +158,7 @@ impl Snapshot {
             limits: options.limits.clone(),
             offered: options.offered,
             cache: rules,
+            rate,
             hide_traces: options.hide_traces,
             by_host,
             tls: options.serves_tls().then(|| certificates.config()),
@@ -211,7 +224,8 @@ impl Snapshot {
     /// The rule of a route, or of an app's `routes`, that some reading of an ambiguous path falls under and another
     /// does not: whoever stands behind may read it the other way, so it is refused.
     pub fn divided(&self, method: &str, host: &str, canonical: &str, raw: &str) -> Option<u32> {
-        if self.routes.is_empty() && self.everything.is_some() {
+        let limited = || self.rate.patterns();
+        if self.routes.is_empty() && self.everything.is_some() && limited().next().is_none() {
             return None;
         }
         let readings = readings(raw);
@@ -220,7 +234,8 @@ impl Snapshot {
             readings.iter().any(|other| pattern.matches(method, host, other) != here)
         };
         let app = || self.table.iter().find(|(pattern, _)| differs(pattern)).map(|_| Names::NONE);
-        self.routes.iter().find(|route| differs(&route.pattern)).map(|route| route.rule).or_else(app)
+        let limit = || limited().find(|(pattern, _)| differs(pattern)).map(|(_, at)| at);
+        self.routes.iter().find(|route| differs(&route.pattern)).map(|route| route.rule).or_else(limit).or_else(app)
     }
 
     /// All matching routes apply; for one setting the more specific wins.

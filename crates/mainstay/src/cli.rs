@@ -8,6 +8,7 @@ mod config;
 mod demo;
 mod health;
 mod init;
+mod limits;
 mod log_line;
 mod logs;
 mod reload;
@@ -67,6 +68,8 @@ enum Verb {
     Upstreams(upstreams::Args),
     /// Show who is sent away; `add` and `lift`
     Bans(bans::Args),
+    /// Show rate limits and who causes refusals, or forget what is counted of a client
+    Limits(limits::Args),
     /// Show the response cache, or take something out of it
     Cache(cache::Args),
     /// List, renew and check certificates; trust the local authority
@@ -114,6 +117,7 @@ fn verb(cli: Cli) -> Result<u8, Failure> {
         Verb::Reload(args) => reload::run(place, &args),
         Verb::Upstreams(args) => upstreams::run(place, args),
         Verb::Bans(args) => bans::run(place, args),
+        Verb::Limits(args) => limits::run(place, args),
         Verb::Cache(args) => cache::run(place, args),
         Verb::Certificates(args) => certificates::run(place, args),
         Verb::Upgrade(args) => upgrade::run(place, args),

@@ -9,7 +9,7 @@ mod command;
 mod serve;
 
 pub use command::{
-    Bans, Cache, CertificatesAction, CertificatesAsked, Command, Health, Line, Refused, Reload, Restart, Status, Stop,
-    Upgrade, Why,
+    Bans, Cache, CertificatesAction, CertificatesAsked, Command, Health, Limits, Line, Refused, Reload, Restart,
+    Status, Stop, Upgrade, Why,
 };
 pub use serve::{Handler, Open, Say, serve};

@@ -25,6 +25,7 @@ const PAGES: &[(&str, &str)] = pages![
     "request_timeout",
     "service_busy",
     "too_many_connections",
+    "too_many_requests",
     "unsupported_media_type",
     "upstream_closed",
     "upstream_cut",

@@ -3,7 +3,7 @@
 use crate::control::answer::{DroppedAnswer, HealthAnswer, StatusAnswer, UpstreamAnswer};
 use crate::control::{Command, Handler, Health, Refused, Restart, Say};
 use crate::server::Server;
-use crate::{bans, cache, certificates, reload, upgrade};
+use crate::{bans, cache, certificates, limits, reload, upgrade};
 use mainstay_runtime::Clock;
 use mainstay_telemetry::trail::Found;
 use mainstay_watch::{Document, documents};
@@ -35,6 +35,7 @@ async fn run(server: &Server, command: Command, say: Say) -> Result<Value, Refus
         Command::Upgrade(asked) => upgrade::run(server, &asked, &say).await,
         Command::Stop(_) => stop(&say).await,
         Command::Bans(asked) => bans::run(server, &asked),
+        Command::Limits(asked) => limits::run(server, &asked),
         Command::Cache(asked) => cache::run(server, &asked),
     }
 }

@@ -6,6 +6,7 @@
 use crate::bans;
 use crate::certificates;
 use crate::control;
+use crate::limits;
 use crate::link::{self, Incoming, Link};
 use crate::local;
 use crate::operate;
@@ -137,6 +138,8 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     tasks.spawn("fleet", OnEnd::Ignore, fleet_service.run(events));
     tasks.spawn("checks of upstreams", OnEnd::Ignore, server.edge.upkeep(watching.clone()));
     tasks.spawn("bans", OnEnd::Ignore, bans::kept(server.edge.bans(), &hello.data, watching.clone()));
+    tasks.spawn("limits", OnEnd::Ignore, limits::upkeep(server.clone(), voice.clone(), watching.clone()));
+    tasks.spawn("lookups of crawlers", OnEnd::Ignore, server.edge.crawlers(watching.clone()));
     tasks.spawn("probes of services", OnEnd::Ignore, watch_service.run(watching.clone()));
     tasks.spawn("certificates", OnEnd::Ignore, keeping.run(watching));
     tasks.spawn("certificate files", OnEnd::Stop, certificates::watch(server.clone(), voice.clone()));

@@ -28,6 +28,7 @@ pub enum Verdict {
     UpstreamCut,
     TooManyConnections,
     Banned,
+    TooManyRequests,
     ServiceBusy,
     /// The client wanted no answer but a stored one.
     NotCached,
@@ -36,7 +37,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub const ALL: [Verdict; 26] = [
+    pub const ALL: [Verdict; 27] = [
         Verdict::Ok,
         Verdict::MalformedRequest,
         Verdict::MissingHost,
@@ -59,6 +60,7 @@ impl Verdict {
         Verdict::UpstreamCut,
         Verdict::TooManyConnections,
         Verdict::Banned,
+        Verdict::TooManyRequests,
         Verdict::ServiceBusy,
         Verdict::NotCached,
         Verdict::ClientGone,
@@ -90,6 +92,7 @@ impl Verdict {
             Verdict::UpstreamCut => "upstream_cut",
             Verdict::TooManyConnections => "too_many_connections",
             Verdict::Banned => "banned",
+            Verdict::TooManyRequests => "too_many_requests",
             Verdict::ServiceBusy => "service_busy",
             Verdict::NotCached => "not_cached",
             Verdict::ClientGone => "client_gone",
@@ -107,6 +110,7 @@ impl Verdict {
             Verdict::HeaderTooLarge => 431,
             Verdict::UriTooLong => 414,
             Verdict::Banned => 403,
+            Verdict::TooManyRequests => 429,
             Verdict::MethodNotSupported => 405,
             Verdict::BodyTooLarge => 413,
             Verdict::RequestTimeout => 408,
@@ -144,6 +148,8 @@ impl Verdict {
             Verdict::UpstreamCut => "The service broke off in the middle of its answer.",
             Verdict::TooManyConnections => "Too many connections are open.",
             Verdict::Banned => "This client was sent away for a while.",
+            // Without a full stop: clients compare it, and this is what the guides answer.
+            Verdict::TooManyRequests => "Too many requests",
             Verdict::ServiceBusy => "The server is busy; please try again shortly.",
             Verdict::NotCached => "No stored answer is here, and the request takes no other.",
             Verdict::ClientGone => "The client went away before the answer was complete.",

@@ -34,6 +34,7 @@ mod poison;
 mod privacy;
 mod processes;
 mod protocol;
+mod rates;
 mod reload;
 mod responses;
 mod retry;

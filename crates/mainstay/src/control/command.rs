@@ -19,6 +19,7 @@ pub enum Command {
     Upgrade(Upgrade),
     Stop(Stop),
     Bans(Bans),
+    Limits(Limits),
     Cache(Cache),
 }
 
@@ -70,6 +71,15 @@ pub enum Bans {
     Add(String, u64),
     /// `None`: all of them.
     Lift(Option<String>),
+}
+
+/// Rate limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Limits {
+    List,
+    /// Forgets what is counted of a client.
+    Reset(String),
 }
 
 /// The response cache.
@@ -147,6 +157,7 @@ impl Command {
             Command::Upgrade(_) => "/upgrade",
             Command::Stop(_) => "/stop",
             Command::Bans(_) => "/bans",
+            Command::Limits(_) => "/limits",
             Command::Cache(_) => "/cache",
         }
     }
@@ -162,6 +173,7 @@ impl Command {
             Command::Upgrade(c) => serde_json::to_vec(c),
             Command::Stop(c) => serde_json::to_vec(c),
             Command::Bans(c) => serde_json::to_vec(c),
+            Command::Limits(c) => serde_json::to_vec(c),
             Command::Cache(c) => serde_json::to_vec(c),
         }
     }
@@ -179,6 +191,7 @@ impl Command {
             "/upgrade" => serde_json::from_slice(body).map(Command::Upgrade),
             "/stop" => serde_json::from_slice(body).map(Command::Stop),
             "/bans" => serde_json::from_slice(body).map(Command::Bans),
+            "/limits" => serde_json::from_slice(body).map(Command::Limits),
             "/cache" => serde_json::from_slice(body).map(Command::Cache),
             _ => return None,
         })
@@ -192,6 +205,7 @@ impl Command {
                 | Command::Health(_)
                 | Command::Why(_)
                 | Command::Bans(Bans::List)
+                | Command::Limits(Limits::List)
                 | Command::Cache(Cache::Status)
         )
     }
@@ -219,6 +233,8 @@ mod tests {
             Command::Bans(Bans::List),
             Command::Bans(Bans::Add("192.0.2.7".to_owned(), 60)),
             Command::Bans(Bans::Lift(None)),
+            Command::Limits(Limits::List),
+            Command::Limits(Limits::Reset("192.0.2.7".to_owned())),
             Command::Cache(Cache::Status),
             Command::Cache(Cache::Path("/a/*".to_owned())),
         ];
