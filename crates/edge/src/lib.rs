@@ -59,5 +59,6 @@ pub use core::Instruments;
 pub use members::{Group, Members};
 pub use options::Options;
 pub use path::Pattern;
+pub use respond::edits::{is_value as is_header_value, may_be_set as header_may_be_set};
 pub use service::{Error, Handle, Parts, Prepared, Service, prove};
 pub use tls::Certificates;
