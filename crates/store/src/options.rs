@@ -1,7 +1,7 @@
 //! `[store]`: where things are kept. A variable says how a store is reached, never which one is used.
 
-use crate::redis;
-use mainstay_config::Reader;
+use crate::{postgres, redis};
+use mainstay_config::{Reader, Table};
 
 /// Where limits, sessions and rooms are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +11,29 @@ pub enum Shared {
     Redis,
 }
 
+/// Where the journal, accounts and jobs are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Lasting {
+    /// A file of the data folder.
+    Sqlite,
+    Postgres(Box<postgres::Options>),
+}
+
+impl Lasting {
+    /// The same store, wherever in the file it is named.
+    pub fn is_same(&self, other: &Lasting) -> bool {
+        match (self, other) {
+            (Lasting::Postgres(one), Lasting::Postgres(other)) => {
+                postgres::Options { at: one.at.clone(), ..(**other).clone() } == **one
+            }
+            (one, other) => one == other,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
+    pub durable: Lasting,
     pub shared: Shared,
     /// Known whenever an address is, used or not: health asks it, and a block may be told to use it by itself.
     pub redis: Option<redis::Options>,
@@ -22,6 +43,7 @@ impl Options {
     pub fn read(reader: &Reader) -> Options {
         let table =
             reader.table("store").doc("Where Mainstay keeps what it must not forget, and what instances share.");
+        let durable = lasting(reader, &table);
         let shared = table
             .key("shared")
             .doc("Where limits, sessions and rooms are kept: memory of this process, or redis")
@@ -32,7 +54,29 @@ impl Options {
             table.fault(&shared.at, "shared = \"redis\" names no server", expected, Some("REDIS_URL=redis://…"));
         }
         let shared = if *shared == "redis" { Shared::Redis } else { Shared::Memory };
-        Options { shared, redis }
+        Options { durable, shared, redis }
+    }
+}
+
+fn lasting(reader: &Reader, table: &Table) -> Lasting {
+    let durable = table
+        .key("durable")
+        .doc("Where the journal, accounts and jobs are kept: a sqlite file of the data folder, or postgres")
+        .choice(&["sqlite", "postgres"], "sqlite");
+    let wanted = *durable == "postgres";
+    match postgres::Options::read(reader, wanted) {
+        Some(options) if wanted => Lasting::Postgres(Box::new(options)),
+        None if wanted => {
+            let expected = "an address in [store.postgres] or in DATABASE_URL";
+            table.fault(
+                &durable.at,
+                "durable = \"postgres\" names no server",
+                expected,
+                Some("DATABASE_URL=postgres://…"),
+            );
+            Lasting::Sqlite
+        }
+        _ => Lasting::Sqlite,
     }
 }
 
@@ -50,12 +94,22 @@ mod tests {
     }
 
     #[test]
-    fn redis_must_be_asked_for_and_must_have_an_address() {
-        let (options, faults) = read("", &[("REDIS_URL", "redis://cache")]);
-        assert!(faults.is_empty() && options.shared == Shared::Memory && options.redis.is_some());
-        let (_, faults) = read("[store]\nshared = \"redis\"\n", &[]);
-        assert_eq!(faults, ["shared = \"redis\" names no server"]);
-        let (options, faults) = read("[store]\nshared = \"redis\"\n", &[("REDIS_HOST", "r")]);
+    fn a_store_must_be_asked_for_and_must_have_an_address() {
+        let both = [("REDIS_URL", "redis://cache"), ("DATABASE_URL", "postgres://db/app?sslmode=nonsense")];
+        let (options, faults) = read("", &both);
+        assert!(faults.is_empty() && options.shared == Shared::Memory && options.redis.is_some(), "{faults:?}");
+        assert_eq!(options.durable, Lasting::Sqlite);
+        let (_, faults) = read("[store]\nshared = \"redis\"\ndurable = \"postgres\"\n", &[]);
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        let addresses = [("REDIS_HOST", "r"), ("DATABASE_URL", "postgres://db/app")];
+        let (options, faults) = read("[store]\nshared = \"redis\"\ndurable = \"postgres\"\n", &addresses);
         assert!(faults.is_empty() && options.shared == Shared::Redis, "{faults:?}");
+        assert!(matches!(options.durable, Lasting::Postgres(_)));
+        // A line more above it is no other store, another host is.
+        let file = |lines: &str, host: &str| {
+            format!("{lines}[store]\ndurable = \"postgres\"\n[store.postgres]\nurl = \"postgres://{host}/app\"\n")
+        };
+        let store = |lines: &str, host: &str| read(&file(lines, host), &[]).0.durable;
+        assert!(store("", "a").is_same(&store("\n", "a")) && !store("", "a").is_same(&store("", "b")));
     }
 }

@@ -3,6 +3,9 @@
 // Tasks of a test end with its runtime.
 #![allow(clippy::disallowed_methods)]
 
+mod any_address;
+mod durable;
+mod journal;
 mod redis_cluster;
 mod redis_faults;
 mod redis_sentinel;
