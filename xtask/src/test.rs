@@ -49,14 +49,14 @@ pub fn run(words: &[&str]) -> Result<()> {
     arguments.finish()?;
 
     let whole = only.is_none();
+    if whole || matches!(only, Some(Floor::It | Floor::E2e)) {
+        tools::require(&[&tools::REDIS, &tools::POSTGRES])?;
+    }
     if whole || only == Some(Floor::E2e) {
         let clients = [&tools::NODE, &tools::NPM, &tools::PYTHON, &tools::CURL, &tools::OPENSSL];
         let servers = [&tools::PEBBLE, &tools::NGINX, &tools::APACHE];
         let others = [&tools::SYSTEMD_ANALYZE, &tools::H2LOAD, &tools::TESTSSL];
         tools::require(&[clients.as_slice(), &servers, &others].concat())?;
-    }
-    if whole || only == Some(Floor::It) {
-        tools::require(&[&tools::REDIS])?;
     }
     let mut failed = Vec::new();
     if whole {

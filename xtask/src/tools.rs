@@ -22,7 +22,6 @@ pub const NPM: Tool = Tool { name: "npm", present: "npm --version", packages: &[
 pub const PYTHON: Tool =
     Tool { name: "python3 with venv", present: "python3 -c 'import venv, ensurepip'", packages: &["python3-venv"] };
 pub const CURL: Tool = Tool { name: "curl", present: "curl --version", packages: &["curl"] };
-pub const REDIS: Tool = Tool { name: "redis-server", present: "redis-server --version", packages: &["redis-server"] };
 pub const OPENSSL: Tool = Tool { name: "openssl", present: "openssl version", packages: &["openssl"] };
 /// An authority for tests, and the names server that comes with it.
 pub const PEBBLE: Tool =
@@ -30,6 +29,17 @@ pub const PEBBLE: Tool =
 /// Many HTTP/2 requests at once.
 pub const H2LOAD: Tool = Tool { name: "h2load", present: "h2load --version", packages: &["nghttp2-client"] };
 pub const TESTSSL: Tool = Tool { name: "testssl.sh", present: "command -v testssl", packages: &["testssl.sh"] };
+pub const REDIS: Tool = Tool {
+    name: "redis-server 6.2 or newer and redis-cli",
+    present: r#"redis-cli --version && redis-server --version | grep -Eq 'v=(6\.[2-9]|[7-9]|[1-9][0-9])'"#,
+    packages: &["redis-server", "redis-tools"],
+};
+/// Debian keeps the server's programs out of `PATH`.
+pub const POSTGRES: Tool = Tool {
+    name: "postgres",
+    present: "ls /usr/lib/postgresql/*/bin/initdb || command -v initdb && command -v psql",
+    packages: &["postgresql", "postgresql-client"],
+};
 pub const VALGRIND: Tool =
     Tool { name: "valgrind", present: "valgrind --version", packages: &["valgrind", "libc6-dbg"] };
 pub const STRACE: Tool = Tool { name: "strace", present: "strace -V", packages: &["strace"] };

@@ -55,6 +55,8 @@ pub struct Shared {
     pub held: AtomicU32,
     pub bans: Bans,
     pub rates: Rates,
+    /// The connections of all cores to Redis, where something is shared through it.
+    pub links: ArcSwap<crate::redis::Links>,
     /// Crawlers that were proven.
     pub crawlers: Desk,
     /// Proxies that nobody named.
@@ -97,6 +99,8 @@ pub struct Core {
     /// Bodies being compressed.
     pub encoders: crate::respond::encoder::Count,
     pub cache: cache::Local,
+    /// Where something is shared: this core's own connection.
+    pub redis: crate::redis::Own,
     /// Where a head is written before it goes into a buffer.
     pub text: RefCell<Vec<u8>>,
     #[expect(clippy::vec_box, reason = "a record goes from request to request in its box, never copied")]
@@ -129,6 +133,7 @@ impl Core {
             heads: Heads::default(),
             encoders: Default::default(),
             cache: cache::Local::default(),
+            redis: Default::default(),
             text: RefCell::default(),
             spare: RefCell::default(),
         }

@@ -28,7 +28,6 @@ pub fn request(core: &Core, mut request: Request<Incoming>) -> (Box<RequestHead>
     // What is no path leaves none: `is_malformed` tells.
     let path = parts.uri.path_and_query().filter(|path| !is_absent(path)).map_or("", |p| p.as_str());
     let _ = head.set_target(if path.starts_with('/') || path == "*" { path } else { "" });
-    one_length(&mut head.fields);
     head.authority = parts.uri.authority().map(|a| a.as_str().to_owned());
     match upgrade {
         Some(upgrade) => {
@@ -70,14 +69,6 @@ fn same_host(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
         || (plain(one) == one.len()) != (plain(other) == other.len())
             && one[..plain(one)].eq_ignore_ascii_case(&other[..plain(other)])
-}
-
-/// Lengths that agree were let pass by hyper; an app that speaks HTTP/1.1 gets one of them.
-fn one_length(fields: &mut Fields) {
-    if fields.count(Name::ContentLength) > 1 {
-        let first = fields.get(Name::ContentLength).unwrap_or_default().to_vec();
-        fields.set(Name::ContentLength, &first);
-    }
 }
 
 /// A WebSocket asked for by `CONNECT` (RFC 8441 §5) as an app that speaks HTTP/1.1 expects it.

@@ -7,26 +7,31 @@
 pub mod crawlers;
 mod dns;
 pub mod proxies;
+mod shared;
 pub mod shown;
+mod told;
 
 use crate::body::{Answer, Body};
 use crate::core::{Conn, Core};
-use crate::fields::{Fields, Name};
+use crate::fields::Name;
 use crate::headers;
 use crate::local::Ours;
 use crate::message::RequestHead;
 use crate::options::Options;
 use crate::path::Pattern;
 use crate::proxy::Refusal;
+use crate::redis::Allowance;
 use crate::request::Gate;
 use crate::snapshot::Snapshot;
 use crawlers::Skipping;
 use http::Method;
 use mainstay_config::units::Per;
 use mainstay_limits::rates::{InForce, Place, Who};
+use mainstay_limits::redis::Subject;
 use mainstay_limits::rules::Group;
 use mainstay_limits::window::Decision;
-use mainstay_limits::{Form, Rates, Rule};
+use mainstay_limits::{Form, Network, Rates, Rule};
+use mainstay_store::redis::Redis;
 use mainstay_telemetry::{Names, Verdict};
 use std::net::IpAddr;
 
@@ -38,6 +43,8 @@ const SAID: [&[u8]; 5] =
 #[derive(Debug, Default)]
 pub struct Rules {
     on: bool,
+    /// Counted by several Mainstays together.
+    shared: bool,
     skip_successful: bool,
     form: Option<Form>,
     all: Vec<Placed>,
@@ -57,14 +64,8 @@ struct Placed {
     window_s: u64,
     /// As it is told.
     policy: String,
-}
-
-/// Whose request it is. Whoever proves it puts it here, between the limits of addresses and those of users.
-#[derive(Debug, Default)]
-pub struct Identity {
-    pub user: Option<String>,
-    pub tenant: Option<String>,
-    pub tier: Option<String>,
+    /// Whom it cannot count for everybody it does not admit.
+    is_closed: bool,
 }
 
 /// What one request counted for.
@@ -79,7 +80,10 @@ pub struct Limited {
 struct Counted {
     rule: u16,
     place: Place,
-    mark_us: u64,
+    /// Its mark in the count of this Mainstay.
+    here: Option<u64>,
+    /// Its key and mark in that of all.
+    there: Option<(String, u64)>,
 }
 
 /// The limit a client is told of: the one with the least left.
@@ -110,36 +114,38 @@ impl Rules {
         }
         let mut rules = Rules {
             on: true,
+            shared: rate.shared,
             skip_successful: rate.skip_successful,
             form: (rate.form != Form::Off).then_some(rate.form),
             skipping: Skipping::new(&rate.skip),
             ..Rules::default()
         };
         for rule in &rate.everywhere {
-            let index = rules.place(rule, rates, names);
+            let index = rules.place(rule, options, rates, names);
             rules.everywhere.push(index);
         }
         for Group { rule, routes } in &rate.groups {
             // What is no pattern was told of when it was read.
             let patterns = routes.iter().filter_map(|route| Pattern::parse(&route.value).ok()).collect();
-            let index = rules.place(rule, rates, names);
+            let index = rules.place(rule, options, rates, names);
             rules.routed.push((patterns, index));
         }
         for route in &options.routes {
             for rule in &route.limits {
-                let index = rules.place(rule, rates, names);
+                let index = rules.place(rule, options, rates, names);
                 rules.routed.push((vec![route.pattern.clone()], index));
             }
         }
-        rules.websocket = rate.websocket.as_ref().map(|rule| rules.place(rule, rates, names));
+        rules.websocket = rate.websocket.as_ref().map(|rule| rules.place(rule, options, rates, names));
         rules
     }
 
-    fn place(&mut self, rule: &Rule, rates: &Rates, names: &Names) -> u16 {
+    fn place(&mut self, rule: &Rule, options: &Options, rates: &Rates, names: &Names) -> u16 {
         let at = names.intern(&format!("{} {} ({})", rule.stands, rule.quota, rule.at));
         let window_s = u64::from(rule.limit.window_ms).div_ceil(1000);
         let policy = format!("{};w={window_s}", rule.limit.count);
-        self.all.push(Placed { rule: rates.in_force(rule), at, window_s, policy });
+        let is_closed = rule.closed.unwrap_or(options.rate.closed);
+        self.all.push(Placed { rule: rates.in_force(rule), at, window_s, policy, is_closed });
         u16::try_from(self.all.len() - 1).unwrap_or(u16::MAX)
     }
 
@@ -162,6 +168,15 @@ impl Rules {
         self.routed.iter().flat_map(move |(patterns, index)| patterns.iter().map(move |pattern| (pattern, at(*index))))
     }
 
+    /// Whom to ask; `None`: this Mainstay counts for itself.
+    fn through(&self, core: &Core) -> Option<Redis> {
+        if self.shared { core.redis.get() } else { None }
+    }
+
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
     pub fn in_force(&self) -> impl Iterator<Item = &InForce> {
         self.all.iter().map(|placed| &placed.rule)
     }
@@ -171,60 +186,42 @@ impl Rules {
     }
 }
 
-/// Gate: limits, where any is about this request. Those of addresses first, then those of whoever it was proven to be.
-pub fn within(
-    arrived: &Arrived<'_>,
-    matched: Vec<u16>,
-    identity: Option<&Identity>,
-    limited: &mut Option<Box<Limited>>,
-) -> Result<(), Refusal> {
-    if matched.is_empty() {
-        return Ok(());
-    }
-    before_identity(arrived, matched, limited)?;
-    let Some(identity) = identity else { return Ok(()) };
-    let now = (&arrived.core.shared.rates, arrived.core.now_us());
-    after_identity(now, &arrived.snapshot.rate, identity, limited)
-}
-
-/// Gate: limits of addresses and of what headers say. `None`: no limit is about this request.
-pub fn before_identity(
+/// Gate: limits of addresses and of what headers say, of those that `matched`.
+pub async fn before_identity(
     arrived: &Arrived<'_>,
     matched: Vec<u16>,
     limited: &mut Option<Box<Limited>>,
+    allowance: &mut Allowance,
 ) -> Result<(), Refusal> {
-    if matched.is_empty() || arrived.is_spared() {
+    if arrived.is_spared() {
         return Ok(());
     }
-    let rules = &arrived.snapshot.rate;
+    let (core, rules) = (arrived.core, &arrived.snapshot.rate);
     let socket = rules.websocket.is_some() && arrived.is_socket();
-    let mut all = Limited { matched, ..Limited::default() };
+    let mut all = Box::new(Limited { matched, ..Limited::default() });
     all.matched.retain(|index| Some(*index) != rules.websocket || socket);
-    let rates = &arrived.core.shared.rates;
-    let result = all.ask((rates, arrived.core.now_us()), rules, |rule| match &rule.rule.per {
-        Per::Ip => Some(rates.of_address(rule, arrived.client)),
-        // Leaving it out is no way round: then the address counts.
-        Per::Header(name) => Some(match arrived.head.fields.find(name) {
-            Some(value) => rates.of_header(rule, value),
-            None => rates.of_address(rule, arrived.client),
-        }),
-        Per::User | Per::Tenant => None,
-    });
-    *limited = Some(Box::new(all));
+    let result = match rules.through(core) {
+        None => all.ask((&core.shared.rates, core.now_us()), rules, |rule| arrived.place(rule)),
+        Some(redis) => Box::pin(all.ask_all((core, &redis), rules, allowance, |rule| arrived.place(rule))).await,
+    };
+    *limited = Some(all);
     result
 }
 
-/// Gate: limits of users and tenants.
-pub fn after_identity(
-    (rates, now_us): (&Rates, u64),
-    rules: &Rules,
-    identity: &Identity,
+/// Gate: limits of users and tenants, where any limit is about this request.
+pub async fn after_identity(
+    (core, rules): (&Core, &Rules),
+    who: &Who<'_>,
     limited: &mut Option<Box<Limited>>,
+    allowance: &mut Allowance,
 ) -> Result<(), Refusal> {
     let Some(limited) = limited else { return Ok(()) };
-    let who =
-        Who { user: identity.user.as_deref(), tenant: identity.tenant.as_deref(), tier: identity.tier.as_deref() };
-    let result = limited.ask((rates, now_us), rules, |rule| rates.of_identity(rule, &who));
+    let rates = &core.shared.rates;
+    let place = |rule: &InForce| who.place(rates, rule);
+    let result = match rules.through(core) {
+        None => limited.ask((rates, core.now_us()), rules, place),
+        Some(redis) => Box::pin(limited.ask_all((core, &redis), rules, allowance, place)).await,
+    };
     if result.is_err() {
         rates.refused_tenant(who.tenant);
     }
@@ -232,6 +229,20 @@ pub fn after_identity(
 }
 
 impl Arrived<'_> {
+    fn place(&self, rule: &InForce) -> Option<(Place, Subject<'_>)> {
+        let rates = &self.core.shared.rates;
+        let address = || (rates.of_address(rule, self.client), Subject::Network(Network::of(self.client)));
+        match &rule.rule.per {
+            Per::Ip => Some(address()),
+            // Leaving it out is no way round: then the address counts.
+            Per::Header(name) => Some(match self.head.fields.find(name) {
+                Some(value) => (rates.of_header(rule, value), Subject::Secret(value)),
+                None => address(),
+            }),
+            Per::User | Per::Tenant => None,
+        }
+    }
+
     /// Health checks, an authority's tokens, and proven crawlers.
     fn is_spared(&self) -> bool {
         let reads = matches!(self.head.method, Method::GET | Method::HEAD);
@@ -256,53 +267,64 @@ impl Arrived<'_> {
 
 impl Limited {
     /// Asks every rule that `place` knows somebody for. One refusal, and none of them has counted it.
-    fn ask(
+    fn ask<'a>(
         &mut self,
         (rates, now_us): (&Rates, u64),
         rules: &Rules,
-        place: impl Fn(&InForce) -> Option<Place>,
+        place: impl Fn(&InForce) -> Option<(Place, Subject<'a>)>,
     ) -> Result<(), Refusal> {
         let mut refused: Option<Told> = None;
-        for &index in &self.matched {
+        for at in 0..self.matched.len() {
+            let index = self.matched[at];
             let Some(placed) = rules.all.get(usize::from(index)) else { continue };
-            let Some(place) = place(&placed.rule) else { continue };
+            let Some((place, _)) = place(&placed.rule) else { continue };
             let decision = rates.admit(&placed.rule, &place, now_us);
             let told = Told { rule: index, count: place.limit().count, decision };
-            if !decision.allowed {
-                if refused.is_none_or(|other| other.decision.reset_us < decision.reset_us) {
-                    refused = Some(told);
-                }
-                continue;
-            }
-            self.counted.push(Counted { rule: index, place, mark_us: decision.mark_us });
-            let left = |told: &Told| (told.decision.remaining, u64::MAX - told.decision.reset_us);
-            if self.told.as_ref().is_none_or(|other| left(&told) < left(other)) {
-                self.told = Some(told);
+            if decision.allowed {
+                self.counted.push(Counted { rule: index, place, here: Some(decision.mark_us), there: None });
+                self.admitted(told);
+            } else if refused.is_none_or(|other| other.decision.reset_us < decision.reset_us) {
+                refused = Some(told);
             }
         }
         let Some(told) = refused else { return Ok(()) };
-        self.give_back(rates, rules, true);
+        self.take_back((rates, None), rules);
+        Err(self.refused(told, rules))
+    }
+
+    /// The one with the least left is told.
+    fn admitted(&mut self, told: Told) {
+        let left = |told: &Told| (told.decision.remaining, u64::MAX - told.decision.reset_us);
+        if self.told.as_ref().is_none_or(|other| left(&told) < left(other)) {
+            self.told = Some(told);
+        }
+    }
+
+    fn refused(&mut self, told: Told, rules: &Rules) -> Refusal {
         self.told = Some(told);
-        Err(Refusal {
+        Refusal {
             rule: rules.all.get(usize::from(told.rule)).map_or(Names::NONE, |placed| placed.at),
             retry_after: Some(told.decision.reset_s().max(1)),
             ..Verdict::TooManyRequests.into()
-        })
+        }
     }
 
-    fn give_back(&mut self, rates: &Rates, rules: &Rules, refused: bool) {
-        let spared = |counted: &Counted| refused || Some(counted.rule) != rules.websocket;
-        for counted in self.counted.drain(..).filter(spared) {
+    /// Another limit refused it: none of them counted it.
+    fn take_back(&mut self, (rates, redis): (&Rates, Option<&Redis>), rules: &Rules) {
+        for counted in self.counted.drain(..) {
             if let Some(placed) = rules.all.get(usize::from(counted.rule)) {
-                rates.give_back(&placed.rule, &counted.place, counted.mark_us, refused);
+                rates.taken_back(&placed.rule);
             }
+            counted.forget(rates, redis);
         }
     }
 
     /// The answer is there: what is not to count is given back, and the client told what is left.
-    pub fn end(mut self, rates: &Rates, rules: &Rules, answer: &mut Answer) {
+    pub fn end(mut self, core: &Core, rules: &Rules, answer: &mut Answer) {
         if rules.skip_successful && answer.head.status < 400 {
-            self.give_back(rates, rules, false);
+            let (rates, redis) = (&core.shared.rates, rules.through(core));
+            let spared = self.counted.drain(..).filter(|counted| Some(counted.rule) != rules.websocket);
+            spared.for_each(|counted| counted.forget(rates, redis.as_ref()));
             if let Some(told) = &mut self.told
                 && Some(told.rule) != rules.websocket
             {
@@ -320,108 +342,18 @@ impl Limited {
     }
 }
 
-impl Told {
-    fn write(&self, form: Form, placed: &Placed, fields: &mut Fields) {
-        let (count, left, window) = (self.count, self.decision.remaining, placed.window_s);
-        let mut reset = u64::from(self.decision.reset_s().max(1));
-        if self.decision.allowed {
-            // A moment is rounded to the end of its millisecond: not a second longer for that.
-            reset = reset.min(window);
+impl Counted {
+    /// As if it had never come.
+    fn forget(self, rates: &Rates, redis: Option<&Redis>) {
+        if let Some(mark_us) = self.here {
+            rates.give_back(&self.place, mark_us);
         }
-        if form == Form::Draft10 {
-            let label = &placed.rule.rule.label;
-            fields.push(b"RateLimit-Policy", format!("\"{label}\";q={count};w={window}").as_bytes());
-            return fields.push(b"RateLimit", format!("\"{label}\";r={left};t={reset}").as_bytes());
-        }
-        match count == placed.rule.rule.limit.count {
-            true => fields.push(b"RateLimit-Policy", placed.policy.as_bytes()),
-            // That of a tier.
-            false => fields.push(b"RateLimit-Policy", format!("{count};w={window}").as_bytes()),
-        }
-        let numbers: [(&[u8], u64); 3] =
-            [(b"RateLimit-Limit", count.into()), (b"RateLimit-Remaining", left.into()), (b"RateLimit-Reset", reset)];
-        let mut room = [0; 20];
-        numbers.iter().for_each(|(name, number)| fields.push(name, decimal(*number, &mut room)));
-    }
-}
-
-/// Twenty digits hold any number of 64 bits.
-fn decimal(mut number: u64, room: &mut [u8; 20]) -> &[u8] {
-    let mut at = room.len();
-    loop {
-        at -= 1;
-        room[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &room[at..];
+        if let (Some(there), Some(redis)) = (self.there, redis) {
+            shared::take_back(redis, there, &self.place);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use mainstay_config::{Inputs, Reader, Text};
-
-    /// A whole millisecond: what is rounded to its end lies there already.
-    const NOW: u64 = 1_000_000;
-
-    fn rules(text: &str, rates: &Rates) -> Rules {
-        let file = Some(Text { path: "mainstay.toml".into(), text: text.to_owned() });
-        let reader = Reader::new(&Inputs { file, ..Inputs::default() });
-        Rules::new(&Options::read(&reader), rates, &Names::default())
-    }
-
-    fn identity(user: &str, tenant: &str) -> Identity {
-        Identity { user: Some(user.to_owned()), tenant: Some(tenant.to_owned()), tier: None }
-    }
-
-    /// As the gate asks: the address first, then whoever it is.
-    fn ask(rates: &Rates, rules: &Rules, identity: &Identity) -> (Result<(), Refusal>, Box<Limited>) {
-        let mut limited = Box::new(Limited { matched: rules.matching("GET", "", "/api/x"), ..Limited::default() });
-        let address =
-            |rule: &InForce| (rule.rule.per == Per::Ip).then(|| rates.of_address(rule, [192, 0, 2, 1].into()));
-        limited.ask((rates, NOW), rules, address).expect("the address is within its limit");
-        let mut limited = Some(limited);
-        let result = after_identity((rates, NOW), rules, identity, &mut limited);
-        (result, limited.expect("limited"))
-    }
-
-    #[test]
-    fn without_a_word_in_the_file_nothing_is_looked_at() {
-        let rules = rules("[app.a]\nupstreams = [\"127.0.0.1:1\"]\n", &Rates::default());
-        assert!(!rules.on && rules.matching("GET", "", "/").is_empty());
-    }
-
-    #[test]
-    fn a_user_over_the_limit_costs_neither_the_address_nor_the_tenant_anything() {
-        let rates = Rates::default();
-        let text = "[limits]\nip = \"100/min\"\nuser = \"3/min\"\ntenant = \"10/min\"\n\
-                    [[route]]\nmatch = \"/api/*\"\nlimit = \"200/min per tenant\"\n";
-        let rules = rules(text, &rates);
-        for left in [2, 1, 0] {
-            let (result, limited) = ask(&rates, &rules, &identity("ann", "acme"));
-            assert!(result.is_ok());
-            // The least that is left is the user's.
-            assert_eq!(limited.told.map(|told| told.decision.remaining), Some(left));
-        }
-        for _ in 0..50 {
-            let (result, limited) = ask(&rates, &rules, &identity("ann", "acme"));
-            let refusal = result.expect_err("over the limit");
-            assert_eq!((refusal.verdict, refusal.retry_after), (Verdict::TooManyRequests, Some(60)));
-            assert!(limited.counted.is_empty());
-        }
-        // Three of the tenant's ten are used, and three of the address's hundred.
-        for user in ["ben", "cid", "ben", "cid", "ben", "cid"] {
-            assert!(ask(&rates, &rules, &identity(user, "acme")).0.is_ok());
-        }
-        let (result, limited) = ask(&rates, &rules, &Identity::default());
-        assert!(result.is_ok());
-        assert_eq!(limited.told.map(|told| told.decision.remaining), Some(90));
-        assert!(ask(&rates, &rules, &identity("dan", "acme")).0.is_ok());
-        assert!(ask(&rates, &rules, &identity("eve", "acme")).0.is_err(), "the tenant has ten");
-        assert!(ask(&rates, &rules, &identity("ann", "other")).0.is_err(), "a user stays the same one");
-        assert!(ask(&rates, &rules, &identity("fay", "other")).0.is_ok());
-        assert_eq!(rates.tenants()[0], ("acme".to_owned(), 51));
-    }
-}
+#[path = "limit/tests.rs"]
+mod tests;

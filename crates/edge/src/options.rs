@@ -44,6 +44,8 @@ pub struct Options {
     pub bans: Option<Policy>,
     /// How often who may ask.
     pub rate: RateOptions,
+    /// What is shared is there; `None`: nothing is.
+    pub redis: Option<mainstay_store::redis::Options>,
     pub respond: respond::Options,
     /// Signs the cookies of `balance = "sticky"` in place of the data folder's key: one for several hosts.
     pub sticky_secret: Option<String>,
@@ -199,6 +201,7 @@ impl Options {
         }
         let routes = read_routes(reader);
         let options = Options {
+            redis: None,
             rate: RateOptions::read(reader, routes.iter().any(|route| !route.limits.is_empty())),
             listen,
             listen_is_default,

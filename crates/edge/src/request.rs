@@ -20,6 +20,7 @@ use crate::options::Offered;
 use crate::path::{canonical, readings};
 use crate::pool::IDLE_DEFAULT;
 use crate::proxy::{self, Held, Job, Outgoing, Refusal, Sent};
+use crate::redis::Allowance;
 use crate::refusal;
 use crate::respond::Plan;
 use crate::retry::{KEPT_BODY_BYTES_MAX, is_idempotent};
@@ -75,7 +76,7 @@ pub async fn serve(
         answer.head.fields.add(Name::Hsts, hsts.as_bytes());
     }
     if let Some(limited) = facts.limited.take() {
-        limited.end(&core.shared.rates, &snapshot.rate, &mut answer);
+        limited.end(&core, &snapshot.rate, &mut answer);
     }
     facts.plan.apply(&core, &snapshot.respond, &mut answer, ours);
     answer
@@ -94,8 +95,8 @@ pub struct Facts {
     problem: Option<Box<Problem>>,
     /// The limits it counted for.
     limited: Option<Box<Limited>>,
-    /// Whose it is, once somebody proves it.
-    identity: Option<Box<limit::Identity>>,
+    /// What is left of its time for shared state.
+    allowance: Allowance,
 }
 
 /// How a request came through the gates.
@@ -128,8 +129,11 @@ async fn gates(
     if let Some(answer) = at_once.or_else(|| facts.plan.route(&snapshot.respond, gate.respond.take(), &head)) {
         return Ok(Passed::Own(answer, Bytes::new()));
     }
-    let arrived = limit::Arrived { core, conn, snapshot, gate: &gate, client, head: &head, body: &body };
-    limit::within(&arrived, gate.limits.take(), facts.identity.as_deref(), &mut facts.limited)?;
+    let limits = gate.limits.take();
+    if !limits.is_empty() {
+        let arrived = limit::Arrived { core, conn, snapshot, gate: &gate, client, head: &head, body: &body };
+        limit::before_identity(&arrived, limits, &mut facts.limited, &mut facts.allowance).await?;
+    }
     body_size(&body, &gate.settings)?;
     let asks = Asks::new(snapshot, &gate, &head);
     if (asks.before || gate.files.is_some())
@@ -323,7 +327,7 @@ pub fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, head: &Reques
         plan: Plan::default(),
         problem: None,
         limited: None,
-        identity: None,
+        allowance: Allowance::default(),
     };
     // From here on the end gives back what this takes.
     conn.begin();

@@ -10,6 +10,7 @@ use crate::local::LocalSender;
 use crate::members::Members;
 use crate::options::{App, Options};
 use crate::probe;
+use crate::redis::{Link, Links};
 use crate::snapshot::{Kept, Snapshot};
 use crate::sticky::Key;
 use crate::tls::{self, Certificates, Given};
@@ -48,6 +49,8 @@ pub enum Error {
     /// Schema files: what is wrong with them, a line each.
     #[error("{0}")]
     Schema(String),
+    #[error("the Redis that is shared cannot be used")]
+    Redis(#[from] mainstay_store::redis::Error),
     #[error("a thread of the edge could not be started")]
     Thread(#[source] io::Error),
 }
@@ -72,7 +75,7 @@ pub struct Parts {
 pub struct Service {
     shared: Arc<Shared>,
     acceptor: acceptor::Acceptor,
-    cores: Vec<(CoreHandle, Instruments, mpsc::Receiver<Order>)>,
+    cores: Vec<(CoreHandle, Instruments, mpsc::Receiver<Order>, Link)>,
 }
 
 /// Cheap to clone.
@@ -98,6 +101,8 @@ pub struct Prepared {
     given: Vec<Given>,
     schemas: Schemas,
     snapshot: Snapshot,
+    /// Where another Redis is shared than before.
+    links: Option<(Links, Vec<Link>)>,
 }
 
 impl Service {
@@ -118,6 +123,8 @@ impl Service {
         let kept = Kept { cache: &store, schemas: &schemas, rates: &rates };
         let snapshot = Snapshot::build(&parts.options, &parts.members, &parts.names, &certificates, &kept);
         size_cache(&store, &snapshot, &parts.options);
+        let count = parts.instruments.len().saturating_sub(1);
+        let (links, for_cores) = Links::new(parts.options.redis.as_ref(), count)?;
         let shared = Arc::new(Shared {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             affinity: Default::default(),
@@ -131,6 +138,7 @@ impl Service {
             held: Default::default(),
             bans: Default::default(),
             rates,
+            links: ArcSwap::from_pointee(links),
             crawlers: Default::default(),
             unnamed: Default::default(),
             crowd: Default::default(),
@@ -142,9 +150,10 @@ impl Service {
         let cores: Vec<_> = parts
             .instruments
             .into_iter()
-            .map(|instruments| {
+            .zip(for_cores)
+            .map(|(instruments, link)| {
                 let (orders, receiver) = mpsc::channel(worker::ORDERS_MAX);
-                (CoreHandle { orders, connections: Arc::default() }, instruments, receiver)
+                (CoreHandle { orders, connections: Arc::default() }, instruments, receiver, link)
             })
             .collect();
         let handles: Vec<CoreHandle> = cores.iter().map(|(handle, ..)| handle.clone()).collect();
@@ -177,10 +186,10 @@ impl Service {
         for (i, thread) in self.shared.judges.threads().into_iter().enumerate() {
             spawn(format!("input-{i}"), thread)?;
         }
-        for (i, (handle, instruments, orders)) in self.cores.into_iter().enumerate() {
+        for (i, (handle, instruments, orders, link)) in self.cores.into_iter().enumerate() {
             let shared = self.shared.clone();
             spawn(format!("core-{i}"), move || {
-                if let Err(error) = worker::run(shared, instruments, &handle, orders) {
+                if let Err(error) = worker::run(shared, instruments, &handle, (orders, link)) {
                     tracing::error!(%error, "a core could not start its runtime");
                 }
             })?;
@@ -237,7 +246,9 @@ impl Handle {
         let given = tls::load(&options.tls)?;
         let schemas = self.read_schemas(&options)?;
         let snapshot = self.snapshot(&options, &schemas);
-        Ok(Prepared { options, given, schemas, snapshot })
+        let is_another = options.redis != self.options().redis;
+        let links = is_another.then(|| Links::new(options.redis.as_ref(), self.0.cores.len())).transpose()?;
+        Ok(Prepared { options, given, schemas, snapshot, links })
     }
 
     fn read_schemas(&self, options: &Options) -> Result<Schemas, Error> {
@@ -257,9 +268,21 @@ impl Handle {
         Ok(true)
     }
 
+    /// Before the rules that count there are in force.
+    fn link(&self, links: Option<(Links, Vec<Link>)>) {
+        let Some((links, for_cores)) = links else { return };
+        self.0.shared.links.store(Arc::new(links));
+        for (core, link) in self.0.cores.iter().zip(for_cores) {
+            if core.orders.try_send(Order::Link(link)).is_err() {
+                tracing::error!("a core stands still and does not hear of another Redis");
+            }
+        }
+    }
+
     /// Puts it in force, between two requests of each core. `listeners` are those that were not there before.
     pub fn commit(&self, prepared: Prepared, listeners: Vec<(SocketAddr, TcpListener)>) {
-        let Prepared { options, given, schemas, snapshot } = prepared;
+        let Prepared { options, given, schemas, snapshot, links } = prepared;
+        self.link(links);
         set_addresses(&self.0.members, &options.apps);
         for old in self.options().apps.iter().filter(|a| !a.addresses.is_empty()) {
             if !options.apps.iter().any(|a| a.name == old.name && !a.addresses.is_empty()) {

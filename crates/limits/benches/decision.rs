@@ -14,6 +14,9 @@ const ROUNDS: usize = 9;
 const DECISIONS: u32 = 400_000;
 
 fn main() {
+    for requests in [1u32, 100] {
+        println!("{{\"case\":\"memory of a client with {requests} requests\",\"bytes\":{:.1}}}", bytes(requests));
+    }
     for clients in [1u32, 1_000, 100_000] {
         for (count, name) in [(100u32, "of 100 a minute, mostly refused"), (1_000_000, "of a million a minute")] {
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -25,6 +28,27 @@ fn main() {
             println!("{{\"case\":\"{clients} clients {name}\",\"ours_ns\":{ours:.1},\"governor_ns\":{theirs:.1}}}");
         }
     }
+}
+
+/// Resident memory that each of many clients takes, all it needs with it: its entry, its moments, what malloc adds.
+fn bytes(requests: u32) -> f64 {
+    const CLIENTS: u32 = 200_000;
+    let rates = Rates::default();
+    let rate = rate("100/min", None).expect("a rate");
+    let rule = rates.in_force(&Rule::new("bench".to_owned(), String::new(), &rate, Per::Ip));
+    let before = resident();
+    for i in 0..CLIENTS * requests {
+        let place = rates.of_address(&rule, address(i, CLIENTS));
+        black_box(rates.admit(&rule, &place, u64::from(i / CLIENTS) + 1));
+    }
+    (resident() - before) as f64 / f64::from(CLIENTS)
+}
+
+/// Of this process, by the page.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
+    pages * 4096
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -22,4 +22,4 @@ pub use network::Network;
 pub use options::Policy;
 pub use rates::Rates;
 pub use rules::{Form, RateOptions, Rule};
-pub use tally::Refused;
+pub use tally::{Counts, Refused};

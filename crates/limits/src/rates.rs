@@ -1,9 +1,10 @@
 //! Rate limits as all cores share them: what is counted, for whom, and what became of it. Outlives every reload.
 
 use crate::Network;
+use crate::redis::Subject;
 use crate::rules::Rule;
 use crate::table::{Key, Table};
-use crate::tally::{Refused, Routes, Sketch, Tally};
+use crate::tally::{Counts, Refused, Routes, Sketch, Tally};
 use crate::window::{Decision, Limit};
 use mainstay_config::units::Per;
 use std::collections::HashMap;
@@ -72,8 +73,7 @@ pub struct Shown {
     pub name: String,
     pub quota: String,
     pub at: String,
-    pub admitted: u64,
-    pub refused: u64,
+    pub counts: Counts,
     /// Clients that count now.
     pub tracked: usize,
     /// The most used: who, how much, of how much.
@@ -105,11 +105,7 @@ impl Rates {
 
     /// `None`: the rule is about nobody this is.
     pub fn of_identity(&self, rule: &InForce, who: &Who<'_>) -> Option<Place> {
-        let name = match rule.rule.per {
-            Per::User => who.user?,
-            Per::Tenant => who.tenant?,
-            Per::Ip | Per::Header(_) => return None,
-        };
+        let name = who.counted_by(&rule.rule.per)?;
         let tier = who.tier.and_then(|tier| rule.rule.tiers.iter().find(|(name, _)| name == tier));
         let subject = self.hashed(name.as_bytes());
         let place =
@@ -119,20 +115,36 @@ impl Rates {
     }
 
     pub fn admit(&self, rule: &InForce, place: &Place, now_us: u64) -> Decision {
-        let decision = self.0.table.admit(place.key, now_us, &place.limit);
-        match decision.allowed {
-            true => rule.tally.admitted(),
-            false => rule.tally.refused(place.key.subject, now_us),
-        }
+        let decision = self.count(place, now_us);
+        self.judged(rule, place, decision.allowed, now_us);
         decision
     }
 
-    /// As if it had never come: another rule refused it, or it is not to count.
-    pub fn give_back(&self, rule: &InForce, place: &Place, mark_us: u64, refused: bool) {
-        self.0.table.give_back(place.key, mark_us, &place.limit);
-        if refused {
-            rule.tally.taken_back();
+    /// Counts without a judgement: others count too.
+    pub fn count(&self, place: &Place, now_us: u64) -> Decision {
+        self.0.table.admit(place.key, now_us, &place.limit)
+    }
+
+    pub fn judged(&self, rule: &InForce, place: &Place, allowed: bool, now_us: u64) {
+        match allowed {
+            true => rule.tally.admitted(),
+            false => rule.tally.refused(place.key.subject, now_us),
         }
+    }
+
+    /// It was not admitted because nobody could be asked.
+    pub fn undecided(&self, rule: &InForce) {
+        rule.tally.undecided();
+    }
+
+    /// It was admitted by this rule and refused by another.
+    pub fn taken_back(&self, rule: &InForce) {
+        rule.tally.taken_back();
+    }
+
+    /// As if it had never come.
+    pub fn give_back(&self, place: &Place, mark_us: u64) {
+        self.0.table.give_back(place.key, mark_us, &place.limit);
     }
 
     /// Where a refusal happened. `other`: what has no place of its own.
@@ -167,22 +179,24 @@ impl Rates {
         all.top.iter().map(|(subject, count)| (self.show(*subject), *count)).collect()
     }
 
-    pub fn counts(&self, rule: &InForce) -> (u64, u64) {
+    pub fn counts(&self, rule: &InForce) -> Counts {
         rule.tally.counts()
+    }
+
+    pub fn lately(&self, rule: &InForce, now_us: u64) -> Refused {
+        rule.tally.lately(now_us)
     }
 
     pub fn shown(&self, rule: &InForce, now_us: u64, most: usize) -> Shown {
         let limit = rule.rule.limit;
         let (tracked, top) = self.0.table.top(rule.id, now_us, &limit, most);
-        let (admitted, refused) = rule.tally.counts();
         let lately = rule.tally.lately(now_us);
         let causes = lately.top.iter().take(most).map(|(subject, count)| (self.show(*subject), *count)).collect();
         Shown {
             name: rule.rule.name.clone(),
             quota: rule.rule.quota.clone(),
             at: rule.rule.at.clone(),
-            admitted,
-            refused,
+            counts: rule.tally.counts(),
             tracked,
             top: top.iter().map(|usage| (self.show(usage.subject), usage.used, limit.count)).collect(),
             causes,
@@ -241,6 +255,22 @@ fn of_network(network: Network) -> [u64; 2] {
     }
 }
 
+impl<'a> Who<'a> {
+    /// Whom a rule per this counts; `None`: nobody this is.
+    fn counted_by(&self, per: &Per) -> Option<&'a str> {
+        match per {
+            Per::User => self.user,
+            Per::Tenant => self.tenant,
+            Per::Ip | Per::Header(_) => None,
+        }
+    }
+
+    /// Its place under a rule, and what all Mainstays call it.
+    pub fn place(&self, rates: &Rates, rule: &InForce) -> Option<(Place, Subject<'a>)> {
+        Some((rates.of_identity(rule, self)?, Subject::Name(self.counted_by(&rule.rule.per)?)))
+    }
+}
+
 impl Place {
     pub fn limit(&self) -> Limit {
         self.limit
@@ -266,7 +296,7 @@ mod tests {
         assert!(ask("2001:db8::1") && ask("2001:db8::ffff:1") && !ask("2001:db8::2"));
         assert!(ask("2001:db8:0:1::1"));
         let shown = rates.shown(&rule, 1, 5);
-        assert_eq!((shown.admitted, shown.refused, shown.tracked), (5, 2, 3));
+        assert_eq!((shown.counts.admitted, shown.counts.refused, shown.tracked), (5, 2, 3));
         assert_eq!(shown.top[0], ("192.0.2.1".to_owned(), 2, 2));
         assert!(shown.causes.contains(&("2001:db8::/64".to_owned(), 1)), "{shown:?}");
         assert_eq!(rates.reset(&[&rule], "2001:db8::77"), 1);

@@ -25,16 +25,25 @@ pub enum Subject<'a> {
 #[error("the script's answer is not four numbers: {0:?}")]
 pub struct NotAnAnswer(pub Vec<i64>);
 
+/// Every key that something of this subject may be counted under, whatever the numbers of the rule are or were.
+pub fn keys(rule: &str, subject: Subject<'_>) -> [String; 3] {
+    [Kind::Stamps, Kind::Parts, Kind::Smooth].map(|kind| named(rule, subject, kind))
+}
+
 /// The key of a count. In a cluster all of one subject under one rule lies in one slot. A limit that is counted in
 /// another way than before (above 128, or `smooth`) begins anew; with other numbers it goes on.
 pub fn key(rule: &str, subject: Subject<'_>, limit: &Limit) -> String {
+    named(rule, subject, limit.kind())
+}
+
+fn named(rule: &str, subject: Subject<'_>, kind: Kind) -> String {
     let subject = match subject {
         Subject::Network(network) => network.to_string(),
         Subject::Name(name) if name.len() <= NAME_BYTES_MAX => escaped(name),
         Subject::Name(name) => format!("sha256-{}", hash(name.as_bytes())),
         Subject::Secret(value) => format!("sha256-{}", hash(value)),
     };
-    format!("mainstay:limit:{{{}|{subject}}}:{}", escaped(rule), kind(limit))
+    format!("mainstay:limit:{{{}|{subject}}}:{}", escaped(rule), word(kind))
 }
 
 /// The arguments of one call. `now_us` only in tests: the server's clock is everybody's.
@@ -49,7 +58,7 @@ pub fn give_back(limit: &Limit, mark_us: u64) -> [String; 5] {
 
 fn arguments(limit: &Limit, back: String, now_us: Option<u64>) -> [String; 5] {
     let now = now_us.map_or_else(String::new, |now| now.to_string());
-    [kind(limit).to_owned(), limit.count.to_string(), limit.window_ms.to_string(), back, now]
+    [word(limit.kind()).to_owned(), limit.count.to_string(), limit.window_ms.to_string(), back, now]
 }
 
 /// # Errors
@@ -65,8 +74,8 @@ pub fn read(answer: &[i64]) -> Result<Decision, NotAnAnswer> {
     })
 }
 
-fn kind(limit: &Limit) -> &'static str {
-    match limit.kind() {
+fn word(kind: Kind) -> &'static str {
+    match kind {
         Kind::Stamps => "stamps",
         Kind::Parts => "parts",
         Kind::Smooth => "smooth",
@@ -95,6 +104,7 @@ mod tests {
         let network = Network::parse("2001:db8::1").expect("network");
         let typed = "mainstay:limit:{route%20POST%20/a/%7bb%7d%20per%20ip|2001:db8::/64}:stamps";
         assert_eq!(of(Subject::Network(network)), typed);
+        assert!(keys("route POST /a/{b} per ip", Subject::Network(network)).contains(&typed.to_owned()));
         assert!(of(Subject::Name("a b|c")).ends_with("|a%20b%7cc}:stamps"));
         assert!(!of(Subject::Secret(b"sk_live_1")).contains("sk_live"));
         assert!(of(Subject::Name(&"x".repeat(1000))).len() < 200);

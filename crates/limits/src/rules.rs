@@ -27,6 +27,8 @@ pub struct Rule {
     /// As it is written: `100/1m per ip`.
     pub quota: String,
     pub at: String,
+    /// Whether it admits nobody while the store it shares is away; unset: as `[limits]` says.
+    pub closed: Option<bool>,
 }
 
 /// Limits of paths that the guides name by a variable.
@@ -49,6 +51,12 @@ pub enum Form {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RateOptions {
     pub enabled: bool,
+    /// Where limits are counted, if they say so themselves: in Redis, and where that stands.
+    pub in_redis: Option<Item<bool>>,
+    /// They are, by what else the file says.
+    pub shared: bool,
+    /// While Redis is away nobody is admitted whom a limit cannot count for everybody.
+    pub closed: bool,
     /// What ends below 400 does not count.
     pub skip_successful: bool,
     pub form: Form,
@@ -67,6 +75,9 @@ impl Default for RateOptions {
     fn default() -> RateOptions {
         RateOptions {
             enabled: true,
+            in_redis: None,
+            shared: false,
+            closed: false,
             skip_successful: false,
             form: Form::Draft6,
             everywhere: Vec::new(),
@@ -91,6 +102,7 @@ impl Rule {
             tiers: Vec::new(),
             quota,
             at,
+            closed: None,
         }
     }
 
@@ -117,7 +129,6 @@ impl RateOptions {
             .doc("Answers with a status below 400 do not count")
             .env("RATE_LIMIT_SKIP_SUCCESSFUL_REQUESTS")
             .boolean(false);
-        check_store(&table);
         let mut everywhere = read_everywhere(&table, usual);
         read_tiers(reader, &mut everywhere, usual);
         let websocket = table
@@ -126,6 +137,10 @@ impl RateOptions {
             .env("RATE_LIMIT_WEBSOCKET");
         RateOptions {
             enabled: enabled.value,
+            in_redis: read_store(&table),
+            shared: false,
+            closed: read_outage(&table, "Limits while Redis is away: counted by each Mainstay alone, or refuse")
+                .unwrap_or(false),
             skip_successful: skip_successful.value,
             form: read_form(&table),
             websocket: read_one(&table, websocket, "websocket", usual, Per::Ip),
@@ -259,17 +274,18 @@ fn read_form(table: &Table) -> Form {
     }
 }
 
-/// Counts are this process's own until there is a store that is shared.
-fn check_store(table: &Table) {
+fn read_store(table: &Table) -> Option<Item<bool>> {
     let store = table
         .key("store")
-        .doc("Where limits are counted")
+        .doc("Where limits are counted: by each Mainstay alone, or by all together; unset: [store] shared")
         .env("RATE_LIMIT_STORE")
-        .choice(&["memory", "redis"], "memory");
-    if store.value == "redis" {
-        let what = "this version counts limits in memory: several Mainstays would each let the whole limit through";
-        table.warn(&store.at, what, "store = \"memory\", and one Mainstay", None);
-    }
+        .opt_choice(&["memory", "redis"])?;
+    Some(Item { value: store.value == "redis", at: store.at })
+}
+
+/// `Some(true)`: refuse.
+fn read_outage(table: &Table, doc: &str) -> Option<bool> {
+    Some(table.key("on_outage").doc(doc).opt_choice(&["local", "refuse"])?.value == "refuse")
 }
 
 /// `limit` of a `[[route]]`: one, or a list of which each counts. `pattern` as it is written.
@@ -278,6 +294,7 @@ pub fn read_route(table: &Table, pattern: &str) -> Vec<Rule> {
         .key("limit")
         .doc("N/WINDOW[ per ip|user|tenant|key:HEADER][ smooth], or a list: the strictest decides")
         .example("\"5/min per ip\"");
+    let closed = read_outage(table, "This route's limits while Redis is away; unset: as [limits] says");
     let Some(list) = key.opt_texts() else { return Vec::new() };
     if list.value.is_empty() || list.value.len() > ROUTE_LIMITS_MAX {
         table.fault(&list.at, format!("{} limits", list.value.len()), "from 1 to 16 limits of a route", None);
@@ -297,7 +314,7 @@ pub fn read_route(table: &Table, pattern: &str) -> Vec<Rule> {
                     name.push_str(&format!(" {}", before + 1));
                 }
                 let rule = Rule::new(name, item.at.to_string(), &rate, Per::Ip);
-                rules.push(Rule { label: "route".to_owned(), stands: format!("route {pattern}"), ..rule });
+                rules.push(Rule { label: "route".to_owned(), stands: format!("route {pattern}"), closed, ..rule });
             }
             Err(wrong) => table.fault(&item.at, format!("`{}` {wrong}", item.value), EXPECTED, None),
         }
@@ -354,6 +371,8 @@ mod tests {
         let (options, _, _) = read("", &variables);
         assert_eq!(options, RateOptions::default());
         assert!(!options.limits_something());
+        let (options, _, _) = read("[limits]\n", &[("RATE_LIMIT_STORE", "redis")]);
+        assert_eq!(options.in_redis.map(|item| item.value), Some(true));
         let (options, _, _) = read("[limits]\nip = \"5/s\"\n", &[("RATE_LIMIT_ENABLED", "false")]);
         assert!(!options.limits_something());
     }
@@ -369,6 +388,10 @@ mod tests {
         assert_eq!(names, expected);
         assert_eq!(routes[0].at, "mainstay.toml:3");
         assert!(routes[1].needs_identity() && !routes[2].needs_identity());
+        let text = "[limits]\nip = \"9/s\"\non_outage = \"refuse\"\n\
+                    [[route]]\nmatch = \"/a\"\nlimit = \"5/s\"\non_outage = \"local\"\n";
+        let (options, routes, _) = read(text, &[]);
+        assert!(options.closed && options.everywhere[0].closed.is_none() && routes[0].closed == Some(false));
     }
 
     #[test]

@@ -22,6 +22,7 @@ const FEW_MAX: u64 = 3;
 pub struct Tally {
     admitted: AtomicU64,
     refused: AtomicU64,
+    undecided: AtomicU64,
     who: Mutex<Epochs>,
 }
 
@@ -30,6 +31,15 @@ struct Epochs {
     begun_us: u64,
     now: Sketch,
     before: Sketch,
+}
+
+/// What became of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub admitted: u64,
+    pub refused: u64,
+    /// Not admitted because nobody could be asked.
+    pub undecided: u64,
 }
 
 /// Who, and how many.
@@ -68,8 +78,14 @@ impl Tally {
         self.epochs(now_us).now.count(subject);
     }
 
-    pub fn counts(&self) -> (u64, u64) {
-        (self.admitted.load(Relaxed), self.refused.load(Relaxed))
+    pub fn undecided(&self) {
+        self.undecided.fetch_add(1, Relaxed);
+    }
+
+    pub fn counts(&self) -> Counts {
+        let [admitted, refused, undecided] =
+            [&self.admitted, &self.refused, &self.undecided].map(|count| count.load(Relaxed));
+        Counts { admitted, refused, undecided }
     }
 
     pub fn lately(&self, now_us: u64) -> Refused {
@@ -205,7 +221,7 @@ mod tests {
         tally.refused([1, 1], 1);
         assert_eq!(tally.lately(EPOCH_US + 1).total, 1);
         assert_eq!(tally.lately(3 * EPOCH_US).total, 0);
-        assert_eq!(tally.counts(), (0, 1));
+        assert_eq!(tally.counts(), Counts { refused: 1, ..Counts::default() });
     }
 
     #[test]

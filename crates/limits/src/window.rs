@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 pub const STAMPS_MAX: u32 = 128;
 /// Parts of a window.
 pub const PARTS: u64 = 64;
+/// Two clocks round to other ends of a millisecond, and one of them is read a little later.
+const CLOCKS_US: u64 = 5_000;
 /// The part that is running, and all that may still lie within the window.
 const KEPT: usize = PARTS as usize + 1;
 
@@ -79,6 +81,15 @@ impl Limit {
     /// Length of a part, and of 64 of them at least the window.
     pub fn part_us(&self) -> u64 {
         self.window_us().div_ceil(PARTS)
+    }
+
+    /// By how much another clock may let go earlier of the same that was counted by this one.
+    pub fn slack_us(&self) -> u64 {
+        match self.kind() {
+            // Parts of the window do not begin together.
+            Kind::Parts => self.part_us() + CLOCKS_US,
+            Kind::Stamps | Kind::Smooth => CLOCKS_US,
+        }
     }
 
     pub fn kind(&self) -> Kind {

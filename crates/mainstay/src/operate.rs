@@ -35,7 +35,7 @@ async fn run(server: &Server, command: Command, say: Say) -> Result<Value, Refus
         Command::Upgrade(asked) => upgrade::run(server, &asked, &say).await,
         Command::Stop(_) => stop(&say).await,
         Command::Bans(asked) => bans::run(server, &asked),
-        Command::Limits(asked) => limits::run(server, &asked),
+        Command::Limits(asked) => limits::run(server, &asked).await,
         Command::Cache(asked) => cache::run(server, &asked),
     }
 }

@@ -132,10 +132,12 @@ pub fn describe() -> Report {
 }
 
 fn from(reader: &Reader, inputs: &Inputs) -> Settings {
-    let edge = mainstay_edge::Options::read(reader);
+    let mut edge = mainstay_edge::Options::read(reader);
     let health = |name: &str| edge.apps.iter().find(|app| app.name == name)?.probe.path.clone();
     let fleet = mainstay_fleet::Options::read(reader, inputs).under_edge(edge.timeouts.drain, health);
     let logs = mainstay_telemetry::Options::read(reader);
+    let store = mainstay_store::Options::read(reader);
+    edge.share(reader, &store);
     let watch = mainstay_watch::Options::read(reader);
     let ops = Ops::read(reader);
     check_variables(reader);

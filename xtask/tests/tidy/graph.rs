@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::process::Command;
 
 /// Crates of ours, and those of ours each may use. A star, not a chain: a new edge needs a reason here.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("mainstay-config", &[]),
     ("mainstay-runtime", &[]),
     // It alone forks; whatever it linked would run between fork and exec of every child.
@@ -14,13 +14,20 @@ const EDGES: [(&str, &[&str]); 11] = [
     // The record of each request is telemetry's; nothing of telemetry is needed in order to serve.
     ("mainstay-limits", &["mainstay-config"]),
     // It asks it who is banned, at each connection and request.
-    ("mainstay-edge", &["mainstay-config", "mainstay-limits", "mainstay-runtime", "mainstay-telemetry"]),
+    // What cores share, they ask the store for: each has a connection of its own.
+    (
+        "mainstay-edge",
+        &["mainstay-config", "mainstay-limits", "mainstay-runtime", "mainstay-telemetry", "mainstay-store"],
+    ),
     // It asks the supervisor for processes by its protocol, and tells the edge which addresses serve.
     (
         "mainstay-fleet",
         &["mainstay-config", "mainstay-runtime", "mainstay-supervisor", "mainstay-edge", "mainstay-telemetry"],
     ),
-    ("mainstay-watch", &["mainstay-config", "mainstay-runtime", "mainstay-telemetry"]),
+    // Its tests start the servers it speaks to.
+    ("mainstay-store", &["mainstay-config", "mainstay-runtime", "mainstay-servers"]),
+    // It asks Redis whether it is well as the app asks it: with its login, over TLS that is verified.
+    ("mainstay-watch", &["mainstay-config", "mainstay-runtime", "mainstay-telemetry", "mainstay-store"]),
     (
         "mainstay",
         &[
@@ -32,10 +39,13 @@ const EDGES: [(&str, &[&str]); 11] = [
             "mainstay-limits",
             "mainstay-fleet",
             "mainstay-watch",
+            "mainstay-store",
         ],
     ),
     // Drives the binary from outside: linking a part of it would let a test reach round the front door.
-    ("mainstay-e2e", &[]),
+    ("mainstay-e2e", &["mainstay-servers"]),
+    // Redis and Postgres for tests: no part of the product, and linked by tests alone.
+    ("mainstay-servers", &[]),
     ("xtask", &[]),
 ];
 

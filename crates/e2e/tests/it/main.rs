@@ -35,6 +35,7 @@ mod privacy;
 mod processes;
 mod protocol;
 mod rates;
+mod rates_shared;
 mod reload;
 mod responses;
 mod retry;

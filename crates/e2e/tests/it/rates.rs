@@ -13,7 +13,7 @@ const NODE: &str = "require('http').createServer((req, res) => {\n\
                     res.end('node') }).listen(process.env.PORT, process.env.HOST)\n";
 
 /// Behind a proxy that is trusted, so that a test can come from anywhere.
-fn file(rules: &str) -> String {
+pub fn file(rules: &str) -> String {
     format!("[edge]\ntrusted_proxies = [\"127.0.0.1\"]\n{rules}")
 }
 
@@ -26,18 +26,18 @@ fn from(mainstay: &Mainstay, client: &str, path: &str) -> Answer {
 }
 
 /// A client that keeps its connection.
-struct Client {
+pub struct Client {
     connection: Connection,
     address: String,
 }
 
 impl Client {
-    fn new(mainstay: &Mainstay, address: &str) -> Client {
+    pub fn new(mainstay: &Mainstay, address: &str) -> Client {
         Client { connection: Connection::open(mainstay.edge()).expect("connect"), address: address.to_owned() }
     }
 
     #[track_caller]
-    fn ask(&mut self, what: &str, headers: &str) -> Response {
+    pub fn ask(&mut self, what: &str, headers: &str) -> Response {
         let request = format!(
             "{what} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {}\r\nContent-Length: 0\r\n{headers}\r\n",
             self.address
@@ -47,12 +47,12 @@ impl Client {
     }
 
     #[track_caller]
-    fn statuses(&mut self, what: &str, times: usize) -> Vec<u16> {
+    pub fn statuses(&mut self, what: &str, times: usize) -> Vec<u16> {
         (0..times).map(|_| self.ask(what, "").status).collect()
     }
 }
 
-fn count(statuses: &[u16], status: u16) -> usize {
+pub fn count(statuses: &[u16], status: u16) -> usize {
     statuses.iter().filter(|s| **s == status).count()
 }
 

@@ -9,7 +9,7 @@ use super::openapi::{self, Api, is_json};
 use super::parameter::Query;
 use super::problem::{Place, Problem};
 use super::room::Full;
-use super::rules::{Rule, Rules};
+use super::rules::{By, Rule, Rules};
 use super::schema::Schema;
 use crate::body::Body;
 use crate::core::{Core, Finish};
@@ -21,7 +21,7 @@ use crate::message::RequestHead;
 use crate::path::{readings, segments};
 use crate::proxy::Refusal;
 use bytes::Bytes;
-use mainstay_telemetry::Verdict;
+use mainstay_telemetry::{Names, Verdict};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,15 +50,21 @@ enum Described<'a> {
 #[derive(Default)]
 struct Found<'a> {
     problem: Problem,
-    /// In `Names`: the first rule that was broken.
-    rule: Option<u32>,
-    wanted: Vec<(Described<'a>, bool, u32)>,
+    /// The first rule that was broken.
+    by: Option<By<'a>>,
+    wanted: Vec<(Described<'a>, bool, By<'a>)>,
 }
 
-impl Found<'_> {
-    fn judged(&mut self, problem: Problem, rule: u32) {
+impl<'a> Asked<'a> {
+    fn refusal(&self, by: By<'a>, verdict: Verdict) -> Refusal {
+        Refusal { rule: self.all.name(by), ..verdict.into() }
+    }
+}
+
+impl<'a> Found<'a> {
+    fn judged(&mut self, problem: Problem, by: By<'a>) {
         if !problem.is_empty() {
-            self.rule.get_or_insert(rule);
+            self.by.get_or_insert(by);
             self.problem.append(problem);
         }
     }
@@ -73,22 +79,22 @@ pub async fn check(
 ) -> Result<Body, Refusal> {
     let mut found = Found::default();
     for rule in asked.rules {
+        let by = By { rule, operation: None };
         match &rule.what {
             Some(What::Schema(schema)) => {
-                let name = asked.all.name(rule, None);
-                found.wanted.push((Described::Schema(schema), carries_body(asked.head), name));
+                found.wanted.push((Described::Schema(schema), carries_body(asked.head), by));
             }
             Some(What::OpenApi(api)) => described(asked, rule, api, &mut found)?,
             // Its file was gone when this server started; the log says so.
-            None => return Err(Refusal { rule: asked.all.name(rule, None), ..Verdict::Internal.into() }),
+            None => return Err(asked.refusal(by, Verdict::Internal)),
         }
     }
     let body = checked(asked, body, finish, &mut found).await?;
-    match found.rule {
+    match found.by {
         None => Ok(body),
-        Some(rule) => {
+        Some(by) => {
             *told = Some(Box::new(found.problem));
-            Err(Refusal { rule, ..Verdict::InputInvalid.into() })
+            Err(asked.refusal(by, Verdict::InputInvalid))
         }
     }
 }
@@ -99,7 +105,7 @@ fn carries_body(head: &RequestHead) -> bool {
 }
 
 /// Checks the parameters of the operation this is, if the document describes one.
-fn described<'a>(asked: &Asked<'a>, rule: &Rule, api: &'a Api, found: &mut Found<'a>) -> Result<(), Refusal> {
+fn described<'a>(asked: &Asked<'a>, rule: &'a Rule, api: &'a Api, found: &mut Found<'a>) -> Result<(), Refusal> {
     let method = asked.head.method.as_str();
     let path = segments(asked.head.path());
     let operation = api.find(method, &path);
@@ -110,11 +116,11 @@ fn described<'a>(asked: &Asked<'a>, rule: &Rule, api: &'a Api, found: &mut Found
             api.find(method, &path).map(|(o, _)| std::ptr::from_ref(o)) != this
         });
         if differs {
-            return Err(Refusal { rule: asked.all.name(rule, None), ..Verdict::AmbiguousPath.into() });
+            return Err(asked.refusal(By { rule, operation: None }, Verdict::AmbiguousPath));
         }
     }
     let Some((operation, values)) = operation else { return Ok(()) };
-    let name = asked.all.name(rule, Some(&operation.at));
+    let by = By { rule, operation: Some(&operation.at) };
     let mut problem = Problem::default();
     let query = Query::read(asked.head.query().unwrap_or_default());
     for parameter in &operation.parameters {
@@ -127,15 +133,20 @@ fn described<'a>(asked: &Asked<'a>, rule: &Rule, api: &'a Api, found: &mut Found
             }
         }
     }
-    found.judged(problem, name);
+    found.judged(problem, by);
     if let Some(body) = &operation.body {
-        found.wanted.push((Described::OpenApi(body), body.required, name));
+        found.wanted.push((Described::OpenApi(body), body.required, by));
     }
     Ok(())
 }
 
 /// Reads and checks the body, if anything is said of it.
-async fn checked(asked: &Asked<'_>, body: Body, finish: &mut Finish, found: &mut Found<'_>) -> Result<Body, Refusal> {
+async fn checked<'a>(
+    asked: &Asked<'a>,
+    body: Body,
+    finish: &mut Finish,
+    found: &mut Found<'a>,
+) -> Result<Body, Refusal> {
     if found.wanted.is_empty() || matches!(body, Body::Upgrade(_)) {
         return Ok(body);
     }
@@ -145,19 +156,19 @@ async fn checked(asked: &Asked<'_>, body: Body, finish: &mut Finish, found: &mut
     }
     let mut schemas = Vec::new();
     let kind = media_type(&asked.head.fields);
-    for (described, _, rule) in &found.wanted {
-        let unsupported = Refusal { rule: *rule, ..Verdict::UnsupportedMediaType.into() };
-        let kind = kind.as_deref().ok_or(unsupported)?;
+    for (described, _, by) in &found.wanted {
+        let unsupported = || asked.refusal(*by, Verdict::UnsupportedMediaType);
+        let kind = kind.as_deref().ok_or_else(unsupported)?;
         let schema = match described {
             Described::Schema(schema) if is_json(kind) => Some(*schema),
-            Described::Schema(_) => return Err(unsupported),
-            Described::OpenApi(body) => body.of_type(kind).ok_or(unsupported)?.filter(|_| is_json(kind)),
+            Described::Schema(_) => return Err(unsupported()),
+            Described::OpenApi(body) => body.of_type(kind).ok_or_else(unsupported)?.filter(|_| is_json(kind)),
         };
         if let Some(schema) = schema {
             if !is_plain(&asked.head.fields) {
-                return Err(unsupported);
+                return Err(unsupported());
             }
-            schemas.push((schema.clone(), *rule));
+            schemas.push((schema.clone(), *by));
         }
     }
     let Some((_, first)) = schemas.first() else { return Ok(body) };
@@ -166,23 +177,23 @@ async fn checked(asked: &Asked<'_>, body: Body, finish: &mut Finish, found: &mut
         missing(found);
         return Ok(Body::Absent);
     }
-    let (schemas, rules): (Vec<_>, Vec<_>) = schemas.into_iter().unzip();
+    let first = *first;
+    let (schemas, all): (Vec<_>, Vec<_>) = schemas.into_iter().unzip();
     let judged = asked.core.shared.judges.judge(bytes.clone(), schemas).await;
     let judged = judged.map_err(|failed| match failed {
         Failed::Busy => Refusal { retry_after: Some(1), ..Verdict::ServiceBusy.into() },
         Failed::Broken => Verdict::Internal.into(),
     })?;
-    let rule = rules.get(judged.first).or(rules.first()).copied();
-    found.judged(judged.problem, rule.unwrap_or(asked.limit.1));
+    found.judged(judged.problem, all.get(judged.first).copied().unwrap_or(first));
     Ok(Body::Whole(bytes))
 }
 
 /// There is no body where one is required.
 fn missing(found: &mut Found<'_>) {
-    let Some(rule) = found.wanted.iter().find(|(_, required, _)| *required).map(|(.., rule)| *rule) else { return };
+    let Some(by) = found.wanted.iter().find(|(_, required, _)| *required).map(|(.., by)| *by) else { return };
     let mut problem = Problem::default();
     problem.add(Place::Body, "", "is required");
-    found.judged(problem, rule);
+    found.judged(problem, by);
 }
 
 /// The media type in lower case and without parameters; `None` where it is not said, or said twice.
@@ -207,17 +218,19 @@ fn is_plain(fields: &Fields) -> bool {
 }
 
 /// Reads the body whole, within its limit, its time, and the room there is for all.
-async fn collect(asked: &Asked<'_>, body: Body, finish: &mut Finish, rule: u32) -> Result<Bytes, Refusal> {
+async fn collect<'a>(asked: &Asked<'a>, body: Body, finish: &mut Finish, by: By<'a>) -> Result<Bytes, Refusal> {
     let (limit, limit_rule) = asked.limit;
-    let rule = if limit_rule == mainstay_telemetry::Names::NONE { rule } else { limit_rule };
-    let too_large = Refusal { rule, ..Verdict::BodyTooLarge.into() };
+    let too_large = || match limit_rule {
+        Names::NONE => asked.refusal(by, Verdict::BodyTooLarge),
+        rule => Refusal { rule, ..Verdict::BodyTooLarge.into() },
+    };
     if matches!(body.framing(), Framing::Length(size) if size > limit) {
-        return Err(too_large);
+        return Err(too_large());
     }
     let read = tokio::time::timeout(asked.pause, read(asked.core, body, limit));
     let bytes = match read.await {
         Ok(Ok(bytes)) => bytes,
-        Ok(Err(Unread::TooLarge)) => return Err(too_large),
+        Ok(Err(Unread::TooLarge)) => return Err(too_large()),
         Ok(Err(Unread::Full)) => return Err(Refusal { retry_after: Some(1), ..Verdict::ServiceBusy.into() }),
         Ok(Err(Unread::Broken(Broken::Malformed))) => return Err(Verdict::MalformedRequest.into()),
         Ok(Err(Unread::Broken(Broken::Gone))) => return Err(Verdict::ClientGone.into()),

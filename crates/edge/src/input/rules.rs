@@ -24,6 +24,13 @@ pub struct Rule {
     at: String,
 }
 
+/// What a request was judged by: a rule, and of an OpenAPI document the place of the operation.
+#[derive(Debug, Clone, Copy)]
+pub struct By<'a> {
+    pub rule: &'a Rule,
+    pub operation: Option<&'a str>,
+}
+
 impl Rule {
     fn new(options: &Options, schemas: &Schemas) -> Rule {
         let word = if options.kind == Kind::Schema { "schema" } else { "openapi" };
@@ -56,11 +63,12 @@ impl Rules {
         app.into_iter().chain(routes.map(|(_, rule)| rule)).collect()
     }
 
-    /// In `Names`: the rule, and of an OpenAPI document the operation.
-    pub fn name(&self, rule: &Rule, operation: Option<&str>) -> u32 {
-        match operation {
-            Some(operation) => self.names.intern(&format!("{}: {operation} ({})", rule.text, rule.at)),
-            None => self.names.intern(&format!("{} ({})", rule.text, rule.at)),
+    /// In `Names`, where it comes once it has refused something: operations are many, and most never do.
+    pub fn name(&self, by: By<'_>) -> u32 {
+        let Rule { text, at, .. } = by.rule;
+        match by.operation {
+            Some(operation) => self.names.intern(&format!("{text}: {operation} ({at})")),
+            None => self.names.intern(&format!("{text} ({at})")),
         }
     }
 }

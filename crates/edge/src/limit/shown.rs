@@ -1,10 +1,19 @@
 //! Limits as operators see them: what each admitted and refused, who uses most of it, and who causes the refusals.
 
+use super::Rules;
 use crate::core::Shared;
+use crate::redis::Seen;
 use mainstay_limits::rates::{InForce, Shown};
+use mainstay_limits::redis::{Subject, keys};
+use mainstay_limits::{Network, Refused};
 use mainstay_runtime::Clock;
+use mainstay_store::redis::{Error, Value, cmd};
 use mainstay_telemetry::Names;
 use mainstay_telemetry::metrics::exposition::{Exposition, Kind};
+use std::time::Duration;
+
+/// Somebody waits for it at a terminal.
+const FORGET_LIMIT: Duration = Duration::from_secs(2);
 
 /// Borrowed from the edge for one look.
 #[derive(Debug)]
@@ -20,11 +29,35 @@ impl Limits<'_> {
         snapshot.rate.in_force().map(|rule| self.shared.rates.shown(rule, now_us, most)).collect()
     }
 
-    /// Forgets what is counted of somebody; how many counts there were.
-    pub fn reset(&self, whom: &str) -> usize {
-        let snapshot = self.shared.snapshot.load();
+    /// Forgets what is counted of somebody, by all Mainstays where they count together; how many counts there were.
+    ///
+    /// # Errors
+    /// When Redis does not say that it forgot them.
+    pub async fn reset(&self, whom: &str) -> Result<usize, Error> {
+        let snapshot = self.shared.snapshot.load_full();
         let rules: Vec<&InForce> = snapshot.rate.in_force().collect();
-        self.shared.rates.reset(&rules, whom)
+        let here = self.shared.rates.reset(&rules, whom);
+        let Some(redis) = self.shared.links.load().any().filter(|_| snapshot.rate.is_shared()) else { return Ok(here) };
+        let network = Network::parse(whom).map(Subject::Network);
+        let subjects = [Subject::Name(whom), Subject::Secret(whom.as_bytes())].into_iter().chain(network);
+        let mut there = 0;
+        for subject in subjects {
+            for rule in &rules {
+                let mut forget = cmd("DEL");
+                forget.arg(&keys(&rule.rule.name, subject));
+                if let Value::Int(count) = redis.ask(&forget, FORGET_LIMIT).await? {
+                    there += usize::try_from(count).unwrap_or(0);
+                }
+            }
+        }
+        Ok(here.max(there))
+    }
+
+    /// How the cores see the Redis they count in; `None`: they count for themselves.
+    pub fn store(&self) -> Option<(Seen, Option<String>)> {
+        let links = self.shared.links.load();
+        let is_shared = self.shared.snapshot.load().rate.is_shared() && !links.is_empty();
+        is_shared.then(|| (links.seen(), links.trouble()))
     }
 
     /// Refusals by route.
@@ -58,6 +91,7 @@ impl Limits<'_> {
 
     /// The families of the metrics page: bounded by the rules of the file, and by the routes there are.
     pub fn expose(&self, out: &mut Exposition) {
+        self.shared.links.load().expose(out);
         let (snapshot, rates) = (self.shared.snapshot.load(), &self.shared.rates);
         if snapshot.rate.in_force().next().is_none() {
             return;
@@ -65,10 +99,15 @@ impl Limits<'_> {
         let mut family =
             out.family("mainstay_limit_decisions_total", Kind::Counter, "Requests a limit admitted or refused.");
         for rule in snapshot.rate.in_force() {
-            let (admitted, refused) = rates.counts(rule);
-            family.sample(&[("rule", &rule.rule.name), ("outcome", "admitted")], admitted);
-            family.sample(&[("rule", &rule.rule.name), ("outcome", "refused")], refused);
+            let counts = rates.counts(rule);
+            let mut sample = |outcome, n| family.sample(&[("rule", &rule.rule.name), ("outcome", outcome)], n);
+            sample("admitted", counts.admitted);
+            sample("refused", counts.refused);
+            if snapshot.rate.is_shared() {
+                sample("undecided", counts.undecided);
+            }
         }
+        self.expose_causes(&snapshot.rate, out);
         let help = "Requests refused by limits, by their route.";
         let mut family = out.family("mainstay_limit_refusals_total", Kind::Counter, help);
         for (route, count) in self.routes() {
@@ -79,5 +118,23 @@ impl Limits<'_> {
             .sample(&[], tracked as u64);
         let help = "Clients forgotten while they still counted, because there were too many.";
         out.family("mainstay_limit_forgotten_total", Kind::Counter, help).sample(&[], forgotten);
+    }
+
+    /// Whether a few clients or many are refused.
+    fn expose_causes(&self, rules: &Rules, out: &mut Exposition) {
+        let now_us = Clock::micros();
+        let lately: Vec<(&str, Refused)> =
+            rules.in_force().map(|rule| (rule.rule.name.as_str(), self.shared.rates.lately(rule, now_us))).collect();
+        let help = "Clients a limit refused in the last minutes, about.";
+        let mut family = out.family("mainstay_limit_refused_clients", Kind::Gauge, help);
+        lately.iter().for_each(|(rule, refused)| family.sample(&[("rule", rule)], refused.clients));
+        let help = "1: a few clients cause at least half of the refusals of the last minutes.";
+        let mut family = out.family("mainstay_limit_refused_few", Kind::Gauge, help);
+        lately.iter().for_each(|(rule, refused)| family.sample(&[("rule", rule)], u8::from(refused.few)));
+        let help = "Refusals of the tenants that had the most, at most.";
+        let mut family = out.family("mainstay_limit_tenant_refusals", Kind::Gauge, help);
+        for (tenant, count) in self.tenants() {
+            family.sample(&[("tenant", &tenant)], count);
+        }
     }
 }

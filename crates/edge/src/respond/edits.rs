@@ -58,7 +58,7 @@ pub fn read(route: &Table) -> Vec<Edit> {
     };
     let mut edits = Vec::new();
     for (name, value) in table.pairs() {
-        if !is_token(&name.value) || NOT_YOURS.iter().any(|n| n.eq_ignore_ascii_case(&name.value)) {
+        if !may_be_set(&name.value) {
             let what = format!("`{}` is no header a route may set", name.value);
             table.fault(&name.at, what, "a header's name that is not about framing or the connection", None);
         } else if value.value != "false" && !is_value(&value.value) {
@@ -72,6 +72,11 @@ pub fn read(route: &Table) -> Vec<Edit> {
         }
     }
     edits
+}
+
+/// A header's name, and none of those that say where a message or its connection ends.
+pub fn may_be_set(name: &str) -> bool {
+    is_token(name) && !NOT_YOURS.iter().any(|n| n.eq_ignore_ascii_case(name))
 }
 
 /// A header's name (RFC 9110 §5.6.2).

@@ -29,6 +29,16 @@ struct Answer {
     routes: Vec<Refusals>,
     tenants: Vec<Refusals>,
     forgotten: u64,
+    shared: Option<Store>,
+}
+
+/// The Redis limits are counted in, as the cores see it.
+#[derive(Debug, Deserialize)]
+struct Store {
+    cores: u64,
+    up: u64,
+    open: u64,
+    trouble: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -38,6 +48,7 @@ struct Limit {
     at: String,
     admitted: u64,
     refused: u64,
+    undecided: u64,
     clients: u64,
     top: Vec<Used>,
     lately: Lately,
@@ -102,7 +113,11 @@ fn lines(answer: &Answer) -> Vec<String> {
         if limit.lately.refused > 0 {
             lines.push(format!("  refused     {}", causes(&limit.lately)));
         }
+        if limit.undecided > 0 {
+            lines.push(format!("  undecided   {} not admitted because Redis was away", limit.undecided));
+        }
     }
+    lines.extend(answer.shared.as_ref().map(store));
     for (of, counts) in [("route", &answer.routes), ("tenant", &answer.tenants)] {
         for Refusals { name, refused } in counts.iter().filter(|c| c.refused > 0) {
             lines.push(format!("refused by {of:<6} {refused:>8}   {name}"));
@@ -112,6 +127,18 @@ fn lines(answer: &Answer) -> Vec<String> {
         lines.push(format!("{} clients were forgotten, because there were too many", answer.forgotten));
     }
     lines
+}
+
+fn store(store: &Store) -> String {
+    let Store { cores, up, open, trouble } = store;
+    if up == cores {
+        return "counted in Redis, with whoever shares it".to_owned();
+    }
+    let why = match trouble {
+        Some(trouble) if *open == 0 => format!(": {trouble}"),
+        _ => String::new(),
+    };
+    format!("Redis is away for {} of {cores} cores{why}   counted here, or refused, as on_outage says", cores - up)
 }
 
 /// Few or many, in a sentence.
@@ -146,6 +173,7 @@ mod tests {
                 at: "mainstay.toml:5".to_owned(),
                 admitted: 900,
                 refused: 40,
+                undecided: 0,
                 clients: 12,
                 top: vec![Used { client: "192.0.2.7".to_owned(), used: 100, of: 100 }],
                 lately: lately(12, true),
@@ -153,6 +181,7 @@ mod tests {
             routes: vec![Refusals { name: "/login".to_owned(), refused: 40 }],
             tenants: Vec::new(),
             forgotten: 0,
+            shared: None,
         };
         let shown = lines(&answer);
         assert!(
@@ -163,6 +192,8 @@ mod tests {
         assert!(shown[3].contains("/login"), "{shown:?}");
         answer.limits[0].lately = lately(5000, false);
         assert!(lines(&answer)[2].contains("many clients, about 5000"));
+        answer.shared = Some(Store { cores: 2, up: 1, open: 0, trouble: Some("refused".to_owned()) });
+        assert!(lines(&answer).iter().any(|line| line.contains("away for 1 of 2 cores: refused")));
         answer.limits.clear();
         assert!(lines(&answer)[0].contains("fix:"));
     }

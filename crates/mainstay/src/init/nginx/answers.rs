@@ -6,6 +6,7 @@
 use super::Directive;
 use super::words::duration;
 use crate::init::found::{Found, Seen, Value, cut};
+use mainstay_edge::{header_may_be_set, is_header_value};
 use std::path::Path;
 
 /// From here on a browser that keeps a file keeps it for good, as far as a release is concerned.
@@ -50,7 +51,7 @@ impl Block<'_> {
         for directive in self.own().inner() {
             match directive.name.as_str() {
                 "add_header" => self.header(directive, pattern, found),
-                "proxy_hide_header" if may_be_set(&directive.arg(0).to_ascii_lowercase()) => {
+                "proxy_hide_header" if header_may_be_set(directive.arg(0)) => {
                     let gone = Value::Headers(vec![(directive.arg(0).to_owned(), None)]);
                     found.set(pattern, "headers", Seen::new(gone, self.at(directive)));
                 }
@@ -67,7 +68,7 @@ impl Block<'_> {
     fn header(&self, directive: &Directive, pattern: &str, found: &mut Found) {
         let (name, value, at) = (directive.arg(0), directive.arg(1), self.at(directive));
         let lower = name.to_ascii_lowercase();
-        if !may_be_set(&lower) || !is_value(value) {
+        if !header_may_be_set(name) || !is_value(value) {
             return found.not_understood(at, &format!("add_header {name};"));
         }
         if value.contains('$') {
@@ -240,29 +241,9 @@ pub fn is_by_ending(location: &Directive) -> bool {
         && location.find("expires").next().is_some_and(|d| seconds(d.arg(0)).is_some_and(|s| s >= LONG_S))
 }
 
-/// A name, and none of those that say where a message or its connection ends.
-fn may_be_set(lower: &str) -> bool {
-    const OURS: [&str; 11] = [
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-range",
-        "date",
-        "keep-alive",
-        "mainstay-request-id",
-        "proxy-connection",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    let is_name = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-    !lower.is_empty() && lower.chars().all(is_name) && !OURS.contains(&lower)
-}
-
-/// One line of visible ASCII.
+/// A value of one line that says something; nginx sends no header that is empty.
 fn is_value(value: &str) -> bool {
-    const VALUE_BYTES_MAX: usize = 4096;
-    !value.is_empty() && value.len() <= VALUE_BYTES_MAX && value.bytes().all(|b| (b' '..=b'~').contains(&b))
+    !value.is_empty() && is_header_value(value)
 }
 
 /// The one header that is the whole edge's.
