@@ -48,6 +48,7 @@ pub struct Shared {
     /// Bodies that are checked: who checks the large ones, and the room for all.
     pub judges: crate::input::judge::Judges,
     pub room: crate::input::room::Room,
+    pub identities: crate::identity::Identities,
     pub local: LocalSender,
     /// Open client connections, over all cores.
     pub connections: AtomicU32,
@@ -101,6 +102,8 @@ pub struct Core {
     pub cache: cache::Local,
     /// Where something is shared: this core's own connection.
     pub redis: crate::redis::Own,
+    /// Tokens verified lately.
+    pub verified: RefCell<mainstay_identity::Verified>,
     /// Where a head is written before it goes into a buffer.
     pub text: RefCell<Vec<u8>>,
     #[expect(clippy::vec_box, reason = "a record goes from request to request in its box, never copied")]
@@ -134,6 +137,7 @@ impl Core {
             encoders: Default::default(),
             cache: cache::Local::default(),
             redis: Default::default(),
+            verified: RefCell::default(),
             text: RefCell::default(),
             spare: RefCell::default(),
         }

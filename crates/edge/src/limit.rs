@@ -26,6 +26,7 @@ use crate::snapshot::Snapshot;
 use crawlers::Skipping;
 use http::Method;
 use mainstay_config::units::Per;
+use mainstay_identity::Identity;
 use mainstay_limits::rates::{InForce, Place, Who};
 use mainstay_limits::redis::Subject;
 use mainstay_limits::rules::Group;
@@ -73,6 +74,8 @@ struct Placed {
 pub struct Limited {
     matched: Vec<u16>,
     counted: Vec<Counted>,
+    /// What Redis is still to be asked.
+    expected: Vec<shared::Asked>,
     told: Option<Told>,
 }
 
@@ -149,13 +152,14 @@ impl Rules {
         u16::try_from(self.all.len() - 1).unwrap_or(u16::MAX)
     }
 
-    /// Which of them a request falls under; `host` in lower case without its port, `path` canonical.
+    /// Which of them a request falls under, HEAD under those of GET, whose handler answers it; `host` in lower case
+    /// without its port, `path` canonical.
     pub fn matching(&self, method: &str, host: &str, path: &str) -> Vec<u16> {
         if !self.on {
             return Vec::new();
         }
         let mut all = self.everywhere.clone();
-        let fits = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(method, host, path));
+        let fits = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.covers(method, host, path));
         all.extend(self.routed.iter().filter(|(patterns, _)| fits(patterns)).map(|(_, index)| *index));
         // Known only once its headers are looked at; `before_identity` takes it out again.
         all.extend(self.websocket);
@@ -186,12 +190,12 @@ impl Rules {
     }
 }
 
-/// Gate: limits of addresses and of what headers say, of those that `matched`.
-pub async fn before_identity(
+/// Gate: limits of addresses and of what headers say, of those that `matched`. Those that are shared are asked in
+/// `after_identity`, together with the others: one round trip for all.
+pub fn before_identity(
     arrived: &Arrived<'_>,
     matched: Vec<u16>,
     limited: &mut Option<Box<Limited>>,
-    allowance: &mut Allowance,
 ) -> Result<(), Refusal> {
     if arrived.is_spared() {
         return Ok(());
@@ -202,25 +206,35 @@ pub async fn before_identity(
     all.matched.retain(|index| Some(*index) != rules.websocket || socket);
     let result = match rules.through(core) {
         None => all.ask((&core.shared.rates, core.now_us()), rules, |rule| arrived.place(rule)),
-        Some(redis) => Box::pin(all.ask_all((core, &redis), rules, allowance, |rule| arrived.place(rule))).await,
+        Some(redis) => all.expect((core, &redis), rules, |rule| arrived.place(rule)),
     };
     *limited = Some(all);
     result
 }
 
-/// Gate: limits of users and tenants, where any limit is about this request.
+/// Whom they count.
+pub fn who(identity: &Identity) -> Who<'_> {
+    Who { user: Some(&identity.user), tenant: identity.tenant.as_deref(), tier: identity.tier.as_deref() }
+}
+
+/// Gate: limits of users and tenants, and what is still to be asked of all.
 pub async fn after_identity(
     (core, rules): (&Core, &Rules),
     who: &Who<'_>,
-    limited: &mut Option<Box<Limited>>,
+    limited: &mut Limited,
     allowance: &mut Allowance,
 ) -> Result<(), Refusal> {
-    let Some(limited) = limited else { return Ok(()) };
-    let rates = &core.shared.rates;
+    let (rates, redis) = (&core.shared.rates, rules.through(core));
     let place = |rule: &InForce| who.place(rates, rule);
-    let result = match rules.through(core) {
+    let result = match &redis {
         None => limited.ask((rates, core.now_us()), rules, place),
-        Some(redis) => Box::pin(limited.ask_all((core, &redis), rules, allowance, place)).await,
+        Some(redis) => limited.expect((core, redis), rules, place),
+    };
+    let result = match result {
+        Ok(()) if !limited.expected.is_empty() => {
+            Box::pin(limited.ask_all((core, redis.as_ref()), rules, allowance)).await
+        }
+        result => result,
     };
     if result.is_err() {
         rates.refused_tenant(who.tenant);

@@ -46,6 +46,8 @@ pub struct Options {
     pub rate: RateOptions,
     /// What is shared is there; `None`: nothing is.
     pub redis: Option<mainstay_store::redis::Options>,
+    /// How users are recognised, where the file says so.
+    pub identity: mainstay_identity::Options,
     pub respond: respond::Options,
     /// Signs the cookies of `balance = "sticky"` in place of the data folder's key: one for several hosts.
     pub sticky_secret: Option<String>,
@@ -162,6 +164,7 @@ pub struct Route {
     /// Schemas its input must keep.
     pub input: Vec<input::Options>,
     pub limits: Vec<Rule>,
+    pub identity: mainstay_identity::RouteOptions,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,10 +202,12 @@ impl Options {
                 Some("[edge] listen = [\":80\", \":443\"], or { at = \":8443\", tls = true }"),
             );
         }
-        let routes = read_routes(reader);
+        let identity = mainstay_identity::Options::read(reader);
+        let users = identity.verify.is_some();
+        let routes = read_routes(reader, users);
         let options = Options {
             redis: None,
-            rate: RateOptions::read(reader, routes.iter().any(|route| !route.limits.is_empty())),
+            rate: RateOptions::read(reader, routes.iter().any(|route| !route.limits.is_empty()), users),
             listen,
             listen_is_default,
             acme,
@@ -222,6 +227,7 @@ impl Options {
             routes,
             tls,
             bans: Policy::read(reader),
+            identity,
             respond: respond::Options::read(reader),
             sticky_secret: edge
                 .key("sticky_secret")
@@ -233,6 +239,7 @@ impl Options {
         check_apps(reader, &options.apps);
         check_proxy_protocol(&edge, &options);
         check_limits(reader, &options);
+        check_guards(reader, &options);
         options
     }
 }
@@ -569,7 +576,7 @@ fn read_addresses(table: &Table) -> Vec<Address> {
     out
 }
 
-fn read_routes(reader: &Reader) -> Vec<Route> {
+fn read_routes(reader: &Reader, users: bool) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     for t in reader.array("route") {
         let Some(text) = t.key("match").doc("[METHODS ][host]path this entry is about").opt_text() else {
@@ -607,7 +614,8 @@ fn read_routes(reader: &Reader) -> Vec<Route> {
             respond: respond::RouteOptions::read(&t, reader.environment().production),
             files: Files::read(&t),
             cache: cache::RouteOptions::read(&t),
-            limits: rules::read_route(&t, &text.value),
+            limits: rules::read_route(&t, &text.value, users),
+            identity: mainstay_identity::RouteOptions::read(&t),
         });
     }
     routes.sort_by(|a, b| b.pattern.specificity(&a.pattern));
@@ -641,6 +649,17 @@ fn read_tls(reader: &Reader) -> Vec<TlsFiles> {
 pub fn beside(path: &Item<String>) -> PathBuf {
     let folder = path.at.file().and_then(|file| std::path::Path::new(file).parent());
     folder.map_or_else(|| PathBuf::from(&path.value), |folder| folder.join(&path.value))
+}
+
+/// A guard that nobody could pass.
+fn check_guards(reader: &Reader, options: &Options) {
+    if options.identity.verify.is_some() {
+        return;
+    }
+    for table in reader.array("route").iter().filter(|table| table.has("roles") || table.has("auth")) {
+        let what = "a route is guarded, and nothing says how users are recognised";
+        table.fault(&table.position(), what, "[identity] with verify = { … }", None);
+    }
 }
 
 /// A listener that only trusted peers may use, and none is.

@@ -132,8 +132,16 @@ async fn gates(
     let limits = gate.limits.take();
     if !limits.is_empty() {
         let arrived = limit::Arrived { core, conn, snapshot, gate: &gate, client, head: &head, body: &body };
-        limit::before_identity(&arrived, limits, &mut facts.limited, &mut facts.allowance).await?;
+        limit::before_identity(&arrived, limits, &mut facts.limited)?;
     }
+    let known = snapshot.identity.gate(core, &gate.guards, &mut head.fields);
+    if let Some(limited) = &mut facts.limited {
+        // Before what the guard says: guesses at a login are refused as limits, and count.
+        let who = known.as_ref().ok().and_then(Option::as_ref).map(|known| limit::who(&known.identity));
+        let who = who.unwrap_or_default();
+        limit::after_identity((core, &snapshot.rate), &who, limited, &mut facts.allowance).await?;
+    }
+    let known = known?;
     body_size(&body, &gate.settings)?;
     let asks = Asks::new(snapshot, &gate, &head);
     if (asks.before || gate.files.is_some())
@@ -162,6 +170,7 @@ async fn gates(
     };
     let mut outgoing = outgoing(&job, conn, facts, finish, (head, body), upgrade).await?;
     snapshot.forwarded.write(&mut outgoing.head.fields, &conn.peer, client);
+    snapshot.identity.tell(core, known.as_ref(), &served.app.name, &mut outgoing.head.fields);
     let came = ask_app(&job, snapshot, finish, turn, &mut outgoing).await;
     core.heads.release_request(outgoing.head);
     let (sent, landing) = match came? {
@@ -414,6 +423,8 @@ pub struct Gate<'a> {
     ambiguous: bool,
     /// Entries of `Snapshot::rate` that count this request.
     limits: Cell<Vec<u16>>,
+    /// Entries of `Snapshot::identity` that say who may come.
+    guards: Vec<u16>,
 }
 
 impl Gate<'_> {
@@ -449,6 +460,7 @@ pub fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>,
         input: snapshot.inputs(method, &host, &path.path),
         ambiguous: path.ambiguous,
         limits: Cell::new(snapshot.rate.matching(method, &host, &path.path)),
+        guards: snapshot.identity.matching(method, &host, &path.path, ours),
     })
 }
 

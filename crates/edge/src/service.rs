@@ -4,6 +4,7 @@ use crate::acceptor::{self, AcceptorHandle, Listening};
 use crate::acme;
 use crate::cache;
 use crate::core::{Instruments, Shared};
+use crate::identity::Identities;
 use crate::input::{self, Schemas};
 use crate::limit::{self, shown::Limits};
 use crate::local::LocalSender;
@@ -11,11 +12,12 @@ use crate::members::Members;
 use crate::options::{App, Options};
 use crate::probe;
 use crate::redis::{Link, Links};
-use crate::snapshot::{Kept, Snapshot};
+use crate::snapshot::{Held, Snapshot};
 use crate::sticky::Key;
 use crate::tls::{self, Certificates, Given};
 use crate::worker::{self, CoreHandle, Order};
 use arc_swap::ArcSwap;
+use mainstay_identity::{Signer, Verifier, Verify};
 use mainstay_limits::{Bans, Rates};
 use mainstay_runtime::{Clock, Shutdown};
 use mainstay_telemetry::Names;
@@ -68,6 +70,8 @@ pub struct Parts {
     pub local: LocalSender,
     /// Signs the cookies of `balance = "sticky"`.
     pub sticky: Key,
+    /// Signs what apps are told of users.
+    pub signer: Signer,
 }
 
 /// Built, and not yet running.
@@ -120,8 +124,12 @@ impl Service {
             tracing::error!(fault, "a schema cannot be used; what it guards is refused until a reload finds it mended");
         }
         let rates = Rates::default();
-        let kept = Kept { cache: &store, schemas: &schemas, rates: &rates };
-        let snapshot = Snapshot::build(&parts.options, &parts.members, &parts.names, &certificates, &kept);
+        let identities = Identities::new(parts.signer);
+        let verify = parts.options.identity.verify.as_ref();
+        let verifier = identities.prepare(verify);
+        identities.commit(verify, verifier.as_ref());
+        let held = Held { certificates: &certificates, store: &store, schemas: &schemas, verifier, rates: &rates };
+        let snapshot = Snapshot::build(&parts.options, &parts.members, &parts.names, held);
         size_cache(&store, &snapshot, &parts.options);
         let count = parts.instruments.len().saturating_sub(1);
         let (links, for_cores) = Links::new(parts.options.redis.as_ref(), count)?;
@@ -133,6 +141,7 @@ impl Service {
             cache: store,
             judges: Default::default(),
             room: Default::default(),
+            identities,
             local: parts.local,
             connections: Default::default(),
             held: Default::default(),
@@ -292,6 +301,7 @@ impl Handle {
         size_cache(&self.0.shared.cache, &snapshot, &options);
         self.0.shared.bans.set_policy(options.bans.clone());
         self.0.certificates.set_given(given);
+        self.0.shared.identities.commit(options.identity.verify.as_ref(), snapshot.identity.verifier.as_ref());
         self.0.shared.snapshot.store(Arc::new(snapshot));
         self.0.schemas.store(Arc::new(schemas));
         self.0.shared.unnamed.forget();
@@ -372,8 +382,15 @@ impl Handle {
 
     fn snapshot(&self, options: &Options, schemas: &Schemas) -> Snapshot {
         let inner = &self.0;
-        let kept = Kept { cache: &inner.shared.cache, schemas, rates: &inner.shared.rates };
-        Snapshot::build(options, &inner.members, &inner.names, &inner.certificates, &kept)
+        let verifier = inner.shared.identities.prepare(options.identity.verify.as_ref());
+        let held = Held {
+            certificates: &inner.certificates,
+            store: &inner.shared.cache,
+            schemas,
+            verifier,
+            rates: &inner.shared.rates,
+        };
+        Snapshot::build(options, &inner.members, &inner.names, held)
     }
 
     fn sockets(&self) -> u32 {
@@ -411,6 +428,11 @@ impl Handle {
     /// What it did, a route each.
     pub fn cache_counts(&self) -> Vec<cache::RouteCounts> {
         self.0.shared.cache.counts.read(&self.0.names)
+    }
+
+    /// How tokens are verified now, and with what; whoever fetches keys puts them there.
+    pub fn verifier(&self) -> Option<Arc<(Verify, Arc<Verifier>)>> {
+        self.0.shared.identities.current()
     }
 
     pub fn bans(&self) -> &Bans {

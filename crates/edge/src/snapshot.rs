@@ -5,6 +5,7 @@ use crate::cache;
 use crate::files::Files;
 use crate::forwarded::Use;
 use crate::https::Https;
+use crate::identity;
 use crate::input::{self, CHECKED_BYTES_CEILING, CHECKED_BYTES_MAX};
 use crate::limit;
 use crate::members::{Group, Members};
@@ -14,6 +15,7 @@ use crate::proxy_protocol::Listeners;
 use crate::respond;
 use crate::sticky::Key;
 use crate::tls::Certificates;
+use mainstay_identity::Verifier;
 use mainstay_limits::Rates;
 use mainstay_telemetry::Names;
 use std::net::IpAddr;
@@ -38,6 +40,8 @@ pub struct Snapshot {
     pub cache: cache::Rules,
     pub rate: limit::Rules,
     pub hide_traces: bool,
+    /// Who may come.
+    pub identity: identity::Rules,
     /// Some pattern names a host; else nobody needs to read it.
     pub by_host: bool,
     pub tls: Option<Arc<rustls::ServerConfig>>,
@@ -102,23 +106,18 @@ pub struct Settings {
     pub cache: cache::Rule,
 }
 
-/// What outlives a snapshot.
-#[derive(Clone, Copy, Debug)]
-pub struct Kept<'a> {
-    pub cache: &'a cache::Store,
+/// What a snapshot goes by that lives longer than one.
+pub struct Held<'a> {
+    pub certificates: &'a Certificates,
+    pub store: &'a cache::Store,
     pub schemas: &'a input::Schemas,
+    pub verifier: Option<Arc<Verifier>>,
     pub rates: &'a Rates,
 }
 
 impl Snapshot {
-    pub fn build(
-        options: &Options,
-        members: &Members,
-        names: &Names,
-        certificates: &Certificates,
-        kept: &Kept<'_>,
-    ) -> Snapshot {
-        let Kept { cache: store, schemas, rates } = *kept;
+    pub fn build(options: &Options, members: &Members, names: &Names, held: Held<'_>) -> Snapshot {
+        let Held { certificates, store, schemas, verifier, rates } = held;
         let apps: Vec<Served> =
             options.apps.iter().map(|app| Served { app: app.clone(), group: members.group(&app.name) }).collect();
         let mut table: Vec<(Pattern, usize)> = Vec::new();
@@ -160,6 +159,7 @@ impl Snapshot {
             cache: rules,
             rate,
             hide_traces: options.hide_traces,
+            identity: identity::Rules::new(options, names, verifier),
             by_host,
             tls: options.serves_tls().then(|| certificates.config()),
             https: Https::new(&options.https, &tls_ports, certificates.clone()),
@@ -230,8 +230,8 @@ impl Snapshot {
         }
         let readings = readings(raw);
         let differs = |pattern: &Pattern| {
-            let here = pattern.matches(method, host, canonical);
-            readings.iter().any(|other| pattern.matches(method, host, other) != here)
+            let here = pattern.covers(method, host, canonical);
+            readings.iter().any(|other| pattern.covers(method, host, other) != here)
         };
         let app = || self.table.iter().find(|(pattern, _)| differs(pattern)).map(|_| Names::NONE);
         let limit = || limited().find(|(pattern, _)| differs(pattern)).map(|(_, at)| at);

@@ -10,7 +10,7 @@ use mainstay_config::units::Per;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Rules ever named, over all reloads; one more is counted with the last.
 const RULES_MAX: usize = 4096;
@@ -33,7 +33,7 @@ struct Inner {
     rules: Mutex<HashMap<String, Counted>>,
     routes: Routes,
     tenants: Mutex<Sketch>,
-    names: Mutex<HashMap<[u64; 2], Box<str>>>,
+    names: RwLock<HashMap<[u64; 2], Box<str>>>,
     hashers: [RandomState; 2],
 }
 
@@ -132,6 +132,10 @@ impl Rates {
         }
     }
 
+    pub fn admitted(&self, rule: &InForce) {
+        rule.tally.admitted();
+    }
+
     /// It was not admitted because nobody could be asked.
     pub fn undecided(&self, rule: &InForce) {
         rule.tally.undecided();
@@ -225,10 +229,11 @@ impl Rates {
     }
 
     fn remember(&self, subject: [u64; 2], name: &str) {
-        let mut names = self.0.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if name.len() > NAME_BYTES_MAX || names.contains_key(&subject) {
+        let known = self.0.names.read().unwrap_or_else(PoisonError::into_inner).contains_key(&subject);
+        if known || name.len() > NAME_BYTES_MAX {
             return;
         }
+        let mut names = self.0.names.write().unwrap_or_else(PoisonError::into_inner);
         if names.len() >= NAMES_MAX {
             // Whoever is still here says its name with its next request.
             names.clear();
@@ -241,7 +246,7 @@ impl Rates {
             [V4, bits] => Network::V4(bits as u32).to_string(),
             [V6, bits] => Network::V6(bits).to_string(),
             [high, low] => {
-                let names = self.0.names.lock().unwrap_or_else(PoisonError::into_inner);
+                let names = self.0.names.read().unwrap_or_else(PoisonError::into_inner);
                 names.get(&subject).map_or_else(|| format!("#{high:016x}{low:016x}"), |name| name.to_string())
             }
         }

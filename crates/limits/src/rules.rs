@@ -3,7 +3,7 @@
 use crate::crawlers::{self, Skip};
 use crate::window::Limit;
 use mainstay_config::units::{MAX_WINDOW, Per, Rate, rate, show_rate};
-use mainstay_config::{Item, Key, Reader, Table};
+use mainstay_config::{Item, Key, Position, Reader, Table};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -113,8 +113,9 @@ impl Rule {
 }
 
 impl RateOptions {
-    /// `routed`: some route has a limit, so that the switches count even without the table.
-    pub fn read(reader: &Reader, routed: bool) -> RateOptions {
+    /// `routed`: some route has a limit, so that the switches count even without the table. `users`: somebody says who
+    /// they are.
+    pub fn read(reader: &Reader, routed: bool, users: bool) -> RateOptions {
         let table = reader.table("limits");
         if !table.exists() && !routed {
             return RateOptions::default();
@@ -129,7 +130,7 @@ impl RateOptions {
             .doc("Answers with a status below 400 do not count")
             .env("RATE_LIMIT_SKIP_SUCCESSFUL_REQUESTS")
             .boolean(false);
-        let mut everywhere = read_everywhere(&table, usual);
+        let mut everywhere = read_everywhere(&table, usual, users);
         read_tiers(reader, &mut everywhere, usual);
         let websocket = table
             .key("websocket")
@@ -143,7 +144,7 @@ impl RateOptions {
                 .unwrap_or(false),
             skip_successful: skip_successful.value,
             form: read_form(&table),
-            websocket: read_one(&table, websocket, "websocket", usual, Per::Ip),
+            websocket: read_one(&table, websocket, "websocket", usual, (Per::Ip, true)),
             groups: read_groups(&table, usual),
             everywhere,
             skip: crawlers::read(&table),
@@ -163,7 +164,7 @@ impl RateOptions {
     }
 }
 
-fn read_everywhere(table: &Table, usual: Duration) -> Vec<Rule> {
+fn read_everywhere(table: &Table, usual: Duration, users: bool) -> Vec<Rule> {
     let ip = table
         .key("ip")
         .doc("Requests of one address (of IPv6 a /64): a number and a window, or a number a `window`")
@@ -183,29 +184,29 @@ fn read_everywhere(table: &Table, usual: Duration) -> Vec<Rule> {
         .example("\"1000/min\"")
         .env("RATE_LIMIT_TENANT_MAX");
     let rules = [
-        read_one(table, ip, "ip", usual, Per::Ip),
-        read_one(table, user, "user", usual, Per::User),
-        read_one(table, tenant, "tenant", own, Per::Tenant),
+        read_one(table, ip, "ip", usual, (Per::Ip, true)),
+        read_one(table, user, "user", usual, (Per::User, users)),
+        read_one(table, tenant, "tenant", own, (Per::Tenant, users)),
     ];
     rules.into_iter().flatten().collect()
 }
 
-fn read_one(table: &Table, key: Key, name: &str, usual: Duration, per: Per) -> Option<Rule> {
+fn read_one(table: &Table, key: Key, name: &str, usual: Duration, (per, users): (Per, bool)) -> Option<Rule> {
     let own = per.clone();
     let item = key.opt_parsed(EXPECTED, |text| match rate(text, Some(usual))? {
         Rate { per: Some(other), .. } if other != own => Err("what it counts per is said by its key".to_owned()),
         rate => Ok(rate),
     })?;
-    warn_of_nobody(table, &item, &per);
+    warn_of_nobody(table, &item.at, &per, users);
     let label = name.to_owned();
     Some(Rule { label, ..Rule::new(format!("limits.{name}"), item.at.to_string(), &item.value, per) })
 }
 
-/// Until somebody proves who users are, a limit of theirs would be silently none.
-fn warn_of_nobody<T>(table: &Table, item: &Item<T>, per: &Per) {
-    if matches!(per, Per::User | Per::Tenant) {
-        let what = "this limit counts nobody: this version knows no users and no tenants";
-        table.warn(&item.at, what, "a limit per ip or per key:HEADER", None);
+/// Where nobody says who users are, a limit of theirs would be silently none.
+fn warn_of_nobody(table: &Table, at: &Position, per: &Per, users: bool) {
+    if !users && matches!(per, Per::User | Per::Tenant) {
+        let what = "this limit counts nobody: nothing says who the users are";
+        table.warn(at, what, "[identity], or a limit per ip or per key:HEADER", None);
     }
 }
 
@@ -256,8 +257,8 @@ fn read_groups(table: &Table, usual: Duration) -> Vec<Group> {
     let api_routes = table.key("api_routes").doc("What `api` limits, together").texts(&["/api/*"]);
     let of = |rule: Option<Rule>, routes: Item<Vec<Item<String>>>| Some(Group { rule: rule?, routes: routes.value });
     let groups = [
-        of(read_one(table, auth, "auth", usual, Per::Ip), auth_routes),
-        of(read_one(table, api, "api", usual, Per::Ip), api_routes),
+        of(read_one(table, auth, "auth", usual, (Per::Ip, true)), auth_routes),
+        of(read_one(table, api, "api", usual, (Per::Ip, true)), api_routes),
     ];
     groups.into_iter().flatten().collect()
 }
@@ -289,7 +290,7 @@ fn read_outage(table: &Table, doc: &str) -> Option<bool> {
 }
 
 /// `limit` of a `[[route]]`: one, or a list of which each counts. `pattern` as it is written.
-pub fn read_route(table: &Table, pattern: &str) -> Vec<Rule> {
+pub fn read_route(table: &Table, pattern: &str, users: bool) -> Vec<Rule> {
     let key = table
         .key("limit")
         .doc("N/WINDOW[ per ip|user|tenant|key:HEADER][ smooth], or a list: the strictest decides")
@@ -304,7 +305,7 @@ pub fn read_route(table: &Table, pattern: &str) -> Vec<Rule> {
         match rate(&item.value, None) {
             Ok(rate) => {
                 let per = rate.per.clone().unwrap_or(Per::Ip);
-                warn_of_nobody(table, item, &per);
+                warn_of_nobody(table, &item.at, &per, users);
                 // Which of several per the same: other numbers of it are the same limit.
                 let before = rules.iter().filter(|rule| rule.per == per).count();
                 let per = show_rate(&Rate { per: Some(per), count: 0, window: Duration::ZERO, smooth: false });
@@ -339,10 +340,10 @@ mod tests {
             .iter()
             .flat_map(|t| {
                 let pattern = t.key("match").text("/");
-                read_route(t, &pattern.value)
+                read_route(t, &pattern.value, true)
             })
             .collect();
-        let options = RateOptions::read(&reader, !routes.is_empty());
+        let options = RateOptions::read(&reader, !routes.is_empty(), true);
         (options, routes, reader.finish())
     }
 

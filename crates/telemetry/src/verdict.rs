@@ -29,6 +29,10 @@ pub enum Verdict {
     TooManyConnections,
     Banned,
     TooManyRequests,
+    LoginRequired,
+    TokenInvalid,
+    TokenExpired,
+    RoleMissing,
     ServiceBusy,
     /// The client wanted no answer but a stored one.
     NotCached,
@@ -37,7 +41,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub const ALL: [Verdict; 27] = [
+    pub const ALL: [Verdict; 31] = [
         Verdict::Ok,
         Verdict::MalformedRequest,
         Verdict::MissingHost,
@@ -61,6 +65,10 @@ impl Verdict {
         Verdict::TooManyConnections,
         Verdict::Banned,
         Verdict::TooManyRequests,
+        Verdict::LoginRequired,
+        Verdict::TokenInvalid,
+        Verdict::TokenExpired,
+        Verdict::RoleMissing,
         Verdict::ServiceBusy,
         Verdict::NotCached,
         Verdict::ClientGone,
@@ -93,6 +101,10 @@ impl Verdict {
             Verdict::TooManyConnections => "too_many_connections",
             Verdict::Banned => "banned",
             Verdict::TooManyRequests => "too_many_requests",
+            Verdict::LoginRequired => "login_required",
+            Verdict::TokenInvalid => "token_invalid",
+            Verdict::TokenExpired => "token_expired",
+            Verdict::RoleMissing => "role_missing",
             Verdict::ServiceBusy => "service_busy",
             Verdict::NotCached => "not_cached",
             Verdict::ClientGone => "client_gone",
@@ -109,7 +121,8 @@ impl Verdict {
             Verdict::UnsupportedMediaType => 415,
             Verdict::HeaderTooLarge => 431,
             Verdict::UriTooLong => 414,
-            Verdict::Banned => 403,
+            Verdict::LoginRequired | Verdict::TokenInvalid | Verdict::TokenExpired => 401,
+            Verdict::Banned | Verdict::RoleMissing => 403,
             Verdict::TooManyRequests => 429,
             Verdict::MethodNotSupported => 405,
             Verdict::BodyTooLarge => 413,
@@ -150,6 +163,10 @@ impl Verdict {
             Verdict::Banned => "This client was sent away for a while.",
             // Without a full stop: clients compare it, and this is what the guides answer.
             Verdict::TooManyRequests => "Too many requests",
+            Verdict::LoginRequired => "This needs a login.",
+            Verdict::TokenInvalid => "The token of this request is not valid here.",
+            Verdict::TokenExpired => "The token of this request has expired.",
+            Verdict::RoleMissing => "This user may not do that.",
             Verdict::ServiceBusy => "The server is busy; please try again shortly.",
             Verdict::NotCached => "No stored answer is here, and the request takes no other.",
             Verdict::ClientGone => "The client went away before the answer was complete.",

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::process::Command;
 
 /// Crates of ours, and those of ours each may use. A star, not a chain: a new edge needs a reason here.
-const EDGES: [(&str, &[&str]); 13] = [
+const EDGES: [(&str, &[&str]); 14] = [
     ("mainstay-config", &[]),
     ("mainstay-runtime", &[]),
     // It alone forks; whatever it linked would run between fork and exec of every child.
@@ -14,10 +14,19 @@ const EDGES: [(&str, &[&str]); 13] = [
     // The record of each request is telemetry's; nothing of telemetry is needed in order to serve.
     ("mainstay-limits", &["mainstay-config"]),
     // It asks it who is banned, at each connection and request.
+    // Who is behind a token, and what the routes ask of him.
+    ("mainstay-identity", &["mainstay-config"]),
     // What cores share, they ask the store for: each has a connection of its own.
     (
         "mainstay-edge",
-        &["mainstay-config", "mainstay-limits", "mainstay-runtime", "mainstay-telemetry", "mainstay-store"],
+        &[
+            "mainstay-config",
+            "mainstay-identity",
+            "mainstay-limits",
+            "mainstay-runtime",
+            "mainstay-telemetry",
+            "mainstay-store",
+        ],
     ),
     // It asks the supervisor for processes by its protocol, and tells the edge which addresses serve.
     (
@@ -36,6 +45,7 @@ const EDGES: [(&str, &[&str]); 13] = [
             "mainstay-supervisor",
             "mainstay-telemetry",
             "mainstay-edge",
+            "mainstay-identity",
             "mainstay-limits",
             "mainstay-fleet",
             "mainstay-watch",

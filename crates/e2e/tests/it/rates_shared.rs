@@ -163,8 +163,8 @@ fn l4_a_redis_that_is_killed_stops_nobody() {
     let (peer, mut redis) = (Peer::labelled("fine"), Redis::plain());
     let mainstay = sharing(&peer, &at(&redis), POLICIES);
     let stop = AtomicBool::new(false);
+    let paths = ["GET /a", "GET /b"];
     let answers = std::thread::scope(|scope| {
-        let paths = ["GET /a", "GET /b"];
         let load = scope.spawn(|| load(&[&mainstay], |number, client| client.ask(paths[number % 2], "").status, &stop));
         wait_until("calls", || made(&calls(&mainstay)) > 100);
         redis.kill();

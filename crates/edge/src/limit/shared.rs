@@ -1,11 +1,11 @@
 //! Limits that several Mainstays keep together: counted in Redis by its own clock, one call a limit, all of a request
-//! on their way at once.
+//! on their way at once, after it is known whose it is.
 //!
 //! What this one admitted is counted here as well. So whoever is over a limit by what came here alone is refused
 //! without a question, a Redis that is away leaves counts to go on from, and one that forgot everything does not
 //! forgive everybody. Must never wait longer than a request's allowance, nor at all while Redis is left alone.
 
-use super::{Counted, Limited, Placed, Rules, Told};
+use super::{Counted, Limited, Rules, Told};
 use crate::core::Core;
 use crate::proxy::Refusal;
 use crate::redis::Allowance;
@@ -22,10 +22,10 @@ static ADMIT: LazyLock<Script> = LazyLock::new(|| Script::new(SCRIPT));
 /// Who was refused because nobody could be asked may come again so soon: as often the breaker looks again.
 const AGAIN_S: u32 = 1;
 
-/// One limit a request falls under.
-struct Asked<'a> {
+/// One limit a request falls under, that was not decided yet.
+#[derive(Debug)]
+pub(super) struct Asked {
     index: u16,
-    placed: &'a Placed,
     place: Place,
     key: String,
     here: Decision,
@@ -42,69 +42,73 @@ enum Judged {
 }
 
 impl Limited {
-    /// As `ask`, by the counts of all.
-    pub(super) async fn ask_all<'a>(
+    /// Counts here what is to be asked of Redis. Refuses at once where what came here alone is too much.
+    pub(super) fn expect<'a>(
         &mut self,
         (core, redis): (&Core, &Redis),
         rules: &Rules,
-        allowance: &mut Allowance,
         place: impl Fn(&InForce) -> Option<(Place, Subject<'a>)>,
     ) -> Result<(), Refusal> {
         let (rates, now_us) = (&core.shared.rates, core.now_us());
-        let mut all = Vec::new();
         for &index in &self.matched {
             let Some(placed) = rules.all.get(usize::from(index)) else { continue };
             let Some((place, subject)) = place(&placed.rule) else { continue };
             let key = key(&placed.rule.rule.name, subject, &place.limit());
             // Before Redis is asked, so that its stamp is the later one and this count the first to let go.
             let here = rates.count(&place, now_us);
-            all.push(Asked { index, placed, place, key, here, there: None });
+            self.expected.push(Asked { index, place, key, here, there: None });
         }
-        let is_over_here = all.iter().any(Asked::is_over_here);
-        if !is_over_here && !all.is_empty() {
-            question(redis, allowance, &mut all).await;
+        match self.expected.iter().any(Asked::is_over_here) {
+            true => self.settle((core, Some(redis)), rules),
+            false => Ok(()),
         }
-        self.settle((core, redis), rules, all, is_over_here)
+    }
+
+    /// Asks for all that is expected, one round trip, and decides.
+    pub(super) async fn ask_all(
+        &mut self,
+        (core, redis): (&Core, Option<&Redis>),
+        rules: &Rules,
+        allowance: &mut Allowance,
+    ) -> Result<(), Refusal> {
+        if let Some(redis) = redis {
+            question(redis, allowance, &mut self.expected).await;
+        }
+        self.settle((core, redis), rules)
     }
 
     /// One that does not admit, and none of them has counted it.
-    fn settle(
-        &mut self,
-        (core, redis): (&Core, &Redis),
-        rules: &Rules,
-        all: Vec<Asked<'_>>,
-        is_over_here: bool,
-    ) -> Result<(), Refusal> {
+    fn settle(&mut self, (core, redis): (&Core, Option<&Redis>), rules: &Rules) -> Result<(), Refusal> {
         let (rates, now_us) = (&core.shared.rates, core.now_us());
-        let judged: Vec<Judged> = all.iter().map(|asked| asked.judge(is_over_here)).collect();
-        let (mut refused, mut undecided) = (None::<Told>, None);
-        for (asked, judged) in all.iter().zip(&judged) {
-            match judged {
-                Judged::Admitted(_) => {}
+        let all = std::mem::take(&mut self.expected);
+        let is_over_here = all.iter().any(Asked::is_over_here);
+        let (mut refused, mut undecided, mut admitted) = (None::<Told>, None, Vec::new());
+        for asked in &all {
+            let Some(placed) = rules.all.get(usize::from(asked.index)) else { continue };
+            match asked.judge(is_over_here, placed.is_closed) {
+                Judged::Admitted(decision) => admitted.push((placed, asked.told(decision))),
                 Judged::Refused(decision) => {
-                    rates.judged(&asked.placed.rule, &asked.place, false, now_us);
+                    rates.judged(&placed.rule, &asked.place, false, now_us);
                     if refused.is_none_or(|other| other.decision.reset_us < decision.reset_us) {
-                        refused = Some(asked.told(*decision));
+                        refused = Some(asked.told(decision));
                     }
                 }
                 Judged::Undecided => {
-                    rates.undecided(&asked.placed.rule);
-                    undecided = undecided.or(Some(asked.placed.at));
+                    rates.undecided(&placed.rule);
+                    undecided = undecided.or(Some(placed.at));
                 }
             }
         }
         if refused.is_none() && undecided.is_none() {
-            for (asked, judged) in all.into_iter().zip(judged) {
-                if let Judged::Admitted(decision) = judged {
-                    rates.judged(&asked.placed.rule, &asked.place, true, now_us);
-                    self.admitted(asked.told(decision));
-                }
-                self.counted.push(asked.counted());
+            for (placed, told) in admitted {
+                rates.admitted(&placed.rule);
+                self.admitted(told);
             }
+            self.counted.extend(all.into_iter().map(Asked::counted));
             return Ok(());
         }
-        self.take_back((rates, Some(redis)), rules);
-        all.into_iter().map(Asked::counted).for_each(|counted| counted.forget(rates, Some(redis)));
+        self.take_back((rates, redis), rules);
+        all.into_iter().map(Asked::counted).for_each(|counted| counted.forget(rates, redis));
         match refused {
             Some(told) => Err(self.refused(told, rules)),
             None => Err(Refusal {
@@ -116,13 +120,13 @@ impl Limited {
     }
 }
 
-impl Asked<'_> {
+impl Asked {
     /// By what came here alone; with room for what differs between two clocks, so that Redis would say so too.
     fn is_over_here(&self) -> bool {
         !self.here.allowed && self.here.reset_us > self.place.limit().slack_us()
     }
 
-    fn judge(&self, is_over_here: bool) -> Judged {
+    fn judge(&self, is_over_here: bool, is_closed: bool) -> Judged {
         let decision = match self.there {
             Some(there) => there,
             None if is_over_here && self.is_over_here() => {
@@ -131,7 +135,7 @@ impl Asked<'_> {
             }
             // Another limit refuses, and this one was not asked about.
             None if is_over_here => return Judged::Admitted(self.here),
-            None if self.placed.is_closed => return Judged::Undecided,
+            None if is_closed => return Judged::Undecided,
             None => self.here,
         };
         if decision.allowed { Judged::Admitted(decision) } else { Judged::Refused(decision) }
@@ -149,7 +153,7 @@ impl Asked<'_> {
 }
 
 /// One round trip for all of them.
-async fn question(redis: &Redis, allowance: &mut Allowance, all: &mut [Asked<'_>]) {
+async fn question(redis: &Redis, allowance: &mut Allowance, all: &mut [Asked]) {
     let (began, left) = (Clock::micros(), allowance.left());
     let calls = all.iter().map(|asked| call(redis, asked, left));
     let answers = futures_util::future::join_all(calls).await;
@@ -159,7 +163,7 @@ async fn question(redis: &Redis, allowance: &mut Allowance, all: &mut [Asked<'_>
     }
 }
 
-async fn call(redis: &Redis, asked: &Asked<'_>, within: Duration) -> Option<Decision> {
+async fn call(redis: &Redis, asked: &Asked, within: Duration) -> Option<Decision> {
     let arguments = ask(&asked.place.limit(), None);
     let answer = redis.script(&ADMIT, &[&asked.key], &arguments, within).await.ok()?;
     let Value::Array(values) = answer else { return None };
@@ -173,11 +177,6 @@ pub(super) fn take_back(redis: &Redis, (key, mark_us): (String, u64), place: &Pl
     tokio::task::spawn_local(async move {
         let _ = redis.script(&ADMIT, &[key], &arguments, REQUEST_BUDGET).await;
     });
-}
-
-/// The key of what is counted of a client, for whoever forgets it.
-pub fn key_of(rule: &InForce, subject: Subject<'_>, place: &Place) -> String {
-    key(&rule.rule.name, subject, &place.limit())
 }
 
 #[cfg(test)]
@@ -222,9 +221,9 @@ mod tests {
             (closed, nearly, None, false, "undecided"),
         ] {
             let place = rates.of_address(&placed.rule, [192, 0, 2, 1].into());
-            let asked = Asked { index: 0, placed, place, key: String::new(), here, there };
+            let asked = Asked { index: 0, place, key: String::new(), here, there };
             assert_eq!(asked.is_over_here(), is_over, "{here:?}");
-            assert_eq!(word(&asked.judge(is_over)), expected, "{here:?} {there:?}");
+            assert_eq!(word(&asked.judge(is_over, placed.is_closed)), expected, "{here:?} {there:?}");
         }
     }
 }
