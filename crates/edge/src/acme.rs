@@ -22,6 +22,7 @@ mod service;
 mod store;
 
 pub use authority::{ROOT_FILE, stand_in, trust_command};
+pub use client::Http;
 pub use keeper::Setup;
 pub use options::{ChallengeChoice, Directory, Options, Wanted};
 pub use report::{Entry, Finding, Outlook, Renewed, Revoked, Summary};

@@ -47,6 +47,7 @@ pub struct Shared {
     /// Bodies that are checked: who checks the large ones, and the room for all.
     pub judges: crate::input::judge::Judges,
     pub room: crate::input::room::Room,
+    pub identities: crate::identity::Identities,
     pub local: LocalSender,
     /// Open client connections, over all cores.
     pub connections: AtomicU32,
@@ -91,6 +92,8 @@ pub struct Core {
     /// Bodies being compressed.
     pub encoders: crate::respond::encoder::Count,
     pub cache: cache::Local,
+    /// Tokens verified lately.
+    pub verified: RefCell<mainstay_identity::Verified>,
     /// Where a head is written before it goes into a buffer.
     pub text: RefCell<Vec<u8>>,
     #[expect(clippy::vec_box, reason = "a record goes from request to request in its box, never copied")]
@@ -123,6 +126,7 @@ impl Core {
             heads: Heads::default(),
             encoders: Default::default(),
             cache: cache::Local::default(),
+            verified: RefCell::default(),
             text: RefCell::default(),
             spare: RefCell::default(),
         }

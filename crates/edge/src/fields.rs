@@ -272,15 +272,19 @@ impl Fields {
         });
     }
 
+    /// Removes every field whose name is one of those.
+    pub fn remove_where(&mut self, is_it: impl Fn(&[u8]) -> bool) {
+        let text = &self.text;
+        let before = self.lines.len();
+        self.lines.retain(|l| !is_it(&text[l.at as usize..(l.at + l.name_bytes) as usize]));
+        if self.lines.len() < before {
+            self.present = self.lines.iter().filter_map(|l| l.known).fold(0, |bits, name| bits | name.bit());
+        }
+    }
+
     /// Removes every name that begins so; `prefix` is in small letters.
     pub fn remove_prefixed(&mut self, prefix: &[u8]) {
-        let text = &self.text;
-        let begins = |l: &Line| {
-            let name = &text[l.at as usize..(l.at + l.name_bytes) as usize];
-            name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-        };
-        self.lines.retain(|l| !begins(l));
-        self.present = self.lines.iter().filter_map(|l| l.known).fold(0, |bits, name| bits | name.bit());
+        self.remove_where(|name| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)));
     }
 
     /// Writes each as `name: value` and the end of its line.

@@ -26,6 +26,7 @@ mod headers;
 mod http1;
 mod http2;
 pub mod https;
+mod identity;
 mod input;
 pub mod local;
 mod members;

@@ -42,6 +42,8 @@ pub struct Options {
     pub tls: Vec<TlsFiles>,
     /// Whom to send away, where the file says so.
     pub bans: Option<Policy>,
+    /// How users are recognised, where the file says so.
+    pub identity: mainstay_identity::Options,
     pub respond: respond::Options,
     /// Signs the cookies of `balance = "sticky"` in place of the data folder's key: one for several hosts.
     pub sticky_secret: Option<String>,
@@ -157,6 +159,7 @@ pub struct Route {
     pub cache: cache::RouteOptions,
     /// Schemas its input must keep.
     pub input: Vec<input::Options>,
+    pub identity: mainstay_identity::RouteOptions,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,6 +217,7 @@ impl Options {
             routes: read_routes(reader),
             tls,
             bans: Policy::read(reader),
+            identity: mainstay_identity::Options::read(reader),
             respond: respond::Options::read(reader),
             sticky_secret: edge
                 .key("sticky_secret")
@@ -224,6 +228,7 @@ impl Options {
         };
         check_apps(reader, &options.apps);
         check_proxy_protocol(&edge, &options);
+        check_guards(reader, &options);
         options
     }
 }
@@ -598,6 +603,7 @@ fn read_routes(reader: &Reader) -> Vec<Route> {
             respond: respond::RouteOptions::read(&t, reader.environment().production),
             files: Files::read(&t),
             cache: cache::RouteOptions::read(&t),
+            identity: mainstay_identity::RouteOptions::read(&t),
         });
     }
     routes.sort_by(|a, b| b.pattern.specificity(&a.pattern));
@@ -631,6 +637,17 @@ fn read_tls(reader: &Reader) -> Vec<TlsFiles> {
 pub fn beside(path: &Item<String>) -> PathBuf {
     let folder = path.at.file().and_then(|file| std::path::Path::new(file).parent());
     folder.map_or_else(|| PathBuf::from(&path.value), |folder| folder.join(&path.value))
+}
+
+/// A guard that nobody could pass.
+fn check_guards(reader: &Reader, options: &Options) {
+    if options.identity.verify.is_some() {
+        return;
+    }
+    for table in reader.array("route").iter().filter(|table| table.has("roles") || table.has("auth")) {
+        let what = "a route is guarded, and nothing says how users are recognised";
+        table.fault(&table.position(), what, "[identity] with verify = { … }", None);
+    }
 }
 
 /// A listener that only trusted peers may use, and none is.

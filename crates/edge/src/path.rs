@@ -188,6 +188,11 @@ impl Pattern {
         self.matches_path(path)
     }
 
+    /// As `matches`, but what is said of GET holds for HEAD too: frameworks answer both by one handler.
+    pub fn covers(&self, method: &str, host: &str, path: &str) -> bool {
+        self.matches(method, host, path) || method == "HEAD" && self.matches("GET", host, path)
+    }
+
     fn matches_path(&self, path: &str) -> bool {
         if self.segments.is_empty() && self.open {
             return true;

@@ -39,10 +39,23 @@ pub fn with_fields(
     let kind = if page_wanted { "text/html; charset=utf-8" } else { "application/problem+json" };
     head.fields.add(Name::ContentType, kind.as_bytes());
     head.fields.add(Name::CacheControl, b"no-store");
+    if let Some(challenge) = challenge(verdict) {
+        head.fields.push(b"WWW-Authenticate", challenge);
+    }
     if let Some(seconds) = retry_after {
         head.fields.add(Name::RetryAfter, seconds.to_string().as_bytes());
     }
     (head, body.into())
+}
+
+/// What a 401 must say of how to come back (RFC 9110 §11.6.1, RFC 6750 §3).
+fn challenge(verdict: Verdict) -> Option<&'static [u8]> {
+    match verdict {
+        Verdict::LoginRequired => Some(b"Bearer"),
+        Verdict::TokenInvalid => Some(b"Bearer error=\"invalid_token\""),
+        Verdict::TokenExpired => Some(b"Bearer error=\"invalid_token\", error_description=\"expired\""),
+        _ => None,
+    }
 }
 
 /// A browser that opens an address, not a script that calls one.

@@ -120,6 +120,7 @@ async fn gates(
     if let Some(answer) = at_once.or_else(|| facts.plan.route(&snapshot.respond, gate.respond.take(), &head)) {
         return Ok(Passed::Own(answer, Bytes::new()));
     }
+    let known = snapshot.identity.gate(core, &gate.guards, &mut head.fields)?;
     body_size(&body, &gate.settings)?;
     let asks = Asks::new(snapshot, &gate, &head);
     if (asks.before || gate.files.is_some())
@@ -148,6 +149,7 @@ async fn gates(
     };
     let mut outgoing = outgoing(&job, conn, facts, finish, (head, body), upgrade).await?;
     snapshot.forwarded.write(&mut outgoing.head.fields, &conn.peer, client);
+    snapshot.identity.tell(core, known.as_ref(), &served.app.name, &mut outgoing.head.fields);
     let came = ask_app(&job, snapshot, finish, turn, &mut outgoing).await;
     core.heads.release_request(outgoing.head);
     let (sent, landing) = match came? {
@@ -393,6 +395,8 @@ pub struct Gate<'a> {
     /// What the input must keep.
     input: Vec<&'a crate::input::Rule>,
     ambiguous: bool,
+    /// Entries of `Snapshot::identity` that say who may come.
+    guards: Vec<u16>,
 }
 
 impl Gate<'_> {
@@ -427,6 +431,7 @@ pub fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>,
         respond: Cell::new(snapshot.respond.matching(method, &host, &path.path)),
         input: snapshot.inputs(method, &host, &path.path),
         ambiguous: path.ambiguous,
+        guards: snapshot.identity.matching(method, &host, &path.path, ours),
     })
 }
 

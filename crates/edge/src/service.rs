@@ -4,16 +4,18 @@ use crate::acceptor::{self, AcceptorHandle, Listening};
 use crate::acme;
 use crate::cache;
 use crate::core::{Instruments, Shared};
+use crate::identity::Identities;
 use crate::input::{self, Schemas};
 use crate::local::LocalSender;
 use crate::members::Members;
 use crate::options::{App, Options};
 use crate::probe;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Held, Snapshot};
 use crate::sticky::Key;
 use crate::tls::{self, Certificates, Given};
 use crate::worker::{self, CoreHandle, Order};
 use arc_swap::ArcSwap;
+use mainstay_identity::{Signer, Verifier, Verify};
 use mainstay_limits::Bans;
 use mainstay_runtime::{Clock, Shutdown};
 use mainstay_telemetry::Names;
@@ -64,6 +66,8 @@ pub struct Parts {
     pub local: LocalSender,
     /// Signs the cookies of `balance = "sticky"`.
     pub sticky: Key,
+    /// Signs what apps are told of users.
+    pub signer: Signer,
 }
 
 /// Built, and not yet running.
@@ -113,7 +117,12 @@ impl Service {
         for fault in faults {
             tracing::error!(fault, "a schema cannot be used; what it guards is refused until a reload finds it mended");
         }
-        let snapshot = Snapshot::build(&parts.options, &parts.members, &parts.names, &certificates, &store, &schemas);
+        let identities = Identities::new(parts.signer);
+        let verify = parts.options.identity.verify.as_ref();
+        let verifier = identities.prepare(verify);
+        identities.commit(verify, verifier.as_ref());
+        let held = Held { certificates: &certificates, store: &store, schemas: &schemas, verifier };
+        let snapshot = Snapshot::build(&parts.options, &parts.members, &parts.names, held);
         size_cache(&store, &snapshot, &parts.options);
         let shared = Arc::new(Shared {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
@@ -123,6 +132,7 @@ impl Service {
             cache: store,
             judges: Default::default(),
             room: Default::default(),
+            identities,
             local: parts.local,
             connections: Default::default(),
             held: Default::default(),
@@ -263,6 +273,7 @@ impl Handle {
         size_cache(&self.0.shared.cache, &snapshot, &options);
         self.0.shared.bans.set_policy(options.bans.clone());
         self.0.certificates.set_given(given);
+        self.0.shared.identities.commit(options.identity.verify.as_ref(), snapshot.identity.verifier.as_ref());
         self.0.shared.snapshot.store(Arc::new(snapshot));
         self.0.schemas.store(Arc::new(schemas));
         let keep: Vec<(SocketAddr, bool)> = options.listen.iter().map(|l| (l.address, l.tls)).collect();
@@ -342,7 +353,9 @@ impl Handle {
 
     fn snapshot(&self, options: &Options, schemas: &Schemas) -> Snapshot {
         let inner = &self.0;
-        Snapshot::build(options, &inner.members, &inner.names, &inner.certificates, &inner.shared.cache, schemas)
+        let verifier = inner.shared.identities.prepare(options.identity.verify.as_ref());
+        let held = Held { certificates: &inner.certificates, store: &inner.shared.cache, schemas, verifier };
+        Snapshot::build(options, &inner.members, &inner.names, held)
     }
 
     fn sockets(&self) -> u32 {
@@ -380,6 +393,11 @@ impl Handle {
     /// What it did, a route each.
     pub fn cache_counts(&self) -> Vec<cache::RouteCounts> {
         self.0.shared.cache.counts.read(&self.0.names)
+    }
+
+    /// How tokens are verified now, and with what; whoever fetches keys puts them there.
+    pub fn verifier(&self) -> Option<Arc<(Verify, Arc<Verifier>)>> {
+        self.0.shared.identities.current()
     }
 
     pub fn bans(&self) -> &Bans {

@@ -5,6 +5,7 @@ use crate::cache;
 use crate::files::Files;
 use crate::forwarded::Use;
 use crate::https::Https;
+use crate::identity;
 use crate::input::{self, CHECKED_BYTES_CEILING, CHECKED_BYTES_MAX};
 use crate::members::{Group, Members};
 use crate::options::{App, Limits, Offered, Options, Timeouts};
@@ -13,6 +14,7 @@ use crate::proxy_protocol::Listeners;
 use crate::respond;
 use crate::sticky::Key;
 use crate::tls::Certificates;
+use mainstay_identity::Verifier;
 use mainstay_telemetry::Names;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,6 +37,8 @@ pub struct Snapshot {
     pub offered: Offered,
     pub cache: cache::Rules,
     pub hide_traces: bool,
+    /// Who may come.
+    pub identity: identity::Rules,
     /// Some pattern names a host; else nobody needs to read it.
     pub by_host: bool,
     pub tls: Option<Arc<rustls::ServerConfig>>,
@@ -99,15 +103,17 @@ pub struct Settings {
     pub cache: cache::Rule,
 }
 
+/// What a snapshot goes by that lives longer than one.
+pub struct Held<'a> {
+    pub certificates: &'a Certificates,
+    pub store: &'a cache::Store,
+    pub schemas: &'a input::Schemas,
+    pub verifier: Option<Arc<Verifier>>,
+}
+
 impl Snapshot {
-    pub fn build(
-        options: &Options,
-        members: &Members,
-        names: &Names,
-        certificates: &Certificates,
-        store: &cache::Store,
-        schemas: &input::Schemas,
-    ) -> Snapshot {
+    pub fn build(options: &Options, members: &Members, names: &Names, held: Held<'_>) -> Snapshot {
+        let Held { certificates, store, schemas, verifier } = held;
         let apps: Vec<Served> =
             options.apps.iter().map(|app| Served { app: app.clone(), group: members.group(&app.name) }).collect();
         let mut table: Vec<(Pattern, usize)> = Vec::new();
@@ -147,6 +153,7 @@ impl Snapshot {
             offered: options.offered,
             cache: rules,
             hide_traces: options.hide_traces,
+            identity: identity::Rules::new(options, names, verifier),
             by_host,
             tls: options.serves_tls().then(|| certificates.config()),
             https: Https::new(&options.https, &tls_ports, certificates.clone()),
@@ -216,8 +223,8 @@ impl Snapshot {
         }
         let readings = readings(raw);
         let differs = |pattern: &Pattern| {
-            let here = pattern.matches(method, host, canonical);
-            readings.iter().any(|other| pattern.matches(method, host, other) != here)
+            let here = pattern.covers(method, host, canonical);
+            readings.iter().any(|other| pattern.covers(method, host, other) != here)
         };
         let app = || self.table.iter().find(|(pattern, _)| differs(pattern)).map(|_| Names::NONE);
         self.routes.iter().find(|route| differs(&route.pattern)).map(|route| route.rule).or_else(app)

@@ -17,6 +17,9 @@ use std::rc::Rc;
 /// Questions answered at once; the rest wait in the channel, which is bounded too.
 const ANSWERING_MAX: usize = 64;
 
+/// The keys that `Mainstay-Identity` is signed with, for apps to verify it.
+const JWKS_PATH: &str = "/.mainstay/jwks.json";
+
 /// How many of the newest failures `/api/v1/metrics` shows.
 const RECENT_ERRORS: usize = 10;
 
@@ -43,6 +46,12 @@ async fn reply(ask: &Ask, server: &Server) -> Reply {
     if let Some(answer) = server.certificates.answer(&ask.path) {
         return Reply::Document { status: 200, content_type: "application/octet-stream", body: answer.into() };
     }
+    if ask.path == JWKS_PATH {
+        return match server.edge.verifier() {
+            Some(current) => json_text(current.1.signer().jwks()),
+            None => Reply::NotHere,
+        };
+    }
     let Some(document) = paths::offered(&ask.path) else { return Reply::NotHere };
     if paths::is_inside(document) && !ask.from_here && !server.allows(ask.client, ask.authorization.as_deref()) {
         return Reply::NotHere;
@@ -57,6 +66,10 @@ async fn reply(ask: &Ask, server: &Server) -> Reply {
             None => Reply::NotHere,
         },
     }
+}
+
+fn json_text(text: &str) -> Reply {
+    Reply::Document { status: 200, content_type: "application/json", body: Bytes::copy_from_slice(text.as_bytes()) }
 }
 
 fn json_reply(status: u16, body: &Value) -> Reply {

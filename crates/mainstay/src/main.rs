@@ -13,6 +13,7 @@ mod errors;
 mod exit;
 mod hearers;
 mod init;
+mod keys;
 mod link;
 mod local;
 mod operate;

@@ -6,6 +6,7 @@
 use crate::bans;
 use crate::certificates;
 use crate::control;
+use crate::keys;
 use crate::link::{self, Incoming, Link};
 use crate::local;
 use crate::operate;
@@ -20,6 +21,7 @@ use anyhow::{Context, bail};
 use mainstay_config::{Inputs, Report};
 use mainstay_edge as edge;
 use mainstay_fleet as fleet;
+use mainstay_identity::Signer;
 use mainstay_runtime::{OnEnd, Shutdown, Tasks};
 use mainstay_supervisor::Channel;
 use mainstay_supervisor::protocol::{Hello, Instance, Listener, ToServer, ToSupervisor};
@@ -103,6 +105,7 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
         instruments: told.instruments(cores())?,
         local: asks,
         sticky: edge::sticky::Key::load(&hello.data).context("the key of sticky cookies in the data folder")?,
+        signer: Signer::load(&hello.data).context("the key that signs what apps are told of users")?,
     })?;
     let (keeping, certificates) = edge::acme::Service::new(keeping(&settings, &edge, &hello));
     let (watch_service, watch) = watch::Service::new(settings.watch.clone());
@@ -140,6 +143,7 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     tasks.spawn("probes of services", OnEnd::Ignore, watch_service.run(watching.clone()));
     tasks.spawn("certificates", OnEnd::Ignore, keeping.run(watching));
     tasks.spawn("certificate files", OnEnd::Stop, certificates::watch(server.clone(), voice.clone()));
+    tasks.spawn("keys of tokens", OnEnd::Ignore, keys::kept(server.clone()));
     tasks.spawn("documents", OnEnd::Stop, local::serve(asked, server.clone()));
     tasks.spawn("supervisor messages", OnEnd::Stop, hearing);
     ready(&hello, &server, edge_service, &outputs, &turns).await?;

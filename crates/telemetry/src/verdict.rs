@@ -28,6 +28,10 @@ pub enum Verdict {
     UpstreamCut,
     TooManyConnections,
     Banned,
+    LoginRequired,
+    TokenInvalid,
+    TokenExpired,
+    RoleMissing,
     ServiceBusy,
     /// The client wanted no answer but a stored one.
     NotCached,
@@ -36,7 +40,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub const ALL: [Verdict; 26] = [
+    pub const ALL: [Verdict; 30] = [
         Verdict::Ok,
         Verdict::MalformedRequest,
         Verdict::MissingHost,
@@ -59,6 +63,10 @@ impl Verdict {
         Verdict::UpstreamCut,
         Verdict::TooManyConnections,
         Verdict::Banned,
+        Verdict::LoginRequired,
+        Verdict::TokenInvalid,
+        Verdict::TokenExpired,
+        Verdict::RoleMissing,
         Verdict::ServiceBusy,
         Verdict::NotCached,
         Verdict::ClientGone,
@@ -90,6 +98,10 @@ impl Verdict {
             Verdict::UpstreamCut => "upstream_cut",
             Verdict::TooManyConnections => "too_many_connections",
             Verdict::Banned => "banned",
+            Verdict::LoginRequired => "login_required",
+            Verdict::TokenInvalid => "token_invalid",
+            Verdict::TokenExpired => "token_expired",
+            Verdict::RoleMissing => "role_missing",
             Verdict::ServiceBusy => "service_busy",
             Verdict::NotCached => "not_cached",
             Verdict::ClientGone => "client_gone",
@@ -106,7 +118,8 @@ impl Verdict {
             Verdict::UnsupportedMediaType => 415,
             Verdict::HeaderTooLarge => 431,
             Verdict::UriTooLong => 414,
-            Verdict::Banned => 403,
+            Verdict::LoginRequired | Verdict::TokenInvalid | Verdict::TokenExpired => 401,
+            Verdict::Banned | Verdict::RoleMissing => 403,
             Verdict::MethodNotSupported => 405,
             Verdict::BodyTooLarge => 413,
             Verdict::RequestTimeout => 408,
@@ -144,6 +157,10 @@ impl Verdict {
             Verdict::UpstreamCut => "The service broke off in the middle of its answer.",
             Verdict::TooManyConnections => "Too many connections are open.",
             Verdict::Banned => "This client was sent away for a while.",
+            Verdict::LoginRequired => "This needs a login.",
+            Verdict::TokenInvalid => "The token of this request is not valid here.",
+            Verdict::TokenExpired => "The token of this request has expired.",
+            Verdict::RoleMissing => "This user may not do that.",
             Verdict::ServiceBusy => "The server is busy; please try again shortly.",
             Verdict::NotCached => "No stored answer is here, and the request takes no other.",
             Verdict::ClientGone => "The client went away before the answer was complete.",

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::process::Command;
 
 /// Crates of ours, and those of ours each may use. A star, not a chain: a new edge needs a reason here.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 12] = [
     ("mainstay-config", &[]),
     ("mainstay-runtime", &[]),
     // It alone forks; whatever it linked would run between fork and exec of every child.
@@ -14,7 +14,12 @@ const EDGES: [(&str, &[&str]); 11] = [
     // The record of each request is telemetry's; nothing of telemetry is needed in order to serve.
     ("mainstay-limits", &["mainstay-config"]),
     // It asks it who is banned, at each connection and request.
-    ("mainstay-edge", &["mainstay-config", "mainstay-limits", "mainstay-runtime", "mainstay-telemetry"]),
+    // Who is behind a token, and what the routes ask of him.
+    ("mainstay-identity", &["mainstay-config"]),
+    (
+        "mainstay-edge",
+        &["mainstay-config", "mainstay-identity", "mainstay-limits", "mainstay-runtime", "mainstay-telemetry"],
+    ),
     // It asks the supervisor for processes by its protocol, and tells the edge which addresses serve.
     (
         "mainstay-fleet",
@@ -29,6 +34,7 @@ const EDGES: [(&str, &[&str]); 11] = [
             "mainstay-supervisor",
             "mainstay-telemetry",
             "mainstay-edge",
+            "mainstay-identity",
             "mainstay-limits",
             "mainstay-fleet",
             "mainstay-watch",

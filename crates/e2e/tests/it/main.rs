@@ -24,6 +24,7 @@ mod health;
 mod http2;
 mod http2_conformance;
 mod http2_load;
+mod identity;
 mod input;
 mod install;
 mod limits;

@@ -55,6 +55,7 @@ impl House {
             instruments,
             local: sender,
             sticky: mainstay_edge::sticky::Key::new(b"of the tests"),
+            signer: mainstay_identity::Signer::unkept().expect("a key"),
         };
         let (service, handle) = Service::build(parts).expect("build");
         service.start().expect("start");

@@ -1,0 +1,194 @@
+//! Gate: who asks, and whether the routes that match let him come.
+//!
+//! Only where a file has `[identity]`. Then no client's word about itself reaches an app: the headers that name a user
+//! are removed as they come in and written anew from what was verified. Credentials stay where they are.
+
+use crate::core::Core;
+use crate::fields::{Fields, Name};
+use crate::local::Ours;
+use crate::options::Options;
+use crate::path::Pattern;
+use crate::proxy::Refusal;
+use arc_swap::ArcSwapOption;
+use mainstay_identity::{
+    Decision, Guard, IDENTITY, Known, ROLES, Signer, TENANT, TokenFault, USER, Verifier, Verify, decide,
+    is_identity_header,
+};
+use mainstay_telemetry::{Names, Verdict};
+use std::sync::Arc;
+
+/// A client whose keys are not here yet may come again so soon.
+const KEYS_AWAITED_S: u32 = 2;
+
+/// What verifies tokens, kept from one configuration to the next where nothing changed about it.
+#[derive(Debug)]
+pub struct Identities {
+    signer: Arc<Signer>,
+    current: ArcSwapOption<(Verify, Arc<Verifier>)>,
+}
+
+impl Identities {
+    pub fn new(signer: Signer) -> Identities {
+        Identities { signer: Arc::new(signer), current: ArcSwapOption::empty() }
+    }
+
+    /// The verifier for these options; changes nothing yet.
+    pub fn prepare(&self, options: Option<&Verify>) -> Option<Arc<Verifier>> {
+        let options = options?;
+        let current = self.current.load();
+        if let Some((known, verifier)) = current.as_deref()
+            && known == options
+        {
+            return Some(verifier.clone());
+        }
+        let verifier = Verifier::new(options, self.signer.clone());
+        if let Some((known, old)) = current.as_deref()
+            && known.source == options.source
+        {
+            verifier.replace_keys(old.keys());
+        }
+        Some(Arc::new(verifier))
+    }
+
+    pub fn commit(&self, options: Option<&Verify>, verifier: Option<&Arc<Verifier>>) {
+        let both = options.zip(verifier).map(|(options, verifier)| Arc::new((options.clone(), verifier.clone())));
+        self.current.store(both);
+    }
+
+    /// Where keys are fetched from, and for whom.
+    pub fn current(&self) -> Option<Arc<(Verify, Arc<Verifier>)>> {
+        self.current.load_full()
+    }
+}
+
+/// What the gate goes by, of one configuration.
+#[derive(Debug, Default)]
+pub struct Rules {
+    pub verifier: Option<Arc<Verifier>>,
+    guards: Vec<Guarded>,
+}
+
+#[derive(Debug)]
+struct Guarded {
+    pattern: Pattern,
+    guard: Guard,
+    /// In `Names`.
+    rule: u32,
+}
+
+impl Rules {
+    pub fn new(options: &Options, names: &Names, verifier: Option<Arc<Verifier>>) -> Rules {
+        let guarded = options.routes.iter().filter_map(|route| {
+            let guard = route.identity.guard.clone()?;
+            Some(Guarded { pattern: route.pattern.clone(), guard, rule: names.intern(&route.at) })
+        });
+        Rules { verifier, guards: guarded.collect() }
+    }
+
+    /// The guards of what is asked for. Documents of ours are no part of the app, and an authority's challenge carries no
+    /// token.
+    pub fn matching(&self, method: &str, host: &str, path: &str, ours: Ours) -> Vec<u16> {
+        if self.guards.is_empty() || matches!(ours, Ours::Alone | Ours::Token) {
+            return Vec::new();
+        }
+        let covering = self.guards.iter().enumerate().filter(|(_, g)| g.pattern.covers(method, host, path));
+        covering.filter_map(|(index, _)| u16::try_from(index).ok()).collect()
+    }
+
+    /// Guards add up: each must let the client come. Gives whoever was recognised.
+    ///
+    /// # Errors
+    /// 401 where nobody known asks, 403 where somebody asks who may not.
+    pub fn gate(&self, core: &Core, guards: &[u16], fields: &mut Fields) -> Result<Option<Known>, Refusal> {
+        let Some(verifier) = &self.verifier else { return Ok(None) };
+        fields.remove_where(is_identity_header);
+        let now_s = core.unix_us(core.now_us()) / 1_000_000;
+        let found = match bearer(fields) {
+            Credentials::None => Err(None),
+            Credentials::Several => Err(Some(TokenFault::Malformed)),
+            Credentials::Bearer(token) => {
+                verifier.identify(&mut core.verified.borrow_mut(), token, now_s).map_err(Some)
+            }
+        };
+        for guarded in guards.iter().filter_map(|index| self.guards.get(usize::from(*index))) {
+            let identity = found.as_ref().ok().map(|known| &*known.identity);
+            let verdict = match decide(&guarded.guard, identity) {
+                Decision::Allow => continue,
+                Decision::Forbid => Verdict::RoleMissing,
+                Decision::LogIn => match &found {
+                    Err(Some(TokenFault::UnknownKey)) if !verifier.has_keys() => {
+                        let retry_after = Some(KEYS_AWAITED_S);
+                        return Err(Refusal { rule: guarded.rule, retry_after, ..Verdict::ServiceBusy.into() });
+                    }
+                    Err(Some(TokenFault::Expired)) => Verdict::TokenExpired,
+                    Err(Some(_)) => Verdict::TokenInvalid,
+                    _ => Verdict::LoginRequired,
+                },
+            };
+            return Err(Refusal { rule: guarded.rule, ..verdict.into() });
+        }
+        Ok(found.ok())
+    }
+
+    /// Tells the app who asks.
+    pub fn tell(&self, core: &Core, known: Option<&Known>, app: &str, fields: &mut Fields) {
+        let (Some(verifier), Some(known)) = (&self.verifier, known) else { return };
+        let identity = &known.identity;
+        fields.push(USER.as_bytes(), identity.user.as_bytes());
+        fields.push(ROLES.as_bytes(), identity.roles.join(",").as_bytes());
+        if let Some(tenant) = &identity.tenant {
+            fields.push(TENANT.as_bytes(), tenant.as_bytes());
+        }
+        let now_s = core.unix_us(core.now_us()) / 1_000_000;
+        if let Some(statement) = verifier.statement(&mut core.verified.borrow_mut(), known, app, now_s) {
+            fields.push(IDENTITY.as_bytes(), statement.as_bytes());
+        }
+    }
+}
+
+enum Credentials<'a> {
+    /// None, or of another scheme: the app's matter.
+    None,
+    /// Two servers could take two different ones.
+    Several,
+    Bearer(&'a str),
+}
+
+fn bearer(fields: &Fields) -> Credentials<'_> {
+    match fields.count(Name::Authorization) {
+        0 => return Credentials::None,
+        1 => {}
+        _ => return Credentials::Several,
+    }
+    let Some((scheme, token)) = fields.text_of(Name::Authorization).and_then(|text| text.trim().split_once(' ')) else {
+        return Credentials::None;
+    };
+    if scheme.eq_ignore_ascii_case("bearer") { Credentials::Bearer(token.trim_start()) } else { Credentials::None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_what_follows_bearer_and_there_is_one() {
+        let read = |lines: &[&str]| {
+            let lines: Vec<(&str, &str)> = lines.iter().map(|value| ("Authorization", *value)).collect();
+            match bearer(&Fields::of(&lines)) {
+                Credentials::None => "none".to_owned(),
+                Credentials::Several => "several".to_owned(),
+                Credentials::Bearer(token) => token.to_owned(),
+            }
+        };
+        for (lines, expected) in [
+            (&[][..], "none"),
+            (&["Bearer a.b.c"], "a.b.c"),
+            (&["bearer  a.b.c "], "a.b.c"),
+            (&["Basic dTpw"], "none"),
+            (&["Bearer"], "none"),
+            (&["Bearer a.b.c", "Bearer d.e.f"], "several"),
+        ] {
+            assert_eq!(read(lines), expected, "{lines:?}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! `[identity]`, and what a `[[route]]` says of who may come.
+
+use crate::claims::Names;
+use crate::guard::Guard;
+use crate::token::Policy;
+use http::Uri;
+use mainstay_config::{Reader, Table, secret};
+use std::time::Duration;
+
+/// What every guide's tokens are signed with.
+const SECRET_VARIABLE: &str = "JWT_SECRET";
+const PREVIOUS_VARIABLE: &str = "JWT_SECRET_PREVIOUS";
+/// Beyond this a token that has expired would be good for long.
+const LEEWAY_MAX: Duration = Duration::from_secs(300);
+
+/// Off until the file has `[identity]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Options {
+    pub verify: Option<Verify>,
+}
+
+/// Tokens that others sign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verify {
+    pub source: Source,
+    pub(crate) policy: Policy,
+    pub at: String,
+}
+
+/// Where the keys are from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The one that signs now, then those that did before.
+    Secrets(Vec<String>),
+    /// A key set published by the issuer.
+    Jwks(String),
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::Secrets(secrets) => write!(f, "{} secrets", secrets.len()),
+            Source::Jwks(url) => write!(f, "{url}"),
+        }
+    }
+}
+
+impl Options {
+    pub fn read(reader: &Reader) -> Options {
+        let table = reader.table("identity");
+        let verify = Verify::read(reader, &table.table("verify"));
+        if table.exists() && verify.is_none() {
+            table.fault(
+                &table.position(),
+                "[identity] says nothing of where users come from",
+                "verify = { jwks = \"https://…\" }, or verify = { secret = \"${JWT_SECRET}\" }",
+                None,
+            );
+        }
+        Options { verify }
+    }
+}
+
+impl Verify {
+    fn read(reader: &Reader, table: &Table) -> Option<Verify> {
+        let jwks = table
+            .key("jwks")
+            .doc("Where the issuer publishes its keys (a JSON Web Key Set)")
+            .example("\"https://example.eu.auth0.com/.well-known/jwks.json\"")
+            .opt_parsed("an https address", |text| is_key_address(text).map(|()| text.to_owned()));
+        let secret =
+            signing_secret(reader, table, "secret", SECRET_VARIABLE, "The secret tokens are signed with (HS256)");
+        let before = "The secret before it: tokens signed with it are good until they expire";
+        let previous = written_secret(reader, table, "secret_previous", PREVIOUS_VARIABLE, before);
+        let policy = policy(table);
+        if !table.exists() {
+            return None;
+        }
+        let source = match (jwks, secret) {
+            (Some(jwks), None) => Source::Jwks(jwks.value),
+            (Some(jwks), Some(written)) if written.from_variable => Source::Jwks(jwks.value),
+            (None, Some(secret)) => Source::Secrets([Some(secret.value), previous].into_iter().flatten().collect()),
+            (Some(jwks), Some(_)) => {
+                let what = "tokens are verified by one of `jwks` and `secret`, not by both";
+                table.fault(&jwks.at, what, "the one that signs your tokens", None);
+                return None;
+            }
+            (None, None) => {
+                table.fault(
+                    &table.position(),
+                    format!("{} names no key that tokens are verified with", table.label()),
+                    "jwks = \"https://…\", or secret = \"${JWT_SECRET}\"",
+                    None,
+                );
+                return None;
+            }
+        };
+        Some(Verify { source, policy, at: table.position().to_string() })
+    }
+}
+
+struct Secret {
+    value: String,
+    /// Nobody wrote it for this: the variable is simply there.
+    from_variable: bool,
+}
+
+fn signing_secret(reader: &Reader, table: &Table, key: &str, variable: &str, doc: &str) -> Option<Secret> {
+    let from_variable = !table.has(key);
+    let value = written_secret(reader, table, key, variable, doc)?;
+    Some(Secret { value, from_variable })
+}
+
+/// A weak one is refused in production. What the variable holds is judged where all variables are.
+fn written_secret(reader: &Reader, table: &Table, key: &str, variable: &str, doc: &str) -> Option<String> {
+    let found = table.key(key).doc(doc).env(variable).secret().opt_text()?;
+    let is_variables = reader.variable(variable).is_some_and(|item| item.value == found.value);
+    if let Some(weakness) = secret::weakness(variable, &found.value)
+        && table.has(key)
+        && !is_variables
+    {
+        let fix = format!("mainstay secret {variable}");
+        let expected = "a secret nobody can guess from one token";
+        match reader.environment().production {
+            true => table.fault(&found.at, weakness, expected, Some(&fix)),
+            false => table.warn(&found.at, weakness, expected, Some(&fix)),
+        }
+    }
+    Some(found.value)
+}
+
+fn policy(table: &Table) -> Policy {
+    let texts = |key: &str, doc: &str, default: &[&str]| -> Vec<String> {
+        table.key(key).doc(doc).texts(default).value.into_iter().map(|item| item.value).collect()
+    };
+    let leeway = table.key("leeway").doc("How far the issuer's clock may be from ours").duration("30s");
+    if leeway.value > LEEWAY_MAX {
+        table.fault(&leeway.at, "the leeway keeps expired tokens alive", "at most \"5m\"", None);
+    }
+    Policy {
+        issuers: texts("issuer", "Issuers (`iss`) that are believed; unset: whoever has the key", &[]),
+        audiences: texts("audience", "Audiences (`aud`) a token may be meant for; unset: any", &[]),
+        leeway_s: leeway.value.as_secs(),
+        names: Names {
+            user: texts("user", "Claims that name the user; the first that is there counts", &Names::USER),
+            roles: texts("roles", "Claims that hold the roles; dots lead into objects", &Names::ROLES),
+            tenant: texts("tenant", "Claims that name the tenant", &Names::TENANT),
+            tier: texts("tier", "Claims that name what the tenant pays for", &Names::TIER),
+        },
+    }
+}
+
+/// Whoever can change the keys on their way can sign anything, so the way is encrypted or does not leave this machine.
+fn is_key_address(text: &str) -> Result<(), String> {
+    let uri: Uri = text.parse().map_err(|_| "not an address".to_owned())?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("https"), Some(_)) => Ok(()),
+        (Some("http"), Some("localhost" | "127.0.0.1" | "[::1]")) => Ok(()),
+        (Some("http"), _) => Err("without TLS anybody on the way could give out keys of his own".to_owned()),
+        _ => Err("not an https address".to_owned()),
+    }
+}
+
+/// What one `[[route]]` says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouteOptions {
+    pub guard: Option<Guard>,
+}
+
+impl RouteOptions {
+    pub fn read(table: &Table) -> RouteOptions {
+        let auth = table
+            .key("auth")
+            .doc("\"required\": without a valid token the answer is 401")
+            .choice(&["optional", "required"], "optional");
+        let roles = table.key("roles").doc("Who may come: users with any of these roles; others get 403").texts(&[]);
+        let roles: Vec<String> = roles.value.into_iter().map(|item| item.value).collect();
+        let guarded = auth.value == "required" || !roles.is_empty();
+        RouteOptions { guard: guarded.then(|| Guard { roles, at: table.position().to_string() }) }
+    }
+}
