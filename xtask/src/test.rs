@@ -49,6 +49,9 @@ pub fn run(words: &[&str]) -> Result<()> {
     arguments.finish()?;
 
     let whole = only.is_none();
+    if whole || matches!(only, Some(Floor::It | Floor::E2e)) {
+        tools::require(&[&tools::REDIS, &tools::POSTGRES])?;
+    }
     if whole || only == Some(Floor::E2e) {
         let clients = [&tools::NODE, &tools::NPM, &tools::PYTHON, &tools::CURL, &tools::OPENSSL];
         let servers = [&tools::PEBBLE, &tools::NGINX, &tools::APACHE];

@@ -29,6 +29,17 @@ pub const PEBBLE: Tool =
 /// Many HTTP/2 requests at once.
 pub const H2LOAD: Tool = Tool { name: "h2load", present: "h2load --version", packages: &["nghttp2-client"] };
 pub const TESTSSL: Tool = Tool { name: "testssl.sh", present: "command -v testssl", packages: &["testssl.sh"] };
+pub const REDIS: Tool = Tool {
+    name: "redis-server 6.2 or newer and redis-cli",
+    present: r#"redis-cli --version && redis-server --version | grep -Eq 'v=(6\.[2-9]|[7-9]|[1-9][0-9])'"#,
+    packages: &["redis-server", "redis-tools"],
+};
+/// Debian keeps the server's programs out of `PATH`.
+pub const POSTGRES: Tool = Tool {
+    name: "postgres",
+    present: "ls /usr/lib/postgresql/*/bin/initdb || command -v initdb && command -v psql",
+    packages: &["postgresql", "postgresql-client"],
+};
 pub const VALGRIND: Tool =
     Tool { name: "valgrind", present: "valgrind --version", packages: &["valgrind", "libc6-dbg"] };
 pub const STRACE: Tool = Tool { name: "strace", present: "strace -V", packages: &["strace"] };

@@ -207,6 +207,17 @@ fn decode(text: &str, part: &str) -> Result<String, Problem> {
     String::from_utf8(decoded).map_err(|_| problem::bad_escape(part))
 }
 
+/// The password of a connection string that can be read, decoded; of the first where there are several. It is kept out
+/// of [`Url`], which is shown.
+pub fn password(text: &str) -> Option<String> {
+    let (scheme, rest) = text.trim().split_once("://")?;
+    let rest = rest.split(&format!(",{scheme}://")).next()?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (userinfo, _) = rest[..end].rsplit_once('@')?;
+    let (_, password) = userinfo.split_once(':')?;
+    decode(password, "password").ok().filter(|password| !password.is_empty())
+}
+
 /// Every password in a text of URLs, as written and decoded, for redaction. Generous: it works on broken ones.
 pub(crate) fn passwords(text: &str) -> Vec<String> {
     let mut all = Vec::new();
@@ -215,6 +226,7 @@ pub(crate) fn passwords(text: &str) -> Vec<String> {
     }
     for word in text.split([',', ' ', '\n', '\t', '"']) {
         let Some((_, rest)) = word.split_once("://") else { continue };
+        keep_params(rest, &mut all);
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         // A broken password hides the @ behind a slash: then the last @ of the word ends it.
         let at = rest[..end].rfind('@').or_else(|| {
@@ -225,14 +237,30 @@ pub(crate) fn passwords(text: &str) -> Vec<String> {
         if password.is_empty() || password.starts_with("${") {
             continue;
         }
-        all.push(password.to_owned());
-        if let Ok(decoded) = decode(password, "")
-            && decoded != password
-        {
-            all.push(decoded);
-        }
+        keep(password, &mut all);
     }
     all
+}
+
+/// As written, and decoded where that is something else.
+fn keep(password: &str, all: &mut Vec<String>) {
+    all.push(password.to_owned());
+    if let Ok(decoded) = decode(password, "")
+        && decoded != password
+    {
+        all.push(decoded);
+    }
+}
+
+/// libpq takes a password as a parameter too.
+fn keep_params(rest: &str, all: &mut Vec<String>) {
+    let query = rest.split_once('?').map_or("", |(_, query)| query);
+    for pair in query.split(['&', '#']) {
+        let value = pair.strip_prefix("password=").or_else(|| pair.strip_prefix("sslpassword="));
+        if let Some(value) = value.filter(|value| !value.is_empty() && !value.starts_with("${")) {
+            keep(value, all);
+        }
+    }
 }
 
 #[cfg(test)]

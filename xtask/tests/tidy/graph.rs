@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::process::Command;
 
 /// Crates of ours, and those of ours each may use. A star, not a chain: a new edge needs a reason here.
-const EDGES: [(&str, &[&str]); 12] = [
+const EDGES: [(&str, &[&str]); 14] = [
     ("mainstay-config", &[]),
     ("mainstay-runtime", &[]),
     // It alone forks; whatever it linked would run between fork and exec of every child.
@@ -13,9 +13,9 @@ const EDGES: [(&str, &[&str]); 12] = [
     ("mainstay-telemetry", &["mainstay-config", "mainstay-runtime"]),
     // The record of each request is telemetry's; nothing of telemetry is needed in order to serve.
     ("mainstay-limits", &["mainstay-config"]),
-    // It asks it who is banned, at each connection and request.
     // Who is behind a token, and what the routes ask of him.
     ("mainstay-identity", &["mainstay-config"]),
+    // It asks who is banned at each connection, and who somebody is at each request.
     (
         "mainstay-edge",
         &["mainstay-config", "mainstay-identity", "mainstay-limits", "mainstay-runtime", "mainstay-telemetry"],
@@ -25,7 +25,10 @@ const EDGES: [(&str, &[&str]); 12] = [
         "mainstay-fleet",
         &["mainstay-config", "mainstay-runtime", "mainstay-supervisor", "mainstay-edge", "mainstay-telemetry"],
     ),
-    ("mainstay-watch", &["mainstay-config", "mainstay-runtime", "mainstay-telemetry"]),
+    // Its tests start the servers it speaks to.
+    ("mainstay-store", &["mainstay-config", "mainstay-runtime", "mainstay-servers"]),
+    // It asks Redis whether it is well as the app asks it: with its login, over TLS that is verified.
+    ("mainstay-watch", &["mainstay-config", "mainstay-runtime", "mainstay-telemetry", "mainstay-store"]),
     (
         "mainstay",
         &[
@@ -38,10 +41,13 @@ const EDGES: [(&str, &[&str]); 12] = [
             "mainstay-limits",
             "mainstay-fleet",
             "mainstay-watch",
+            "mainstay-store",
         ],
     ),
     // Drives the binary from outside: linking a part of it would let a test reach round the front door.
-    ("mainstay-e2e", &[]),
+    ("mainstay-e2e", &["mainstay-servers"]),
+    // Redis and Postgres for tests: no part of the product, and linked by tests alone.
+    ("mainstay-servers", &[]),
     ("xtask", &[]),
 ];
 

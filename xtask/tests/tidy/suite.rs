@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 /// Where a wait of a fixed length is right, with the reason. Everywhere else a test waits on a condition.
 const SLEEPS: &[(&str, &str)] = &[
-    ("crates/e2e/src/wait.rs", "the one place that looks again and again, with a bound"),
+    ("crates/servers/src/wait.rs", "the one place that looks again and again, with a bound"),
+    ("crates/store/tests/it/support.rs", "looks again and again, with a bound, and lets the runtime work meanwhile"),
     ("crates/fleet/tests/it/house.rs", "looks again and again, with a bound"),
     ("crates/fleet/tests/it/restart.rs", "nothing may happen meanwhile, and only time can show that"),
     ("crates/e2e/src/bin/static_app.rs", "an app that answers slowly"),
@@ -14,11 +15,15 @@ const SLEEPS: &[(&str, &str)] = &[
 
 /// A call, the paths that may make it, and why nobody else may.
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
-    ("Command::new(", &["crates/supervisor/", "crates/e2e/", "xtask/"], "the supervisor alone starts processes"),
+    (
+        "Command::new(",
+        &["crates/supervisor/", "crates/e2e/", "crates/servers/", "xtask/"],
+        "the supervisor alone starts processes",
+    ),
     (
         "TcpListener::bind(",
         // The demo's backend is an app like any other.
-        &["crates/supervisor/", "crates/mainstay/src/demo", "crates/e2e/", "xtask/"],
+        &["crates/supervisor/", "crates/mainstay/src/demo", "crates/e2e/", "crates/servers/", "xtask/"],
         "the supervisor alone holds listening sockets",
     ),
     ("#[ignore", &[], "a flaky test is mended or deleted, never ignored"),

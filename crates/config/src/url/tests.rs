@@ -104,6 +104,7 @@ fn passwords_are_found_for_redaction_even_in_broken_urls() {
     for (text, found) in [
         ("postgres://u:p%40ss@h/db", vec!["p%40ss", "p@ss"]),
         ("postgres://u:a/b@h/db", vec!["a/b"]),
+        ("postgres://h/db?sslmode=require&password=x%26y&a=b", vec!["x%26y", "x&y"]),
         ("redis://:pw@h:1,redis://:pv@h:2", vec!["pw", "pv"]),
         ("http://localhost:3000/a@b", vec![]),
         ("https://key@o1.ingest.sentry.io/1", vec![]),
