@@ -13,9 +13,9 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("mainstay-telemetry", &["mainstay-config", "mainstay-runtime"]),
     // The record of each request is telemetry's; nothing of telemetry is needed in order to serve.
     ("mainstay-limits", &["mainstay-config"]),
-    // It asks it who is banned, at each connection and request.
     // Who is behind a token, and what the routes ask of him.
     ("mainstay-identity", &["mainstay-config"]),
+    // It asks who is banned at each connection, and who somebody is at each request.
     // What cores share, they ask the store for: each has a connection of its own.
     (
         "mainstay-edge",
