@@ -2,6 +2,7 @@
 
 use crate::rates::{Client, count, file};
 use crate::support::{in_front_of, judged};
+use mainstay_e2e::wait::pause;
 use mainstay_e2e::{Mainstay, Peer, Setup, get, wait_until};
 use mainstay_servers::redis::Redis;
 use mainstay_servers::sentinel::MASTER;
@@ -11,6 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const CLIENTS: usize = 50;
+/// Between two questions of a client: who hammers leaves no processor for what is tested.
+const PACE: Duration = Duration::from_millis(5);
 /// Misses in a row after which a core asks no more.
 const MISSES_MAX: u64 = 5;
 
@@ -50,7 +53,7 @@ fn made(calls: &BTreeMap<String, u64>) -> u64 {
 /// One answer: when it was asked for, when it came, and what it was.
 type Seen = (Instant, Instant, u16);
 
-/// `CLIENTS` connections that ask without a pause, each at one of these in turn, until they are told to stop.
+/// `CLIENTS` connections that ask again and again, each at one of these in turn, until they are told to stop.
 fn load(all: &[&Mainstay], ask: impl Fn(usize, &mut Client) -> u16 + Sync, stop: &AtomicBool) -> Vec<Seen> {
     std::thread::scope(|scope| {
         let one = |number: usize| {
@@ -62,6 +65,7 @@ fn load(all: &[&Mainstay], ask: impl Fn(usize, &mut Client) -> u16 + Sync, stop:
                     let sent = Instant::now();
                     let status = ask(number, &mut client);
                     seen.push((sent, Instant::now(), status));
+                    pause(PACE);
                 }
                 seen
             })
@@ -76,14 +80,6 @@ fn most_within(admitted: &[Seen], window: Duration) -> usize {
     let inside =
         |from: Instant| admitted.iter().filter(|(sent, came, _)| *sent >= from && *came < from + window).count();
     admitted.iter().map(|(sent, ..)| inside(*sent)).max().unwrap_or(0)
-}
-
-/// The fewest that may lie within one window, between the first answer and the last.
-fn fewest_within(counted: &[Seen], window: Duration, (begin, end): (Instant, Instant)) -> usize {
-    let touching =
-        |from: Instant| counted.iter().filter(|(sent, came, _)| *came >= from && *sent <= from + window).count();
-    let starts = counted.iter().map(|(_, came, _)| *came).filter(|from| *from >= begin && *from + window <= end);
-    starts.map(touching).min().unwrap_or(usize::MAX)
 }
 
 #[test]
@@ -106,30 +102,31 @@ fn l4_three_mainstays_admit_together_what_one_would() {
     let answers = load(&all, |_, client| (take(), client.ask("GET /minute", "").status).1, &never);
     exactly(&answers.iter().map(|(.., status)| *status).collect::<Vec<u16>>(), 100);
 
-    // Four windows without a pause. Each answer lies somewhere between its question and its coming.
+    // Four windows. Each answer lies somewhere between its question and its coming.
     let stop = AtomicBool::new(false);
-    let begin = Instant::now();
+    let late = || three.iter().map(|mainstay| calls(mainstay)["late"]).sum::<u64>();
+    let (begin, before) = (Instant::now(), late());
     let mut answers = std::thread::scope(|scope| {
         let load = scope.spawn(|| load(&all, |_, client| client.ask("GET /short", "").status, &stop));
         wait_until("four windows to pass", || begin.elapsed() > WINDOW * 4);
         stop.store(true, Relaxed);
         load.join().expect("the load")
     });
+    // An answer of Redis that came too late may have counted all the same.
+    let late = late() - before;
     answers.sort_unstable();
-    let of = |statuses: &[u16]| -> Vec<Seen> {
-        answers.iter().filter(|(.., status)| statuses.contains(status)).copied().collect()
-    };
-    let most = most_within(&of(&[200]), WINDOW);
+    assert!(answers.iter().all(|(.., status)| [200, 429, 503].contains(status)));
+    let admitted: Vec<Seen> = answers.iter().filter(|(.., status)| *status == 200).copied().collect();
+    let most = most_within(&admitted, WINDOW);
     // Where nobody asked, nobody was admitted: the longest pause of this machine is not the limit's.
     let slowest = answers.iter().map(|(sent, came, _)| *came - *sent).max().unwrap_or_default();
-    let pause = answers.windows(2).map(|two| two[1].0 - two[0].0).max().unwrap_or_default();
-    let end = answers.last().expect("answers").0;
-    let window = WINDOW + slowest + pause + Duration::from_millis(20);
-    let fewest = fewest_within(&of(&[200, 503]), window, (begin, end));
-    println!("{} asked, at most {most} within {WINDOW:?}, at least {fewest} within {window:?}", answers.len());
+    let silence = answers.windows(2).map(|two| two[1].0 - two[0].0).max().unwrap_or_default();
+    let window = WINDOW + slowest + silence + Duration::from_millis(20);
+    let windows = (answers[answers.len() - 1].0 - answers[0].0).as_micros() / window.as_micros();
+    let (asked, passed) = (answers.len(), admitted.len());
+    println!("{asked} asked, {passed} passed, {late} late, at most {most} within {WINDOW:?}; {windows} of {window:?}");
     assert!(most <= 100, "{most} within {WINDOW:?}");
-    assert!(fewest >= 99, "{fewest} within {window:?}");
-    assert!(answers.iter().all(|(.., status)| [200, 429, 503].contains(status)));
+    assert!(windows >= 1 && passed as u128 + u128::from(late) >= 99 * windows, "{passed} in {windows} of {window:?}");
 }
 
 /// So many were admitted, or may have been: an answer of Redis that came too late may have counted.
