@@ -9,6 +9,7 @@ use crate::frames::Frames;
 use crate::http2::is_malformed;
 use crate::message::{RequestHead, Version};
 use crate::path::{Pattern, canonical, readings};
+use crate::readings::{READINGS_MAX, Readings, every};
 use mainstay_config::units::range;
 use std::net::IpAddr;
 
@@ -41,6 +42,23 @@ fn paths_have_one_form() {
         let all = readings(&path);
         assert!(once.ambiguous || all.iter().any(|reading| *reading == once.path), "{path:?}: {once:?} {all:?}");
         assert!(all.iter().all(|reading| reading.starts_with('/')), "{path:?}: {all:?}");
+    });
+}
+
+#[test]
+fn a_guard_holds_for_the_canonical_path_whatever_else_it_may_be() {
+    bolero::check!().with_iterations(INPUTS).with_max_len(24).for_each(|bytes: &[u8]| {
+        let path = spelled(bytes, &PATH_WORDS);
+        let own = canonical(&path);
+        if let Readings::Many(all) = every(&path) {
+            assert!(
+                all.len() <= READINGS_MAX && all.iter().all(|reading| reading.starts_with('/')),
+                "{path:?}: {all:?}"
+            );
+            assert!(own.ambiguous || all.contains(&*own.path), "{path:?}: {own:?} {all:?}");
+        }
+        let rubbish = String::from_utf8_lossy(bytes);
+        let _ = every(&rubbish);
     });
 }
 

@@ -120,7 +120,7 @@ async fn gates(
     if let Some(answer) = at_once.or_else(|| facts.plan.route(&snapshot.respond, gate.respond.take(), &head)) {
         return Ok(Passed::Own(answer, Bytes::new()));
     }
-    let known = snapshot.identity.gate(core, &gate.guards, &mut head.fields)?;
+    let known = snapshot.identity.gate(core, &gate.guards, &mut head.fields, finish)?;
     body_size(&body, &gate.settings)?;
     let asks = Asks::new(snapshot, &gate, &head);
     if (asks.before || gate.files.is_some())
@@ -431,7 +431,7 @@ pub fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>,
         respond: Cell::new(snapshot.respond.matching(method, &host, &path.path)),
         input: snapshot.inputs(method, &host, &path.path),
         ambiguous: path.ambiguous,
-        guards: snapshot.identity.matching(method, &host, &path.path, ours),
+        guards: snapshot.identity.matching(head, &host, &path.path, ours),
     })
 }
 
