@@ -46,6 +46,11 @@ impl std::fmt::Debug for Source {
 }
 
 impl Options {
+    /// Somebody is recognised, so that others are not.
+    pub fn is_on(&self) -> bool {
+        self.verify.is_some()
+    }
+
     pub fn read(reader: &Reader) -> Options {
         let table = reader.table("identity");
         let verify = Verify::read(reader, &table.table("verify"));

@@ -134,7 +134,8 @@ pub fn describe() -> Report {
 fn from(reader: &Reader, inputs: &Inputs) -> Settings {
     let edge = mainstay_edge::Options::read(reader);
     let health = |name: &str| edge.apps.iter().find(|app| app.name == name)?.probe.path.clone();
-    let fleet = mainstay_fleet::Options::read(reader, inputs).under_edge(edge.timeouts.drain, health);
+    let guarded = edge.identity.is_on() && reader.environment().production;
+    let fleet = mainstay_fleet::Options::read(reader, inputs).under_edge(edge.timeouts.drain, health).guarded(guarded);
     let logs = mainstay_telemetry::Options::read(reader);
     let watch = mainstay_watch::Options::read(reader);
     let ops = Ops::read(reader);
