@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use table::{Histograms, Series};
 
 /// Upper bounds in microseconds: prom-client's defaults, and two below them because an edge is faster than that.
@@ -26,6 +26,10 @@ pub const BUCKETS_US: [u64; 13] = [
 ];
 const BUCKETS_SECONDS: [&str; 13] =
     ["0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10"];
+
+/// Tenants that are counted apart, two numbers of the table aside; the rest are `other`. A scrape of ten statuses each
+/// is half a megabyte already.
+pub const TENANTS_MAX: usize = 1000;
 
 /// One core's counters; everything here is written by that core alone.
 #[derive(Debug, Default)]
@@ -42,12 +46,15 @@ struct Cells {
     bytes_out: AtomicU64,
     tries: AtomicU64,
     held: AtomicU64,
+    /// By tenant and status; made when the first tenant comes.
+    tenants: OnceLock<Series>,
 }
 
 /// The writing end of one core. Not `Sync`: the type keeps it to one thread at a time.
 #[derive(Debug)]
 pub struct CoreMetrics {
     cells: Arc<Cells>,
+    tenants: Names,
     one_writer: PhantomData<Cell<()>>,
 }
 
@@ -56,6 +63,7 @@ pub struct CoreMetrics {
 pub struct Metrics {
     cores: Arc<Mutex<Vec<Arc<Cells>>>>,
     names: Names,
+    tenants: Names,
 }
 
 /// One writer: a load and a store are enough, and cheaper than an atomic addition.
@@ -85,9 +93,19 @@ impl CoreMetrics {
         if record.tries[0].is_some() {
             add(&self.cells.tries, record.tries.iter().flatten().count() as u64);
         }
+        let tenant = u32::from(record.tenant);
+        if tenant != Names::NONE {
+            // The method says nothing about a tenant.
+            self.cells.tenants.get_or_init(Series::default).count(tenant, MethodCode::Other, record.status);
+        }
         if record.held_ms > 0 {
             add(&self.cells.held, 1);
         }
+    }
+
+    /// The number that a record carries for a tenant; those beyond `TENANTS_MAX` share one.
+    pub fn tenant(&self, name: &str) -> u16 {
+        u16::try_from(self.tenants.intern(name)).unwrap_or(Names::OTHER as u16)
     }
 
     pub fn connection_opened(&self) {
@@ -132,14 +150,14 @@ type HistogramSums = BTreeMap<(Arc<str>, &'static str), table::HistogramSum>;
 
 impl Metrics {
     pub fn new(names: Names) -> Metrics {
-        Metrics { cores: Arc::default(), names }
+        Metrics { cores: Arc::default(), names, tenants: Names::at_most(TENANTS_MAX) }
     }
 
     /// The counters of one more core.
     pub fn core(&self) -> CoreMetrics {
         let cells = Arc::new(Cells::default());
         self.cores.lock().unwrap_or_else(PoisonError::into_inner).push(cells.clone());
-        CoreMetrics { cells, one_writer: PhantomData }
+        CoreMetrics { cells, tenants: self.tenants.clone(), one_writer: PhantomData }
     }
 
     fn cells(&self) -> Vec<Arc<Cells>> {
@@ -204,7 +222,24 @@ impl Metrics {
             let labels = [("method", method), ("route", &*route)];
             durations.histogram(&labels, &BUCKETS_SECONDS, &sum.buckets, sum.micros as f64 / 1e6);
         }
+        self.expose_tenants(out);
         self.expose_totals(out);
+    }
+
+    fn expose_tenants(&self, out: &mut Exposition) {
+        let mut sums: BTreeMap<(Arc<str>, u16), u64> = BTreeMap::new();
+        for core in self.cells() {
+            let Some(series) = core.tenants.get() else { continue };
+            series.each(|tenant, _, status, n| {
+                *sums.entry((self.tenants.get(tenant), status)).or_default() += n;
+            });
+        }
+        let help = "Requests answered, by the tenant of the verified identity.";
+        let mut requests = out.family("mainstay_tenant_requests_total", Kind::Counter, help);
+        for ((tenant, status), n) in sums {
+            let mut digits = [0; 3];
+            requests.sample(&[("status", status_text(status, &mut digits)), ("tenant", &*tenant)], n);
+        }
     }
 
     fn expose_totals(&self, out: &mut Exposition) {
@@ -304,6 +339,28 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn tenants_are_counted_apart_until_there_are_too_many() {
+        let metrics = Metrics::new(Names::default());
+        let core = metrics.core();
+        let text = || {
+            let mut out = Exposition::default();
+            metrics.expose(&mut out);
+            out.finish()
+        };
+        core.record(&Record { status: 200, ..Record::EMPTY });
+        assert!(!text().contains("tenant"), "what is not there is not claimed");
+        for number in 0..TENANTS_MAX * 2 {
+            let tenant = core.tenant(&format!("t{number}"));
+            core.record(&Record { status: 200, tenant, ..Record::EMPTY });
+        }
+        let text = text();
+        let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("mainstay_tenant_requests_total{")).collect();
+        assert_eq!(lines.len(), TENANTS_MAX - 1);
+        assert!(lines.contains(&r#"mainstay_tenant_requests_total{status="200",tenant="t0"} 1"#), "{text}");
+        assert!(lines.contains(&r#"mainstay_tenant_requests_total{status="200",tenant="other"} 1002"#), "{text}");
     }
 
     #[test]
