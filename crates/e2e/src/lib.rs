@@ -6,6 +6,7 @@ pub mod authority;
 pub mod curl;
 pub mod fixtures;
 pub mod frames;
+pub mod handlers;
 pub mod hpack;
 pub mod mainstay;
 
