@@ -1,8 +1,8 @@
 //! Methods a client names beside the one it uses: `X-HTTP-Method-Override` and its sisters, `_method` in the query, as
 //! npm's `method-override`, Flask's recipe, Rails, Laravel and Symfony read them.
 //!
-//! For guards alone. Must never change what is sent on: only the app knows whether it listens to any of them. A `_method`
-//! in the body is not seen here; a guard that names no method holds for it all the same.
+//! For guards alone. Must never change what is sent on: only the app knows whether it listens to any of them. A
+//! `_method` in the body is not seen here; a guard that names no method holds for it all the same.
 
 use crate::message::RequestHead;
 use crate::readings::unescape;

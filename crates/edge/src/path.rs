@@ -7,8 +7,8 @@ use std::cmp::Ordering;
 /// A path as routes see it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Canonical<'a> {
-    /// Escapes of what means nothing to a router decoded, letters beyond ASCII escaped, `//`, `.` and `..` resolved, one
-    /// trailing slash dropped, ASCII case folded.
+    /// Escapes of what means nothing to a router decoded, letters beyond ASCII escaped, `//`, `.` and `..` resolved,
+    /// one trailing slash dropped, ASCII case folded.
     pub path: Cow<'a, str>,
     /// It still holds `%2f`, `%5c`, `%00`, `\` or `;`, which frameworks read in different ways, or a `%` that begins no
     /// escape: with what follows, once decoded, it may become one (`%%361` is `%61`, which is `a`).
@@ -76,8 +76,8 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// To a router, those too that are reserved for others: every framework takes `%40me` for `@me`. What reads values out of
-/// a segment may split it at a `,` and not at a `%2c`.
+/// To a router, those too that are reserved for others: every framework takes `%40me` for `@me`. What reads values out
+/// of a segment may split it at a `,` and not at a `%2c`.
 fn means_nothing(byte: u8) -> bool {
     is_unreserved(byte) || b"!$&'()*+,=:@".contains(&byte)
 }

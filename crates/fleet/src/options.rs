@@ -74,7 +74,7 @@ impl Options {
         self
     }
 
-    /// The edge lets come whom it recognises, and this is production: whoever reached a child itself would walk round it.
+    /// The edge lets come whom it recognises, and this is production: whoever reached a child itself would walk round.
     pub fn guarded(mut self, guarded: bool) -> Options {
         for app in self.apps.iter_mut().filter(|app| guarded && !app.exposed) {
             Rc::make_mut(app).closed = true;

@@ -13,9 +13,9 @@ const EDGES: [(&str, &[&str]); 12] = [
     ("mainstay-telemetry", &["mainstay-config", "mainstay-runtime"]),
     // The record of each request is telemetry's; nothing of telemetry is needed in order to serve.
     ("mainstay-limits", &["mainstay-config"]),
-    // It asks it who is banned, at each connection and request.
     // Who is behind a token, and what the routes ask of him.
     ("mainstay-identity", &["mainstay-config"]),
+    // It asks limits who is banned, at each connection and request, and identity who asks.
     (
         "mainstay-edge",
         &["mainstay-config", "mainstay-identity", "mainstay-limits", "mainstay-runtime", "mainstay-telemetry"],

@@ -1,5 +1,5 @@
-//! Guards against every spelling of a path: whatever a framework takes for the guarded path, nobody without a token gets
-//! to its handler. The frameworks are real, and each spelling is tried on them bare first.
+//! Guards against every spelling of a path: whatever a framework takes for the guarded path, nobody without a token
+//! gets to its handler. The frameworks are real, and each spelling is tried on them bare first.
 
 use crate::guards_corpus::{Spelling, all};
 use crate::identity::{SECRET, tokens};
