@@ -78,6 +78,18 @@ pub fn ask(address: SocketAddr, path: &str, connections: u32, requests: u32) -> 
 }
 
 /// Asks until a whole 200 has come, which is when somebody's browser would show the page.
+pub fn wait_until_open(address: SocketAddr) -> Result<()> {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        match TcpStream::connect(address) {
+            Ok(_) => return Ok(()),
+            Err(error) if std::time::Instant::now() > deadline => bail!("{address}: {error}"),
+            Err(_) => std::thread::park_timeout(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// Waits for a proxy to answer for its upstream.
 pub fn wait_until_served(address: SocketAddr) -> Result<()> {
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {

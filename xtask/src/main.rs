@@ -26,6 +26,9 @@ cargo xtask bench lossless [--requests N] [--connections N] [--json]
     requests lost over 100 reloads and 20 upgrades, beside nginx's; fails if one of ours was lost
 cargo xtask bench profile [small|tls|http2|handshake|large|large-tls]...
     where the instructions, allocations, system calls and time of a request go, beside nginx
+cargo xtask bench limits [--only memory|http] [--json]
+    one decision of a rate limit beside the crate governor; a limited request beside nginx's limit_req, and with the
+    counts in Redis
 cargo xtask count [--json]
     instructions and allocations a request, under valgrind
 cargo xtask dist [--only debian|npm] [--out DIR] [--prove]
@@ -50,6 +53,7 @@ fn run() -> Result<()> {
         ["bench", "idle", rest @ ..] => bench::idle::run(rest),
         ["bench", "lossless", rest @ ..] => bench::lossless::run(rest),
         ["bench", "profile", rest @ ..] => bench::profile::run(rest),
+        ["bench", "limits", rest @ ..] => bench::limits::run(rest),
         ["count", rest @ ..] => count::run(rest),
         ["dist", rest @ ..] => dist::run(rest),
         ["help" | "--help" | "-h"] => {

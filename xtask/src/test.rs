@@ -53,7 +53,7 @@ pub fn run(words: &[&str]) -> Result<()> {
         tools::require(&[&tools::REDIS, &tools::POSTGRES])?;
     }
     if whole || only == Some(Floor::E2e) {
-        let clients = [&tools::NODE, &tools::NPM, &tools::PYTHON, &tools::CURL, &tools::OPENSSL];
+        let clients = [&tools::NODE, &tools::NPM, &tools::PYTHON, &tools::CURL, &tools::OPENSSL, &tools::CHROMIUM];
         let servers = [&tools::PEBBLE, &tools::NGINX, &tools::APACHE];
         let others = [&tools::SYSTEMD_ANALYZE, &tools::H2LOAD, &tools::TESTSSL];
         tools::require(&[clients.as_slice(), &servers, &others].concat())?;

@@ -23,6 +23,8 @@ pub const PYTHON: Tool =
     Tool { name: "python3 with venv", present: "python3 -c 'import venv, ensurepip'", packages: &["python3-venv"] };
 pub const CURL: Tool = Tool { name: "curl", present: "curl --version", packages: &["curl"] };
 pub const OPENSSL: Tool = Tool { name: "openssl", present: "openssl version", packages: &["openssl"] };
+/// A browser that people log in with; npm's playwright-core drives it and brings none of its own.
+pub const CHROMIUM: Tool = Tool { name: "chromium", present: "command -v chromium", packages: &["chromium"] };
 /// An authority for tests, and the names server that comes with it.
 pub const PEBBLE: Tool =
     Tool { name: "pebble", present: "command -v pebble && command -v pebble-challtestsrv", packages: &["pebble"] };

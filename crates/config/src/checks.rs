@@ -16,10 +16,27 @@ pub fn variables(reader: &Reader, least_chars: Option<usize>) {
     for name in SECRETS {
         let _ = reader.secret(name, least_chars);
     }
+    development_values(reader);
     for name in URLS {
         let _ = reader.url(name);
     }
     samples(reader);
+}
+
+/// A secret that production has in common with development is known to everybody who has the sources. What is weak
+/// besides is refused already; a strong one may be meant, so it is a warning.
+fn development_values(reader: &Reader) {
+    if !reader.environment().production {
+        return;
+    }
+    for (name, value, at) in reader.set_secrets() {
+        if SECRETS.contains(&name.as_str())
+            && let Some(place) = reader.in_development(&name, &value)
+        {
+            let what = format!("{name} has in production the value it has in development ({place})");
+            reader.warn_with(Fault::new(&at, what).fix(format!("mainstay secret {name}")));
+        }
+    }
 }
 
 /// Any other secret that holds a guide's sample or a placeholder: worth a word in production, and no more, since it is

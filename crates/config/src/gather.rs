@@ -21,6 +21,10 @@ const MAX_SECRET_BYTES: u64 = 64 * 1024;
 /// Names systemd may hand over; there are about 130 that count.
 const MAX_CREDENTIALS: usize = 256;
 
+/// Where a value stands that everybody with the sources may know.
+const DEVELOPMENT_FILES: [&str; 6] =
+    [".env.development", ".env.development.local", ".env.dev", ".env.test", ".env.example", ".env.sample"];
+
 const DEFAULT_FILE: &str = "mainstay.toml";
 
 impl Inputs {
@@ -58,6 +62,7 @@ pub(crate) fn gather(
     if !same {
         inputs.dot_env = optional(dir, Path::new(".env"), &mut faults);
     }
+    inputs.development = development(dir);
     inputs.secret_files = secret_files(dir, &inputs, &mut faults);
     inputs.credentials = credentials(&inputs);
     if faults.is_empty() { Ok(inputs) } else { Err(Faults(faults)) }
@@ -135,6 +140,12 @@ fn optional(dir: &Path, path: &Path, faults: &mut Vec<Fault>) -> Option<Text> {
             None
         }
     }
+}
+
+/// The files that frameworks keep for development. One that cannot be read is no business of ours.
+fn development(dir: &Path) -> Vec<Text> {
+    let text = |name: &&str| Some(Text::new(name, read(&dir.join(name), MAX_FILE_BYTES).ok()?));
+    DEVELOPMENT_FILES.iter().filter_map(text).collect()
 }
 
 /// What every `NAME_FILE` names, where NAME counts or is a secret by its name.

@@ -35,6 +35,8 @@ pub struct Inputs {
     pub command: Option<Vec<String>>,
     /// Contents of the files that a `NAME_FILE` names, under the path as written there.
     pub secret_files: Vec<Text>,
+    /// Files of development, for what production must not have in common with them.
+    pub development: Vec<Text>,
     /// systemd credentials, by name.
     pub credentials: Vec<(String, String)>,
     /// Of the process that gathered: pid 1 and `SYSTEMD_EXEC_PID` tell production.
@@ -57,6 +59,7 @@ impl Inputs {
             "flags": self.flags,
             "command": self.command,
             "secret_files": self.secret_files.iter().map(text).collect::<Vec<_>>(),
+            "development": self.development.iter().map(text).collect::<Vec<_>>(),
             "credentials": self.credentials,
             "pid": self.pid,
         })
@@ -75,7 +78,8 @@ impl Inputs {
             environment: pairs(map, "environment")?,
             flags: pairs(map, "flags")?,
             command: command(map)?,
-            secret_files: secret_files(map)?,
+            secret_files: texts(map, "secret_files")?,
+            development: texts(map, "development")?,
             credentials: pairs(map, "credentials")?,
             pid: pid(map)?,
         })
@@ -124,10 +128,10 @@ fn command(map: &Map<String, Value>) -> Result<Option<Vec<String>>, Error> {
     value.as_array().ok_or(Error::Field("command"))?.iter().map(word).collect::<Result<_, _>>().map(Some)
 }
 
-fn secret_files(map: &Map<String, Value>) -> Result<Vec<Text>, Error> {
-    let Some(value) = present(map, "secret_files") else { return Ok(Vec::new()) };
-    let all = value.as_array().ok_or(Error::Field("secret_files"))?;
-    all.iter().map(|value| one_text(value, "secret_files")).collect()
+fn texts(map: &Map<String, Value>, field: &'static str) -> Result<Vec<Text>, Error> {
+    let Some(value) = present(map, field) else { return Ok(Vec::new()) };
+    let all = value.as_array().ok_or(Error::Field(field))?;
+    all.iter().map(|value| one_text(value, field)).collect()
 }
 
 fn pid(map: &Map<String, Value>) -> Result<u32, Error> {

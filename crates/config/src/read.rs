@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::dotenv::Assignment;
 use crate::environment::Environment;
 use crate::fault::Fault;
 use crate::interpolate::{self, Problem};
@@ -29,6 +30,8 @@ pub(crate) struct Core {
     pub(crate) source: Option<Arc<Source>>,
     pub(crate) root: Option<Rc<Node>>,
     pub(crate) environment: Environment,
+    /// What the files of development say.
+    pub(crate) development: Vec<Assignment>,
     /// Every table is taken to exist once, to learn what may be written.
     pub(crate) describe: bool,
     pub(crate) state: RefCell<State>,

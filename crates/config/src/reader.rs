@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::dotenv::{self, Assignment};
 use crate::environment::{self, Environment, Evidence, NAMES};
 use crate::fault::Fault;
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, Text};
 use crate::key::Key;
 use crate::kind::Kind;
 use crate::position::Position;
@@ -58,6 +59,7 @@ impl Reader {
             source,
             root: root.clone(),
             environment,
+            development: inputs.development.iter().flat_map(assignments).collect(),
             describe,
             state: RefCell::new(state),
         });
@@ -306,6 +308,12 @@ impl Reader {
         names.map(|(name, found)| (name.to_owned(), found.value.clone(), found.at.clone())).collect()
     }
 
+    /// Where a file of development gives this variable this very value.
+    pub(crate) fn in_development(&self, name: &str, value: &str) -> Option<&Position> {
+        let same = |assignment: &&Assignment| assignment.name == name && assignment.value.trim() == value.trim();
+        self.core.development.iter().find(same).map(|assignment| &assignment.at)
+    }
+
     pub(crate) fn warn_with(&self, fault: Fault) {
         self.core.warn(fault);
     }
@@ -314,4 +322,8 @@ impl Reader {
     fn judge(&self, fault: Fault) {
         if self.core.environment.production { self.core.fault(fault) } else { self.core.warn(fault) }
     }
+}
+
+fn assignments(text: &Text) -> Vec<Assignment> {
+    dotenv::parse(&text.path.to_string_lossy(), &text.text).0
 }

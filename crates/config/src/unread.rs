@@ -9,7 +9,7 @@ use crate::shape::{Shape, typed};
 use crate::tree::{Entry, Kind, Node, Taken};
 
 /// Tables the design names and this version does not read yet. Saying "unknown" of them would send people searching.
-const LATER: [&str; 5] = ["store", "limits", "jobs", "outbound", "backup"];
+const LATER: [&str; 3] = ["jobs", "outbound", "backup"];
 
 pub(crate) fn collect(core: &Core) {
     let Some(root) = &core.root else { return };

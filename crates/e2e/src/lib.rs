@@ -6,7 +6,9 @@ pub mod authority;
 pub mod curl;
 pub mod fixtures;
 pub mod frames;
+pub mod handlers;
 pub mod hpack;
+pub mod idp;
 pub mod mainstay;
 
 pub mod pebble;

@@ -86,6 +86,8 @@ pub struct Ask<'a> {
     pub head: &'a RequestHead,
     /// Without a body, without an upgrade, and about nothing of ours.
     pub plain: bool,
+    /// It was recognised by something that is no header of its own any more: a session.
+    pub recognised: bool,
 }
 
 /// Methods that change nothing (RFC 9110 §9.2.1).
@@ -261,7 +263,7 @@ impl Ask<'_> {
         let keyed = || parts.is_some_and(|p| p.headers.iter().any(|name| name == "cookie"));
         Asked {
             get: self.head.method == Method::GET,
-            authorized: fields.has(Name::Authorization),
+            authorized: self.recognised || fields.has(Name::Authorization),
             cookie: fields.has(Name::Cookie) && !keyed(),
             no_store: false,
         }

@@ -10,6 +10,7 @@ use crate::headers::Peer;
 use crate::http1::buffer::Buffers;
 use crate::http1::client::Socket;
 use crate::http2::upstream::Streams;
+use crate::limit::{crawlers::Desk, proxies::Unnamed};
 use crate::local::LocalSender;
 use crate::message::Heads;
 use crate::pool::{Connection, Pool};
@@ -19,7 +20,7 @@ use crate::upstream::Upstream;
 use crate::watch::{Phase, Sweep, Watch};
 use arc_swap::{ArcSwap, Cache};
 use mainstay_limits::crowd::Entered;
-use mainstay_limits::{Bans, Crowd};
+use mainstay_limits::{Bans, Crowd, Rates};
 use mainstay_runtime::Clock;
 use mainstay_telemetry::id::Ids;
 use mainstay_telemetry::metrics::CoreMetrics;
@@ -49,11 +50,21 @@ pub struct Shared {
     pub room: crate::input::room::Room,
     pub identities: crate::identity::Identities,
     pub local: LocalSender,
+    /// To the services of this process.
+    pub calls: crate::service_call::Sender,
+    pub sessions: Arc<mainstay_identity::sessions::Sessions>,
     /// Open client connections, over all cores.
     pub connections: AtomicU32,
     /// Requests that wait for an instance, over all cores.
     pub held: AtomicU32,
     pub bans: Bans,
+    pub rates: Rates,
+    /// The connections of all cores to Redis, where something is shared through it.
+    pub links: ArcSwap<crate::redis::Links>,
+    /// Crawlers that were proven.
+    pub crawlers: Desk,
+    /// Proxies that nobody named.
+    pub unnamed: Unnamed,
     /// Connections of each client.
     pub crowd: Crowd,
     /// TLS handshakes of each client that are not done.
@@ -92,6 +103,8 @@ pub struct Core {
     /// Bodies being compressed.
     pub encoders: crate::respond::encoder::Count,
     pub cache: cache::Local,
+    /// Where something is shared: this core's own connection.
+    pub redis: crate::redis::Own,
     /// Tokens verified lately.
     pub verified: RefCell<mainstay_identity::Verified>,
     /// Where a head is written before it goes into a buffer.
@@ -126,6 +139,7 @@ impl Core {
             heads: Heads::default(),
             encoders: Default::default(),
             cache: cache::Local::default(),
+            redis: Default::default(),
             verified: RefCell::default(),
             text: RefCell::default(),
             spare: RefCell::default(),
@@ -195,6 +209,9 @@ impl Core {
         instruments.metrics.record(&record);
         if (400..500).contains(&record.status) && record.verdict != Verdict::Banned {
             self.shared.bans.answered(record.client, record.status, record.path.as_str(), self.now_ms());
+            if record.verdict == Verdict::TooManyRequests {
+                self.shared.rates.refused_at(record.route, Names::OTHER);
+            }
         }
         instruments.ring.push(*record);
         let mut spare = self.spare.borrow_mut();

@@ -8,7 +8,8 @@ use crate::fields::Name;
 use crate::frames::Frames;
 use crate::http2::is_malformed;
 use crate::message::{RequestHead, Version};
-use crate::path::{Pattern, canonical, readings};
+use crate::path::{Canonical, Pattern, canonical, readings};
+use crate::readings::{READINGS_MAX, Readings, every};
 use mainstay_config::units::range;
 use std::net::IpAddr;
 
@@ -41,6 +42,22 @@ fn paths_have_one_form() {
         let all = readings(&path);
         assert!(once.ambiguous || all.iter().any(|reading| *reading == once.path), "{path:?}: {once:?} {all:?}");
         assert!(all.iter().all(|reading| reading.starts_with('/')), "{path:?}: {all:?}");
+    });
+}
+
+#[test]
+fn the_ways_a_path_may_be_read_are_few_and_are_paths() {
+    bolero::check!().with_iterations(INPUTS).with_max_len(24).for_each(|bytes: &[u8]| {
+        let path = spelled(bytes, &PATH_WORDS);
+        // A guard is asked for the canonical path besides.
+        if let Readings::Many(all) = every(&path) {
+            assert!(
+                all.len() <= READINGS_MAX && all.iter().all(|reading| reading.starts_with('/')),
+                "{path:?}: {all:?}"
+            );
+        }
+        let rubbish = String::from_utf8_lossy(bytes);
+        let _ = every(&rubbish);
     });
 }
 
@@ -95,10 +112,12 @@ fn patterns_are_read_as_they_are_shown_and_ranked_in_one_order() {
 fn a_path_is_matched_by_itself_and_by_everything() {
     let everything = Pattern::parse("/*").expect("a pattern");
     bolero::check!().with_iterations(INPUTS).with_max_len(24).for_each(|bytes: &[u8]| {
-        let path = canonical(&spelled(bytes, &PATH_WORDS)).path.into_owned();
+        let spelled = spelled(bytes, &PATH_WORDS);
+        let Canonical { path, ambiguous } = canonical(&spelled);
+        let path = path.into_owned();
         assert!(everything.matches("GET", "x", &path), "{path:?}");
-        // Unless it would be read as something else than a literal.
-        if path.contains(|c: char| c.is_whitespace() || c == '*') || path.contains("/:") {
+        // Unless it would be read as something else than a literal, or can be read in two ways.
+        if ambiguous || path.contains(|c: char| c.is_whitespace() || c == '*') || path.contains("/:") {
             return;
         }
         let literal = Pattern::parse(&path).unwrap_or_else(|fault| panic!("{path:?}: {fault}"));

@@ -89,7 +89,7 @@ impl Https {
         let port = self.port?;
         if arrived.tls
             || arrived.forwarded_https
-            || arrived.ours != Ours::No
+            || !matches!(arrived.ours, Ours::No | Ours::Service)
             || !self.certificates.is_public(arrived.host)
         {
             return None;

@@ -3,18 +3,23 @@
 //! Only where a file has `[identity]`. Then no client's word about itself reaches an app: the headers that name a user
 //! are removed as they come in and written anew from what was verified. Credentials stay where they are.
 
-use crate::core::Core;
+use crate::core::{Core, Finish};
 use crate::fields::{Fields, Name};
 use crate::local::Ours;
+use crate::message::RequestHead;
+use crate::method_override::override_of;
 use crate::options::Options;
 use crate::path::Pattern;
 use crate::proxy::Refusal;
+use crate::readings::{self, Readings};
+use crate::session::Seen;
 use arc_swap::ArcSwapOption;
 use mainstay_identity::{
-    Decision, Guard, IDENTITY, Known, ROLES, Signer, TENANT, TokenFault, USER, Verifier, Verify, decide,
+    Decision, Guard, IDENTITY, Known, ROLES, Revoked, Signer, TENANT, TokenFault, USER, Verifier, Verify, decide,
     is_identity_header,
 };
 use mainstay_telemetry::{Names, Verdict};
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 /// A client whose keys are not here yet may come again so soon.
@@ -24,12 +29,13 @@ const KEYS_AWAITED_S: u32 = 2;
 #[derive(Debug)]
 pub struct Identities {
     signer: Arc<Signer>,
+    revoked: Arc<Revoked>,
     current: ArcSwapOption<(Verify, Arc<Verifier>)>,
 }
 
 impl Identities {
-    pub fn new(signer: Signer) -> Identities {
-        Identities { signer: Arc::new(signer), current: ArcSwapOption::empty() }
+    pub fn new(signer: Arc<Signer>, revoked: Arc<Revoked>) -> Identities {
+        Identities { signer, revoked, current: ArcSwapOption::empty() }
     }
 
     /// The verifier for these options; changes nothing yet.
@@ -41,7 +47,7 @@ impl Identities {
         {
             return Some(verifier.clone());
         }
-        let verifier = Verifier::new(options, self.signer.clone());
+        let verifier = Verifier::new(options, self.signer.clone(), self.revoked.clone());
         if let Some((known, old)) = current.as_deref()
             && known.source == options.source
         {
@@ -71,6 +77,8 @@ pub struct Rules {
 #[derive(Debug)]
 struct Guarded {
     pattern: Pattern,
+    /// The same, for `Readings::Many`.
+    folded: Pattern,
     guard: Guard,
     /// In `Names`.
     rule: u32,
@@ -80,18 +88,39 @@ impl Rules {
     pub fn new(options: &Options, names: &Names, verifier: Option<Arc<Verifier>>) -> Rules {
         let guarded = options.routes.iter().filter_map(|route| {
             let guard = route.identity.guard.clone()?;
-            Some(Guarded { pattern: route.pattern.clone(), guard, rule: names.intern(&route.at) })
+            let (pattern, folded) = (route.pattern.clone(), route.pattern.folded());
+            Some(Guarded { pattern, folded, guard, rule: names.intern(&route.at) })
         });
         Rules { verifier, guards: guarded.collect() }
     }
 
-    /// The guards of what is asked for. Documents of ours are no part of the app, and an authority's challenge carries no
-    /// token.
-    pub fn matching(&self, method: &str, host: &str, path: &str, ours: Ours) -> Vec<u16> {
-        if self.guards.is_empty() || matches!(ours, Ours::Alone | Ours::Token) {
+    /// What has to be read before a token of this request can be judged.
+    pub fn unopened(&self, fields: &Fields) -> Option<&Revoked> {
+        self.verifier.as_ref()?.unopened().filter(|_| has_token(fields))
+    }
+
+    /// The guards of what is asked for, however the app may read its path and its method. Documents and services of
+    /// ours are no part of the app, and an authority's challenge carries no token.
+    pub fn matching(&self, head: &RequestHead, host: &str, path: &str, ours: Ours) -> Vec<u16> {
+        if self.guards.is_empty() || matches!(ours, Ours::Alone | Ours::Service) {
             return Vec::new();
         }
-        let covering = self.guards.iter().enumerate().filter(|(_, g)| g.pattern.covers(method, host, path));
+        let readings = readings::every(head.path());
+        if ours == Ours::Token && readings == Readings::One {
+            return Vec::new();
+        }
+        let claimed = OnceCell::new();
+        let covering = self.guards.iter().enumerate().filter(|(_, guarded)| {
+            let by_path = match &readings {
+                Readings::One => guarded.pattern.covers_path(host, path),
+                Readings::Many(all) => {
+                    let read = all.iter().any(|reading| guarded.folded.covers_path(host, reading));
+                    read || guarded.pattern.covers_path(host, path)
+                }
+                Readings::Anything => true,
+            };
+            by_path && guarded.covers_method(head, &claimed)
+        });
         covering.filter_map(|(index, _)| u16::try_from(index).ok()).collect()
     }
 
@@ -99,17 +128,38 @@ impl Rules {
     ///
     /// # Errors
     /// 401 where nobody known asks, 403 where somebody asks who may not.
-    pub fn gate(&self, core: &Core, guards: &[u16], fields: &mut Fields) -> Result<Option<Known>, Refusal> {
-        let Some(verifier) = &self.verifier else { return Ok(None) };
+    pub fn gate(
+        &self,
+        core: &Core,
+        guards: &[u16],
+        fields: &mut Fields,
+        seen: Option<&Seen>,
+        finish: &mut Finish,
+    ) -> Result<Option<Known>, Refusal> {
+        let Some(verifier) = &self.verifier else {
+            // No file that `check` lets pass has guards and nobody to recognise users; then nobody is recognised.
+            let rule = guards.iter().find_map(|index| self.guards.get(usize::from(*index))).map(|guarded| guarded.rule);
+            return rule.map_or(Ok(None), |rule| Err(Refusal { rule, ..Verdict::LoginRequired.into() }));
+        };
         fields.remove_where(is_identity_header);
         let now_s = core.unix_us(core.now_us()) / 1_000_000;
         let found = match bearer(fields) {
-            Credentials::None => Err(None),
+            Credentials::None => match seen {
+                Some(seen) => Ok(verifier.of_session(&mut core.verified.borrow_mut(), &seen.session, now_s)),
+                None => Err(None),
+            },
             Credentials::Several => Err(Some(TokenFault::Malformed)),
             Credentials::Bearer(token) => {
                 verifier.identify(&mut core.verified.borrow_mut(), token, now_s).map_err(Some)
             }
         };
+        if let Err(Some(TokenFault::NotKnown)) = found {
+            // One of ours, and nobody can say yet whether it was taken back: taken for nobody's, it would log him out.
+            return Err(Refusal { retry_after: Some(KEYS_AWAITED_S), ..Verdict::ServiceBusy.into() });
+        }
+        if let Some(tenant) = found.as_ref().ok().and_then(|known| known.identity.tenant.as_deref()) {
+            core.with_metrics(|metrics| finish.note(|record| record.tenant = metrics.tenant(tenant)));
+        }
         for guarded in guards.iter().filter_map(|index| self.guards.get(usize::from(*index))) {
             let identity = found.as_ref().ok().map(|known| &*known.identity);
             let verdict = match decide(&guarded.guard, identity) {
@@ -143,6 +193,19 @@ impl Rules {
         if let Some(statement) = verifier.statement(&mut core.verified.borrow_mut(), known, app, now_s) {
             fields.push(IDENTITY.as_bytes(), statement.as_bytes());
         }
+    }
+}
+
+/// It brings a token, or what should be one: nothing else is looked at.
+pub fn has_token(fields: &Fields) -> bool {
+    !matches!(bearer(fields), Credentials::None)
+}
+
+impl Guarded {
+    /// Middleware of many frameworks lets a client name another method than the one it uses.
+    fn covers_method(&self, head: &RequestHead, claimed: &OnceCell<Vec<String>>) -> bool {
+        let covers = |method: &str| self.pattern.covers_method(method);
+        covers(head.method.as_str()) || claimed.get_or_init(|| override_of(head)).iter().any(|method| covers(method))
     }
 }
 

@@ -50,6 +50,8 @@ pub enum Ours {
     Offered,
     /// Under `/.mainstay`: ours alone.
     Alone,
+    /// A service of this process answers, and nobody else.
+    Service,
     /// Where an authority looks for tokens: ours while an order of ours waits for this one, else the app's.
     Token,
 }

@@ -13,7 +13,7 @@ use crate::providers;
 use crate::respond;
 use crate::upstream::Passive;
 use mainstay_config::{Item, Position, Reader, Table, Value, units};
-use mainstay_limits::Policy;
+use mainstay_limits::{Policy, RateOptions, Rule, rules};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,6 +42,10 @@ pub struct Options {
     pub tls: Vec<TlsFiles>,
     /// Whom to send away, where the file says so.
     pub bans: Option<Policy>,
+    /// How often who may ask.
+    pub rate: RateOptions,
+    /// What is shared is there; `None`: nothing is.
+    pub redis: Option<mainstay_store::redis::Options>,
     /// How users are recognised, where the file says so.
     pub identity: mainstay_identity::Options,
     pub respond: respond::Options,
@@ -159,6 +163,7 @@ pub struct Route {
     pub cache: cache::RouteOptions,
     /// Schemas its input must keep.
     pub input: Vec<input::Options>,
+    pub limits: Vec<Rule>,
     pub identity: mainstay_identity::RouteOptions,
 }
 
@@ -197,7 +202,12 @@ impl Options {
                 Some("[edge] listen = [\":80\", \":443\"], or { at = \":8443\", tls = true }"),
             );
         }
+        let identity = mainstay_identity::Options::read(reader);
+        let users = identity.verify.is_some();
+        let routes = read_routes(reader, users);
         let options = Options {
+            redis: None,
+            rate: RateOptions::read(reader, routes.iter().any(|route| !route.limits.is_empty()), users),
             listen,
             listen_is_default,
             acme,
@@ -214,10 +224,10 @@ impl Options {
                 .boolean(with_file && reader.environment().production)
                 .value,
             apps: read_apps(reader, reader.command().is_some()),
-            routes: read_routes(reader),
+            routes,
             tls,
             bans: Policy::read(reader),
-            identity: mainstay_identity::Options::read(reader),
+            identity,
             respond: respond::Options::read(reader),
             sticky_secret: edge
                 .key("sticky_secret")
@@ -228,6 +238,7 @@ impl Options {
         };
         check_apps(reader, &options.apps);
         check_proxy_protocol(&edge, &options);
+        check_limits(reader, &options);
         check_guards(reader, &options);
         options
     }
@@ -565,7 +576,7 @@ fn read_addresses(table: &Table) -> Vec<Address> {
     out
 }
 
-fn read_routes(reader: &Reader) -> Vec<Route> {
+fn read_routes(reader: &Reader, users: bool) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     for t in reader.array("route") {
         let Some(text) = t.key("match").doc("[METHODS ][host]path this entry is about").opt_text() else {
@@ -603,6 +614,7 @@ fn read_routes(reader: &Reader) -> Vec<Route> {
             respond: respond::RouteOptions::read(&t, reader.environment().production),
             files: Files::read(&t),
             cache: cache::RouteOptions::read(&t),
+            limits: rules::read_route(&t, &text.value, users),
             identity: mainstay_identity::RouteOptions::read(&t),
         });
     }
@@ -657,6 +669,16 @@ fn check_proxy_protocol(edge: &Table, options: &Options) {
     {
         let what = format!("the PROXY protocol on {} is believed of nobody", listen.address);
         edge.fault(&edge.position(), what, "trusted_proxies = [\"10.0.0.0/8\"], the balancer's addresses", None);
+    }
+}
+
+/// What `[limits]` says of paths.
+fn check_limits(reader: &Reader, options: &Options) {
+    let table = reader.table("limits");
+    for route in options.rate.groups.iter().flat_map(|group| &group.routes) {
+        if let Err(what) = Pattern::parse(&route.value) {
+            table.fault(&route.at, &what, "a pattern, as \"/api/*\"", None);
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! Canonical paths and route patterns. Pure; the app always receives the original bytes.
 
+use crate::readings;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
 /// A path as routes see it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Canonical<'a> {
-    /// Escapes of unreserved characters decoded, `//`, `.` and `..` resolved, one trailing slash dropped, ASCII
-    /// case folded.
+    /// Escapes of what means nothing to a router decoded, letters beyond ASCII escaped, `//`, `.` and `..` resolved,
+    /// one trailing slash dropped, ASCII case folded.
     pub path: Cow<'a, str>,
     /// It still holds `%2f`, `%5c`, `%00`, `\` or `;`, which frameworks read in different ways, or a `%` that begins no
     /// escape: with what follows, once decoded, it may become one (`%%361` is `%61`, which is `a`).
@@ -20,19 +21,19 @@ pub fn canonical(path: &str) -> Canonical<'_> {
         return Canonical { path: Cow::Borrowed(path), ambiguous: false };
     }
     let mut ambiguous = false;
-    let out = resolve(path, &mut ambiguous);
+    let out = resolve(path, means_nothing, &mut ambiguous);
     let path = String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
     Canonical { path: Cow::Owned(path.to_ascii_lowercase()), ambiguous }
 }
 
 /// The segments of the canonical path, their letters as they came: for what reads values out of them.
 pub fn segments(path: &str) -> Vec<String> {
-    let out = resolve(path, &mut false);
+    let out = resolve(path, is_unreserved, &mut false);
     out.split(|&b| b == b'/').filter(|s| !s.is_empty()).map(|s| String::from_utf8_lossy(s).into_owned()).collect()
 }
 
-fn resolve(path: &str, ambiguous: &mut bool) -> Vec<u8> {
-    let decoded = decode(path.as_bytes(), ambiguous);
+fn resolve(path: &str, decodes: fn(u8) -> bool, ambiguous: &mut bool) -> Vec<u8> {
+    let decoded = decode(path.as_bytes(), decodes, ambiguous);
     let mut out: Vec<u8> = Vec::with_capacity(decoded.len() + 1);
     for segment in decoded.split(|&b| b == b'/') {
         match segment {
@@ -59,7 +60,7 @@ fn is_canonical(path: &[u8]) -> bool {
     }
     let mut last = 0u8;
     for &b in path {
-        if b.is_ascii_uppercase() || b == b'%' || b == b'\\' || b == b';' {
+        if b.is_ascii_uppercase() || !is_written(b) || matches!(b, b'%' | b'\\' | b';') {
             return false;
         }
         if last == b'/' && (b == b'/' || b == b'.') {
@@ -70,8 +71,19 @@ fn is_canonical(path: &[u8]) -> bool {
     path.len() == 1 || last != b'/'
 }
 
-/// Decodes the escapes of unreserved characters (RFC 3986 §2.3), which mean the same with and without.
-fn decode(path: &[u8], ambiguous: &mut bool) -> Vec<u8> {
+/// RFC 3986 §2.3: with and without an escape it is the same.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
+/// To a router, those too that are reserved for others: every framework takes `%40me` for `@me`. What reads values out
+/// of a segment may split it at a `,` and not at a `%2c`.
+fn means_nothing(byte: u8) -> bool {
+    is_unreserved(byte) || b"!$&'()*+,=:@".contains(&byte)
+}
+
+/// Decodes the escapes of what `decodes` names; of all else it keeps them, or makes them beyond ASCII.
+fn decode(path: &[u8], decodes: fn(u8) -> bool, ambiguous: &mut bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut i = 0;
     while i < path.len() {
@@ -79,7 +91,7 @@ fn decode(path: &[u8], ambiguous: &mut bool) -> Vec<u8> {
         let escape = if b == b'%' { path.get(i + 1).zip(path.get(i + 2)) } else { None };
         match escape.and_then(|(&h, &l)| Some(hex(h)? << 4 | hex(l)?)) {
             Some(byte) => {
-                if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+                if decodes(byte) {
                     out.push(byte);
                 } else {
                     *ambiguous |= matches!(byte, b'/' | b'\\' | 0 | b'%');
@@ -89,12 +101,24 @@ fn decode(path: &[u8], ambiguous: &mut bool) -> Vec<u8> {
             }
             None => {
                 *ambiguous |= matches!(b, b'\\' | b';' | b'%');
-                out.push(b);
+                push(&mut out, b);
                 i += 1;
             }
         }
     }
     out
+}
+
+fn is_written(byte: u8) -> bool {
+    byte.is_ascii() && !byte.is_ascii_control()
+}
+
+/// As a client writes it that keeps to what can be read.
+fn push(out: &mut Vec<u8>, byte: u8) {
+    match is_written(byte) {
+        true => out.push(byte),
+        false => out.extend_from_slice(format!("%{byte:02x}").as_bytes()),
+    }
 }
 
 fn hex(b: u8) -> Option<u8> {
@@ -190,7 +214,25 @@ impl Pattern {
 
     /// As `matches`, but what is said of GET holds for HEAD too: frameworks answer both by one handler.
     pub fn covers(&self, method: &str, host: &str, path: &str) -> bool {
-        self.matches(method, host, path) || method == "HEAD" && self.matches("GET", host, path)
+        self.covers_method(method) && self.covers_path(host, path)
+    }
+
+    pub fn covers_method(&self, method: &str) -> bool {
+        let named = |method: &str| self.methods.iter().any(|own| own.eq_ignore_ascii_case(method));
+        self.methods.is_empty() || named(method) || method.eq_ignore_ascii_case("HEAD") && named("GET")
+    }
+
+    pub fn covers_path(&self, host: &str, path: &str) -> bool {
+        self.host.as_deref().is_none_or(|wanted| host_matches(wanted, host)) && self.matches_path(path)
+    }
+
+    /// For paths whose letters are folded beyond ASCII.
+    pub fn folded(&self) -> Pattern {
+        let fold = |segment: &Segment| match segment {
+            Segment::Literal(text) => Segment::Literal(readings::folded(text)),
+            Segment::Name => Segment::Name,
+        };
+        Pattern { segments: self.segments.iter().map(fold).collect(), ..self.clone() }
     }
 
     fn matches_path(&self, path: &str) -> bool {
@@ -286,7 +328,8 @@ fn parse_segments(path: &str) -> Result<(Vec<Segment>, bool), String> {
             }
             segments.push(Segment::Name);
         } else {
-            segments.push(Segment::Literal(part.to_ascii_lowercase()));
+            let decoded = decode(part.as_bytes(), means_nothing, &mut false);
+            segments.push(Segment::Literal(String::from_utf8_lossy(&decoded).to_ascii_lowercase()));
         }
     }
     Ok((segments, open))
@@ -319,6 +362,13 @@ mod tests {
         assert_eq!(canon("/../.."), ("/".to_owned(), false));
         assert_eq!(canon(""), ("/".to_owned(), false));
         assert_eq!(canon("/a%20b"), ("/a%20b".to_owned(), false));
+        assert_eq!(canon("/%40me%2B%3a"), ("/@me+:".to_owned(), false));
+        assert_eq!(canon("/b\u{fc}ro"), canon("/b%C3%BCro"));
+    }
+
+    #[test]
+    fn segments_keep_what_may_part_a_value() {
+        assert_eq!(segments("/A/%2e%2e/b%2Cc,d/%41"), ["b%2Cc,d", "A"]);
     }
 
     #[test]
@@ -354,6 +404,9 @@ mod tests {
             ("/users/:id", "GET", "x", "/users", false),
             ("/users/:id", "GET", "x", "/users/7/posts", false),
             ("POST /login", "GET", "x", "/login", false),
+            // A pattern may be written as people read it.
+            ("/b\u{fc}ro", "GET", "x", "/b%c3%bcro", true),
+            ("/a%20b/%40me", "GET", "x", "/a%20b/@me", true),
             // Some servers read `post` as POST.
             ("POST /login", "post", "x", "/login", true),
             ("GET,HEAD /login", "HEAD", "x", "/login", true),

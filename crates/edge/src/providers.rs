@@ -5,6 +5,7 @@
 //! is long and changes by the week.
 
 use ipnet::IpNet;
+use std::net::IpAddr;
 
 /// As https://www.cloudflare.com/ips-v4 and /ips-v6 had it on 2026-02-11 (unchanged since 2021).
 const CLOUDFLARE: &[&str] = &[
@@ -83,6 +84,18 @@ pub const EXPECTED: &str = "a range, as \"10.0.0.0/8\", or cloudflare, fastly, g
 pub fn ranges(name: &str) -> Option<impl Iterator<Item = IpNet>> {
     let (_, ranges) = ALL.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
     Some(ranges.iter().filter_map(|range| range.parse().ok()))
+}
+
+/// The provider an address belongs to.
+pub fn named(address: IpAddr) -> Option<&'static str> {
+    let mut others = ALL.iter().map(|(name, _)| *name).filter(|name| *name != "private");
+    others.find(|name| ranges(name).is_some_and(|mut all| all.any(|net| net.contains(&address))))
+}
+
+/// It is on the internet, and of no provider we know.
+pub fn is_elsewhere(address: IpAddr) -> bool {
+    let private = ranges("private").is_some_and(|mut all| all.any(|net| net.contains(&address)));
+    !private && named(address).is_none()
 }
 
 /// Why a provider that people ask for is not among them.

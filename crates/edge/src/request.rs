@@ -1,9 +1,12 @@
 //! The request path, on one screen: the gates in their order, then the upstream.
+//!
+//! Long because: what a request meets stands here in the order it meets it.
 
 use crate::affinity::{self, Query};
 use crate::body::{Answer, Body, Deadline, Opened, Passing, Source};
 use crate::cache::{self, Came, Given, Landing, Step, Turn};
 use crate::core::{Conn, Core, Finish};
+use crate::csrf;
 use crate::fields::Name;
 use crate::files::{Files, serve as file};
 use crate::headers::{self, FORWARDING};
@@ -13,18 +16,23 @@ use crate::http1::framing::{self, Framing};
 use crate::https::{self, Arrived};
 use crate::input::check as input;
 use crate::input::problem::Problem;
+use crate::limit::{self, Limited};
 use crate::local::{self, Ask, Ours, Reply};
 use crate::message::{RequestHead, ResponseHead, Version};
 use crate::options::Offered;
 use crate::path::{canonical, readings};
 use crate::pool::IDLE_DEFAULT;
 use crate::proxy::{self, Held, Job, Outgoing, Refusal, Sent};
+use crate::redis::Allowance;
 use crate::refusal;
 use crate::respond::Plan;
 use crate::retry::{KEPT_BODY_BYTES_MAX, is_idempotent};
+use crate::service_call;
+use crate::session;
 use crate::snapshot::{Served, Settings, Snapshot};
 use crate::sticky;
 use crate::traces;
+use crate::who::{self, Who};
 use crate::{http2, tunnel};
 use bytes::Bytes;
 use http::Method;
@@ -58,7 +66,12 @@ pub async fn serve(
     let hsts = if conn.peer.tls && !decided { snapshot.https.hsts(true, &host(&head)) } else { None };
     snapshot.forwarded.adopt(&mut head.fields, &conn.peer, &snapshot.trusted);
     facts.plan = Plan::new(&snapshot.respond, &conn.peer, &head);
-    let (mut answer, ours) = match gates(&core, &conn, &snapshot, &mut facts, &mut finish, head, body).await {
+    let passed = gates(&core, &conn, &snapshot, &mut facts, &mut finish, head, body).await;
+    if let Ok(Passed::Stored(_) | Passed::File(..)) = passed {
+        // These are anybody's.
+        facts.renewed = None;
+    }
+    let (mut answer, ours) = match passed {
         Ok(Passed::Upstream(sent, learn, landing)) => {
             (pass_on(&core, &snapshot, finish, sent, learn, landing).await, false)
         }
@@ -73,6 +86,10 @@ pub async fn serve(
     {
         answer.head.fields.add(Name::Hsts, hsts.as_bytes());
     }
+    if let Some(limited) = facts.limited.take() {
+        limited.end(&core, &snapshot.rate, &mut answer);
+    }
+    session::renew(facts.renewed.as_deref(), &mut answer.head);
     facts.plan.apply(&core, &snapshot.respond, &mut answer, ours);
     answer
 }
@@ -88,6 +105,12 @@ pub struct Facts {
     plan: Plan,
     /// Fields of the input that broke its schema.
     problem: Option<Box<Problem>>,
+    /// The limits it counted for.
+    limited: Option<Box<Limited>>,
+    /// What is left of its time for shared state.
+    allowance: Allowance,
+    /// The cookie of a session that lives on.
+    renewed: Option<String>,
 }
 
 /// How a request came through the gates.
@@ -120,8 +143,14 @@ async fn gates(
     if let Some(answer) = at_once.or_else(|| facts.plan.route(&snapshot.respond, gate.respond.take(), &head)) {
         return Ok(Passed::Own(answer, Bytes::new()));
     }
-    let known = snapshot.identity.gate(core, &gate.guards, &mut head.fields)?;
+    let place = Place { core, conn, snapshot, gate: &gate, client };
+    let who = within_limits(&place, facts, finish, &mut head, &body).await?;
     body_size(&body, &gate.settings)?;
+    if gate.ours == Ours::Service {
+        let known = service_call::Known { conn, client, who: &who, pause: snapshot.timeouts.body };
+        let (head, body) = Box::pin(service_call::put(core, &known, head, body, finish)).await?;
+        return Ok(Passed::Own(head, body));
+    }
     let asks = Asks::new(snapshot, &gate, &head);
     if (asks.before || gate.files.is_some())
         && let Some(passed) = Box::pin(without_the_app(core, conn, client, &asks, gate.files, facts, &head)).await?
@@ -139,7 +168,8 @@ async fn gates(
     let (body, stream) = upgrading(checked(core, snapshot, &gate, facts, finish, (&head, body)).await?);
     let upgrade = stream.is_some() || conn.http1.is_some() && body.framing() == Framing::Absent && is_upgrade(&head);
     let plain = gate.ours == Ours::No && ordinary && !upgrade && body.framing() == Framing::Absent;
-    let seeking = cache::Ask { core, conn, snapshot, rule: gate.settings.cache, head: &head, plain };
+    let recognised = who.session().is_some();
+    let seeking = cache::Ask { core, conn, snapshot, rule: gate.settings.cache, head: &head, plain, recognised };
     let turn = match from_cache(&seeking, finish).await? {
         Ok(given) => {
             core.heads.release_request(head);
@@ -149,7 +179,7 @@ async fn gates(
     };
     let mut outgoing = outgoing(&job, conn, facts, finish, (head, body), upgrade).await?;
     snapshot.forwarded.write(&mut outgoing.head.fields, &conn.peer, client);
-    snapshot.identity.tell(core, known.as_ref(), &served.app.name, &mut outgoing.head.fields);
+    snapshot.identity.tell(core, who.known.as_ref(), &served.app.name, &mut outgoing.head.fields);
     let came = ask_app(&job, snapshot, finish, turn, &mut outgoing).await;
     core.heads.release_request(outgoing.head);
     let (sent, landing) = match came? {
@@ -164,6 +194,51 @@ async fn gates(
         return Ok(Passed::Tunnel(sent, stream));
     }
     no_tunnel(&sent, stream.as_ref())?;
+    offered(core, ask, sent, (learn, landing)).await
+}
+
+/// Where a request is, on its way through the gates.
+struct Place<'a> {
+    core: &'a Rc<Core>,
+    conn: &'a Rc<Conn>,
+    snapshot: &'a Arc<Snapshot>,
+    gate: &'a Gate<'a>,
+    client: IpAddr,
+}
+
+/// Gate: limits of addresses, who asks and whether he may, limits of whoever he is.
+async fn within_limits(
+    place: &Place<'_>,
+    facts: &mut Facts,
+    finish: &mut Finish,
+    head: &mut RequestHead,
+    body: &Body,
+) -> Result<Who, Refusal> {
+    let Place { core, conn, snapshot, gate, client } = *place;
+    let limits = gate.limits.take();
+    if !limits.is_empty() {
+        let arrived = limit::Arrived { core, conn, snapshot, gate, client, head, body };
+        limit::before_identity(&arrived, limits, &mut facts.limited)?;
+    }
+    let asked = gate.wanted(&facts.plan);
+    let who = who::gate(core, conn, snapshot, &asked, (head, &mut facts.allowance), finish).await;
+    if let Some(limited) = &mut facts.limited {
+        // Before what the guard says: guesses at a login are refused as limits, and count.
+        let whom = who.as_ref().ok().and_then(Who::identity).map(limit::who).unwrap_or_default();
+        limit::after_identity((core, &snapshot.rate), &whom, limited, &mut facts.allowance).await?;
+    }
+    let mut who = who?;
+    facts.renewed = who.take_renewed();
+    Ok(who)
+}
+
+/// A document of ours, where the app has none.
+async fn offered(
+    core: &Rc<Core>,
+    ask: Option<Question>,
+    sent: Sent,
+    (learn, landing): (bool, Option<Box<Landing>>),
+) -> Result<Passed, Refusal> {
     if sent.head.status == 404
         && let Some(ask) = ask
         && let Some((head, body)) = Box::pin(put(core, ask)).await?
@@ -228,6 +303,9 @@ fn admitted(
     head: &RequestHead,
 ) -> Result<IpAddr, Refusal> {
     let client = headers::client(&head.fields, &conn.peer, &snapshot.trusted);
+    if !conn.peer.is_trusted && head.fields.has_any(&[Name::ForwardedFor, Name::Forwarded, Name::RealIp]) {
+        core.shared.unnamed.seen(conn.peer.address);
+    }
     finish.note(|r| {
         r.client = client;
         if conn.peer.is_trusted && client != conn.peer.address {
@@ -311,6 +389,9 @@ pub fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, head: &Reques
         trace_flags: parent.map_or(SAMPLED, |p| p.flags),
         plan: Plan::default(),
         problem: None,
+        limited: None,
+        allowance: Allowance::default(),
+        renewed: None,
     };
     // From here on the end gives back what this takes.
     conn.begin();
@@ -387,19 +468,27 @@ fn to_https(snapshot: &Snapshot, conn: &Conn, gate: &Gate<'_>, head: &RequestHea
 pub struct Gate<'a> {
     pub served: Option<&'a Served>,
     pub settings: Settings,
-    ours: Ours,
-    health: bool,
+    pub ours: Ours,
+    pub health: bool,
     files: Option<&'a Files>,
     /// Entries of `Snapshot::respond` that speak about the answer.
     respond: Cell<Vec<u16>>,
     /// What the input must keep.
     input: Vec<&'a crate::input::Rule>,
     ambiguous: bool,
+    /// Entries of `Snapshot::rate` that count this request.
+    limits: Cell<Vec<u16>>,
     /// Entries of `Snapshot::identity` that say who may come.
     guards: Vec<u16>,
+    /// What a write by cookie must bring.
+    csrf: Option<csrf::Rule>,
 }
 
 impl Gate<'_> {
+    fn wanted(&self, plan: &Plan) -> who::Wanted<'_> {
+        who::Wanted { guards: &self.guards, csrf: self.csrf, ours: self.ours, trusts_page: plan.trusts_page() }
+    }
+
     fn note(&self, finish: &mut Finish) {
         finish.note(|r| {
             r.route = self.settings.route;
@@ -414,9 +503,9 @@ pub fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>,
     let path = canonical(head.path());
     let host = if snapshot.by_host { host(head) } else { Cow::Borrowed("") };
     let method = head.method.as_str();
-    let ours = local::ours(&path.path);
+    let ours = snapshot.ours(&path.path);
     if path.ambiguous {
-        let ours = readings(head.path()).iter().any(|r| local::ours(r) == Ours::Alone);
+        let ours = readings(head.path()).iter().any(|r| matches!(snapshot.ours(r), Ours::Alone | Ours::Service));
         let divided = snapshot.divided(method, &host, &path.path, head.path());
         if let Some(rule) = divided.or(ours.then_some(Names::NONE)) {
             return Err(Refusal { rule, ..Verdict::AmbiguousPath.into() });
@@ -431,7 +520,9 @@ pub fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>,
         respond: Cell::new(snapshot.respond.matching(method, &host, &path.path)),
         input: snapshot.inputs(method, &host, &path.path),
         ambiguous: path.ambiguous,
-        guards: snapshot.identity.matching(method, &host, &path.path, ours),
+        limits: Cell::new(snapshot.rate.matching(method, &host, &path.path)),
+        guards: snapshot.identity.matching(head, &host, &path.path, ours),
+        csrf: snapshot.csrf.matching(method, &host, &path.path),
     })
 }
 
@@ -553,6 +644,7 @@ pub async fn outgoing(
     if conn.http1.is_none() {
         headers::join_cookies(&mut head.fields);
     }
+    session::hide(job.core, &mut head.fields);
     headers::to_upstream(&mut head, &conn.peer, job.client, upgrade);
     let mut trace = TraceParent { trace_id: [0; 16], parent_id: [0; 8], flags: facts.trace_flags };
     finish.note(|r| (trace.trace_id, trace.parent_id) = (r.trace_id, r.span_id));

@@ -139,6 +139,11 @@ impl Plan {
         None
     }
 
+    /// CORS lets the page that asks come with cookies.
+    pub fn trusts_page(&self) -> bool {
+        matches!(self.cors, Said::Allowed { credentials: true, .. })
+    }
+
     fn options<'a>(&'a self, rules: &'a Rules) -> impl Iterator<Item = &'a RouteOptions> {
         self.matched.iter().filter_map(|&i| rules.routes.get(usize::from(i))).map(|(_, options)| options)
     }

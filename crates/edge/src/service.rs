@@ -6,17 +6,21 @@ use crate::cache;
 use crate::core::{Instruments, Shared};
 use crate::identity::Identities;
 use crate::input::{self, Schemas};
+use crate::limit::{self, shown::Limits};
 use crate::local::LocalSender;
 use crate::members::Members;
 use crate::options::{App, Options};
 use crate::probe;
+use crate::redis::{Link, Links};
+use crate::service_call;
 use crate::snapshot::{Held, Snapshot};
 use crate::sticky::Key;
 use crate::tls::{self, Certificates, Given};
 use crate::worker::{self, CoreHandle, Order};
 use arc_swap::ArcSwap;
-use mainstay_identity::{Signer, Verifier, Verify};
-use mainstay_limits::Bans;
+use mainstay_identity::sessions::Sessions;
+use mainstay_identity::{Revoked, Signer, Verifier, Verify};
+use mainstay_limits::{Bans, Rates};
 use mainstay_runtime::{Clock, Shutdown};
 use mainstay_telemetry::Names;
 use std::collections::HashMap;
@@ -49,6 +53,8 @@ pub enum Error {
     /// Schema files: what is wrong with them, a line each.
     #[error("{0}")]
     Schema(String),
+    #[error("the Redis that is shared cannot be used")]
+    Redis(#[from] mainstay_store::redis::Error),
     #[error("a thread of the edge could not be started")]
     Thread(#[source] io::Error),
 }
@@ -67,7 +73,12 @@ pub struct Parts {
     /// Signs the cookies of `balance = "sticky"`.
     pub sticky: Key,
     /// Signs what apps are told of users.
-    pub signer: Signer,
+    pub signer: Arc<Signer>,
+    /// What was taken back of the tokens that are made here.
+    pub revoked: Arc<Revoked>,
+    /// To whoever answers for the services.
+    pub calls: service_call::Sender,
+    pub sessions: Arc<Sessions>,
 }
 
 /// Built, and not yet running.
@@ -75,7 +86,7 @@ pub struct Parts {
 pub struct Service {
     shared: Arc<Shared>,
     acceptor: acceptor::Acceptor,
-    cores: Vec<(CoreHandle, Instruments, mpsc::Receiver<Order>)>,
+    cores: Vec<(CoreHandle, Instruments, mpsc::Receiver<Order>, Link)>,
 }
 
 /// Cheap to clone.
@@ -101,6 +112,21 @@ pub struct Prepared {
     given: Vec<Given>,
     schemas: Schemas,
     snapshot: Snapshot,
+    /// Where another Redis is shared than before.
+    links: Option<(Links, Vec<Link>)>,
+}
+
+/// A file that was there at the start may be gone when a server is replaced: the other hosts are served. The same holds
+/// of a schema, but nothing passes unchecked: its routes refuse until a reload finds it.
+fn files_of(options: &Options, certificates: &Certificates) -> Schemas {
+    for error in certificates.take_up(&options.tls) {
+        tracing::error!(%error, "a certificate cannot be used; its host gets a stand-in until it can");
+    }
+    let (schemas, faults) = input::load(options.inputs(), &Schemas::default());
+    for fault in faults {
+        tracing::error!(fault, "a schema cannot be used; what it guards is refused until a reload finds it mended");
+    }
+    schemas
 }
 
 impl Service {
@@ -108,22 +134,17 @@ impl Service {
     pub fn build(mut parts: Parts) -> Result<(Service, Handle), Error> {
         let store = Arc::new(cache::Store::default());
         let certificates = Certificates::new()?;
-        // A file that was there at the start may be gone when a server is replaced: the other hosts are served.
-        for error in certificates.take_up(&parts.options.tls) {
-            tracing::error!(%error, "a certificate cannot be used; its host gets a stand-in until it can");
-        }
-        // The same holds of a schema, but nothing passes unchecked: its routes refuse until a reload finds it.
-        let (schemas, faults) = input::load(parts.options.inputs(), &Schemas::default());
-        for fault in faults {
-            tracing::error!(fault, "a schema cannot be used; what it guards is refused until a reload finds it mended");
-        }
-        let identities = Identities::new(parts.signer);
+        let schemas = files_of(&parts.options, &certificates);
+        let rates = Rates::default();
+        let identities = Identities::new(parts.signer, parts.revoked);
         let verify = parts.options.identity.verify.as_ref();
         let verifier = identities.prepare(verify);
         identities.commit(verify, verifier.as_ref());
-        let held = Held { certificates: &certificates, store: &store, schemas: &schemas, verifier };
+        let held = Held { certificates: &certificates, store: &store, schemas: &schemas, verifier, rates: &rates };
         let snapshot = Snapshot::build(&parts.options, &parts.members, &parts.names, held);
         size_cache(&store, &snapshot, &parts.options);
+        let count = parts.instruments.len().saturating_sub(1);
+        let (links, for_cores) = Links::new(parts.options.redis.as_ref(), count)?;
         let shared = Arc::new(Shared {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             affinity: Default::default(),
@@ -134,9 +155,15 @@ impl Service {
             room: Default::default(),
             identities,
             local: parts.local,
+            calls: parts.calls,
+            sessions: parts.sessions,
             connections: Default::default(),
             held: Default::default(),
             bans: Default::default(),
+            rates,
+            links: ArcSwap::from_pointee(links),
+            crawlers: Default::default(),
+            unnamed: Default::default(),
             crowd: Default::default(),
             handshakes: Default::default(),
         });
@@ -146,9 +173,10 @@ impl Service {
         let cores: Vec<_> = parts
             .instruments
             .into_iter()
-            .map(|instruments| {
+            .zip(for_cores)
+            .map(|(instruments, link)| {
                 let (orders, receiver) = mpsc::channel(worker::ORDERS_MAX);
-                (CoreHandle { orders, connections: Arc::default() }, instruments, receiver)
+                (CoreHandle { orders, connections: Arc::default() }, instruments, receiver, link)
             })
             .collect();
         let handles: Vec<CoreHandle> = cores.iter().map(|(handle, ..)| handle.clone()).collect();
@@ -181,10 +209,10 @@ impl Service {
         for (i, thread) in self.shared.judges.threads().into_iter().enumerate() {
             spawn(format!("input-{i}"), thread)?;
         }
-        for (i, (handle, instruments, orders)) in self.cores.into_iter().enumerate() {
+        for (i, (handle, instruments, orders, link)) in self.cores.into_iter().enumerate() {
             let shared = self.shared.clone();
             spawn(format!("core-{i}"), move || {
-                if let Err(error) = worker::run(shared, instruments, &handle, orders) {
+                if let Err(error) = worker::run(shared, instruments, &handle, (orders, link)) {
                     tracing::error!(%error, "a core could not start its runtime");
                 }
             })?;
@@ -241,7 +269,9 @@ impl Handle {
         let given = tls::load(&options.tls)?;
         let schemas = self.read_schemas(&options)?;
         let snapshot = self.snapshot(&options, &schemas);
-        Ok(Prepared { options, given, schemas, snapshot })
+        let is_another = options.redis != self.options().redis;
+        let links = is_another.then(|| Links::new(options.redis.as_ref(), self.0.cores.len())).transpose()?;
+        Ok(Prepared { options, given, schemas, snapshot, links })
     }
 
     fn read_schemas(&self, options: &Options) -> Result<Schemas, Error> {
@@ -261,9 +291,21 @@ impl Handle {
         Ok(true)
     }
 
+    /// Before the rules that count there are in force.
+    fn link(&self, links: Option<(Links, Vec<Link>)>) {
+        let Some((links, for_cores)) = links else { return };
+        self.0.shared.links.store(Arc::new(links));
+        for (core, link) in self.0.cores.iter().zip(for_cores) {
+            if core.orders.try_send(Order::Link(link)).is_err() {
+                tracing::error!("a core stands still and does not hear of another Redis");
+            }
+        }
+    }
+
     /// Puts it in force, between two requests of each core. `listeners` are those that were not there before.
     pub fn commit(&self, prepared: Prepared, listeners: Vec<(SocketAddr, TcpListener)>) {
-        let Prepared { options, given, schemas, snapshot } = prepared;
+        let Prepared { options, given, schemas, snapshot, links } = prepared;
+        self.link(links);
         set_addresses(&self.0.members, &options.apps);
         for old in self.options().apps.iter().filter(|a| !a.addresses.is_empty()) {
             if !options.apps.iter().any(|a| a.name == old.name && !a.addresses.is_empty()) {
@@ -273,9 +315,11 @@ impl Handle {
         size_cache(&self.0.shared.cache, &snapshot, &options);
         self.0.shared.bans.set_policy(options.bans.clone());
         self.0.certificates.set_given(given);
+        self.0.shared.sessions.set_policy(options.identity.sessions.clone());
         self.0.shared.identities.commit(options.identity.verify.as_ref(), snapshot.identity.verifier.as_ref());
         self.0.shared.snapshot.store(Arc::new(snapshot));
         self.0.schemas.store(Arc::new(schemas));
+        self.0.shared.unnamed.forget();
         let keep: Vec<(SocketAddr, bool)> = options.listen.iter().map(|l| (l.address, l.tls)).collect();
         self.0.acceptor.change(listening(&options, listeners), &keep);
         *self.0.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
@@ -354,7 +398,13 @@ impl Handle {
     fn snapshot(&self, options: &Options, schemas: &Schemas) -> Snapshot {
         let inner = &self.0;
         let verifier = inner.shared.identities.prepare(options.identity.verify.as_ref());
-        let held = Held { certificates: &inner.certificates, store: &inner.shared.cache, schemas, verifier };
+        let held = Held {
+            certificates: &inner.certificates,
+            store: &inner.shared.cache,
+            schemas,
+            verifier,
+            rates: &inner.shared.rates,
+        };
         Snapshot::build(options, &inner.members, &inner.names, held)
     }
 
@@ -402,6 +452,18 @@ impl Handle {
 
     pub fn bans(&self) -> &Bans {
         &self.0.shared.bans
+    }
+
+    /// Limits, as operators and the metrics page see them.
+    pub fn limits(&self) -> Limits<'_> {
+        Limits { shared: &self.0.shared, names: &self.0.names }
+    }
+
+    /// Looks up crawlers, for the control thread; ends at shutdown.
+    pub fn crawlers(&self, shutdown: Shutdown) -> impl Future<Output = ()> + 'static {
+        let inner = self.0.clone();
+        let server = move || inner.options.lock().unwrap_or_else(PoisonError::into_inner).rate.resolver;
+        limit::crawlers::run(self.0.shared.clone(), server, shutdown)
     }
 
     /// Socket.IO sessions by key and the address of their instance, newest last, for a successor.

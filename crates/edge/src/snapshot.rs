@@ -2,19 +2,23 @@
 
 use crate::address::Trusted;
 use crate::cache;
+use crate::csrf;
 use crate::files::Files;
 use crate::forwarded::Use;
 use crate::https::Https;
 use crate::identity;
 use crate::input::{self, CHECKED_BYTES_CEILING, CHECKED_BYTES_MAX};
+use crate::limit;
+use crate::local::{self, Ours};
 use crate::members::{Group, Members};
 use crate::options::{App, Limits, Offered, Options, Timeouts};
-use crate::path::{Pattern, readings};
+use crate::path::{Pattern, canonical, readings};
 use crate::proxy_protocol::Listeners;
 use crate::respond;
 use crate::sticky::Key;
 use crate::tls::Certificates;
-use mainstay_identity::Verifier;
+use mainstay_identity::{Verifier, exchange};
+use mainstay_limits::Rates;
 use mainstay_telemetry::Names;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,9 +40,16 @@ pub struct Snapshot {
     pub limits: Limits,
     pub offered: Offered,
     pub cache: cache::Rules,
+    pub rate: limit::Rules,
     pub hide_traces: bool,
     /// Who may come.
     pub identity: identity::Rules,
+    /// What writes by cookie must bring.
+    pub csrf: csrf::Rules,
+    /// The services of this process answer for some paths.
+    serves: bool,
+    /// Where the app is given mails: nobody else may give it any. Canonical.
+    mailed: Option<String>,
     /// Some pattern names a host; else nobody needs to read it.
     pub by_host: bool,
     pub tls: Option<Arc<rustls::ServerConfig>>,
@@ -109,11 +120,12 @@ pub struct Held<'a> {
     pub store: &'a cache::Store,
     pub schemas: &'a input::Schemas,
     pub verifier: Option<Arc<Verifier>>,
+    pub rates: &'a Rates,
 }
 
 impl Snapshot {
     pub fn build(options: &Options, members: &Members, names: &Names, held: Held<'_>) -> Snapshot {
-        let Held { certificates, store, schemas, verifier } = held;
+        let Held { certificates, store, schemas, verifier, rates } = held;
         let apps: Vec<Served> =
             options.apps.iter().map(|app| Served { app: app.clone(), group: members.group(&app.name) }).collect();
         let mut table: Vec<(Pattern, usize)> = Vec::new();
@@ -138,7 +150,8 @@ impl Snapshot {
         });
         let routes = routes.collect();
         let patterns = options.apps.iter().flat_map(|a| &a.routes).chain(options.routes.iter().map(|r| &r.pattern));
-        let by_host = patterns.into_iter().any(Pattern::names_host);
+        let rate = limit::Rules::new(options, rates, names);
+        let by_host = patterns.into_iter().chain(rate.patterns().map(|(pattern, _)| pattern)).any(Pattern::names_host);
         let tls_ports: Vec<u16> = options.listen.iter().filter(|l| l.tls).map(|l| l.address.port()).collect();
         Snapshot {
             apps,
@@ -152,7 +165,11 @@ impl Snapshot {
             limits: options.limits.clone(),
             offered: options.offered,
             cache: rules,
+            rate,
             hide_traces: options.hide_traces,
+            csrf: csrf::Rules::new(options, names),
+            serves: options.identity.serves(),
+            mailed: options.identity.deliver().map(|path| canonical(path).path.into_owned()),
             identity: identity::Rules::new(options, names, verifier),
             by_host,
             tls: options.serves_tls().then(|| certificates.config()),
@@ -199,6 +216,16 @@ impl Snapshot {
         self.input.matching(method, host, path, app)
     }
 
+    /// What a path is to us. `path` is canonical.
+    pub fn ours(&self, path: &str) -> Ours {
+        match local::ours(path) {
+            Ours::No if self.serves && exchange::is_ours(path) => Ours::Service,
+            // Nothing of ours is there either, so it is answered as if it did not exist.
+            _ if self.mailed.as_deref() == Some(path) => Ours::Alone,
+            other => other,
+        }
+    }
+
     /// The app that serves this; `host` in lower case without its port, `path` canonical.
     pub fn app(&self, method: &str, host: &str, path: &str) -> Option<&Served> {
         if let Some(i) = self.everything {
@@ -218,7 +245,8 @@ impl Snapshot {
     /// The rule of a route, or of an app's `routes`, that some reading of an ambiguous path falls under and another
     /// does not: whoever stands behind may read it the other way, so it is refused.
     pub fn divided(&self, method: &str, host: &str, canonical: &str, raw: &str) -> Option<u32> {
-        if self.routes.is_empty() && self.everything.is_some() {
+        let limited = || self.rate.patterns();
+        if self.routes.is_empty() && self.everything.is_some() && limited().next().is_none() {
             return None;
         }
         let readings = readings(raw);
@@ -227,7 +255,8 @@ impl Snapshot {
             readings.iter().any(|other| pattern.covers(method, host, other) != here)
         };
         let app = || self.table.iter().find(|(pattern, _)| differs(pattern)).map(|_| Names::NONE);
-        self.routes.iter().find(|route| differs(&route.pattern)).map(|route| route.rule).or_else(app)
+        let limit = || limited().find(|(pattern, _)| differs(pattern)).map(|(_, at)| at);
+        self.routes.iter().find(|route| differs(&route.pattern)).map(|route| route.rule).or_else(limit).or_else(app)
     }
 
     /// All matching routes apply; for one setting the more specific wins.

@@ -8,6 +8,7 @@ use crate::http1::client::{self, head_read_max};
 use crate::http1::stream::Stream;
 use crate::http2;
 use crate::proxy_protocol;
+use crate::redis::Link;
 use crate::refusal::Own;
 use crate::request;
 use crate::snapshot::Snapshot;
@@ -61,6 +62,8 @@ pub struct Accepted {
 #[derive(Debug)]
 pub enum Order {
     Serve(Accepted),
+    /// Another Redis, or none.
+    Link(Link),
     /// From now on each answer closes its connection, and HTTP/2 clients are told to leave.
     Drain,
     /// Closes what is idle; answers with the number of connections that are not.
@@ -79,11 +82,14 @@ pub fn run(
     shared: Arc<Shared>,
     instruments: Instruments,
     handle: &CoreHandle,
-    orders: mpsc::Receiver<Order>,
+    (orders, link): (mpsc::Receiver<Order>, Link),
 ) -> io::Result<()> {
     let runtime = mainstay_runtime::local()?;
     let core = Rc::new(Core::new(shared, instruments, handle.connections.clone()));
-    runtime.block_on(serve(core, orders));
+    runtime.block_on(async {
+        core.redis.take_up(link);
+        serve(core, orders).await;
+    });
     Ok(())
 }
 
@@ -96,6 +102,7 @@ async fn serve(core: Rc<Core>, mut orders: mpsc::Receiver<Order>) {
                 Some(Order::Serve(accepted)) => {
                     tokio::task::spawn_local(connection(core.clone(), accepted));
                 }
+                Some(Order::Link(link)) => core.redis.take_up(link),
                 Some(Order::Drain) => {
                     core.draining.set(true);
                     core.sweep.wake_all();

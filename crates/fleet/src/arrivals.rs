@@ -134,9 +134,10 @@ impl Fleet {
             (None, None) => Health::Unknown,
         };
         let alone = member.app.instances == 1 && member.app.port == crate::options::Port::Own;
+        let closed = member.app.closed;
         let Some(process) = member.lives.get_mut(&serial) else { return };
         let Some(group) = process.pid else { return };
-        let target = Target { group, port: process.port(), alone, health, adopted: process.adopted };
+        let target = Target { group, port: process.port(), alone, health, adopted: process.adopted, closed };
         let seen = process.seen.clone();
         let (inner, problems) = (self.inner.clone(), self.inner.clone());
         let task = tokio::task::spawn_local(async move {
@@ -200,6 +201,7 @@ impl Fleet {
         let port = self.process_mut(&key, serial).and_then(|process| process.port()).unwrap_or_default();
         match problem {
             Problem::WrongPort { listening, alone: _ } => self.say(Said::WrongPort { who, port, listening }),
+            Problem::Exposed { listening } => self.say(Said::Exposed { who, listening }),
         }
     }
 }

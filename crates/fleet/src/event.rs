@@ -82,6 +82,11 @@ pub enum Event {
         port: u16,
         listening: Vec<SocketAddr>,
     },
+    /// Others can reach it beside the edge, which guards it: it is not used.
+    Exposed {
+        who: Who,
+        listening: Vec<SocketAddr>,
+    },
     /// Not ready for a minute; it is waited for on.
     Late {
         who: Who,
@@ -152,6 +157,7 @@ impl Event {
             | Event::HadToKill { .. }
             | Event::Stray { .. } => Level::Warn,
             Event::WrongPort { .. }
+            | Event::Exposed { .. }
             | Event::CrashLoop { .. }
             | Event::NotReplaced { .. }
             | Event::WouldNotStop { .. } => Level::Error,
@@ -168,6 +174,7 @@ impl Event {
             | Event::Ready { who, .. }
             | Event::Elsewhere { who, .. }
             | Event::WrongPort { who, .. }
+            | Event::Exposed { who, .. }
             | Event::Late { who, .. }
             | Event::Exited { who, .. }
             | Event::CrashLoop { who, .. }

@@ -57,6 +57,8 @@ pub struct App {
     pub restart: Restart,
     /// May listen on a public address although the edge guards it.
     pub exposed: bool,
+    /// It must not: others would walk round what the edge asks of them.
+    pub closed: bool,
     /// Health path that the file names; readiness needs a 2xx from it.
     pub health: Option<String>,
 }
@@ -68,6 +70,14 @@ impl Options {
         for app in &mut self.apps {
             let path = health(&app.name);
             Rc::make_mut(app).health = path;
+        }
+        self
+    }
+
+    /// The edge lets come whom it recognises, and this is production: whoever reached a child itself would walk round.
+    pub fn guarded(mut self, guarded: bool) -> Options {
+        for app in self.apps.iter_mut().filter(|app| guarded && !app.exposed) {
+            Rc::make_mut(app).closed = true;
         }
         self
     }
@@ -90,6 +100,10 @@ impl App {
         hash.list(self.user.iter().map(String::as_str));
         hash.list(self.env.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]));
         hash.list([format!("{:?}", self.port).as_str()].into_iter());
+        // Only where it is so: one that was started before anybody asked is looked at again by being replaced.
+        if self.closed {
+            hash.list(["closed"].into_iter());
+        }
         format!("{:016x}", hash.0)
     }
 

@@ -66,6 +66,7 @@ mod tests {
             memory_limit: None,
             restart: Restart::Always,
             exposed: false,
+            closed: false,
             health: None,
         })
     }
@@ -108,6 +109,7 @@ mod tests {
         assert_ne!(tag(&|app| app.user = Some("www".to_owned())), plain.tag());
         assert_ne!(tag(&|app| app.dir = Some("/srv".into())), plain.tag());
         assert_ne!(tag(&|app| app.port = Port::Fixed(3000)), plain.tag());
+        assert_ne!(tag(&|app| app.closed = true), plain.tag());
         assert_eq!(plain.tag(), "e9688e7fef4bbc9a", "the same in every build");
     }
 

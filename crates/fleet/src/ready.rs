@@ -45,6 +45,8 @@ pub struct Target {
     pub health: Health,
     /// It ran before this server: nothing to wait for but the answer.
     pub adopted: bool,
+    /// It may listen on this machine's own addresses alone.
+    pub closed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +99,8 @@ pub struct Seen {
 pub enum Problem {
     /// It ignores its `PORT`, and these are where it speaks HTTP.
     WrongPort { listening: Vec<SocketAddr>, alone: bool },
+    /// Others can reach it there, and must not.
+    Exposed { listening: Vec<SocketAddr> },
 }
 
 /// Waits for as long as it takes. Whoever is tired of it drops the future.
@@ -112,7 +116,16 @@ pub async fn wait(target: Target, seen: Rc<RefCell<Seen>>, mut say: impl FnMut(P
     let mut stable = Stable::default();
     let mut said = false;
     loop {
-        if let Some(address) = own_address(target.group, port, &seen).await
+        let own = own_address(target.group, port, &seen).await;
+        let exposed = if target.closed { public(&seen.borrow().listening) } else { Vec::new() };
+        if !exposed.is_empty() {
+            if !std::mem::replace(&mut said, true) {
+                say(Problem::Exposed { listening: exposed });
+            }
+            sleep(POLL_LONGEST).await;
+            continue;
+        }
+        if let Some(address) = own
             && let Some(how) = ask(address, &target.health, began.elapsed(), &seen).await
         {
             return Ready { address: Some(address), elsewhere: false, how };
@@ -174,6 +187,11 @@ async fn look(group: i32) -> Vec<SocketAddr> {
 
 async fn connects(address: SocketAddr) -> bool {
     matches!(timeout(CONNECT, TcpStream::connect(address)).await, Ok(Ok(_)))
+}
+
+/// What others than this machine can reach.
+fn public(listening: &[SocketAddr]) -> Vec<SocketAddr> {
+    listening.iter().filter(|listener| !listener.ip().to_canonical().is_loopback()).copied().collect()
 }
 
 /// True if the group listens there already: readiness waits for the answer, not for the port.

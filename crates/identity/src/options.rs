@@ -1,7 +1,10 @@
 //! `[identity]`, and what a `[[route]]` says of who may come.
 
+use crate::accounts::{self, Sign};
 use crate::claims::Names;
 use crate::guard::Guard;
+use crate::oauth;
+use crate::sessions;
 use crate::token::Policy;
 use http::Uri;
 use mainstay_config::{Reader, Table, secret};
@@ -17,12 +20,19 @@ const LEEWAY_MAX: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Options {
     pub verify: Option<Verify>,
+    /// Users are kept here.
+    pub accounts: Option<accounts::Options>,
+    pub sessions: Option<sessions::Policy>,
+    /// Providers that people log in with.
+    pub oauth: oauth::Options,
 }
 
-/// Tokens that others sign.
+/// How tokens are verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verify {
     pub source: Source,
+    /// They are made here, so they can be taken back.
+    pub made_here: bool,
     pub(crate) policy: Policy,
     pub at: String,
 }
@@ -34,6 +44,8 @@ pub enum Source {
     Secrets(Vec<String>),
     /// A key set published by the issuer.
     Jwks(String),
+    /// The key of the data folder.
+    Own,
 }
 
 impl std::fmt::Debug for Source {
@@ -41,27 +53,71 @@ impl std::fmt::Debug for Source {
         match self {
             Source::Secrets(secrets) => write!(f, "{} secrets", secrets.len()),
             Source::Jwks(url) => write!(f, "{url}"),
+            Source::Own => write!(f, "our own key"),
         }
     }
 }
 
 impl Options {
+    /// The service answers under [`crate::exchange::ROOT`].
+    pub fn serves(&self) -> bool {
+        self.accounts.is_some()
+    }
+
+    /// The path of the app that is given mails, and that nobody else may ask for.
+    pub fn deliver(&self) -> Option<&str> {
+        self.accounts.as_ref()?.deliver.as_deref()
+    }
+
+    /// Somebody is recognised, so that others are not.
+    pub fn is_on(&self) -> bool {
+        self.verify.is_some()
+    }
+
     pub fn read(reader: &Reader) -> Options {
         let table = reader.table("identity");
         let verify = Verify::read(reader, &table.table("verify"));
-        if table.exists() && verify.is_none() {
-            table.fault(
+        let accounts = accounts::Options::read(reader, &table);
+        match (&verify, &accounts) {
+            (None, None) if table.exists() => table.fault(
                 &table.position(),
                 "[identity] says nothing of where users come from",
-                "verify = { jwks = \"https://…\" }, or verify = { secret = \"${JWT_SECRET}\" }",
+                "accounts = true, verify = { jwks = \"https://…\" }, or verify = { secret = \"${JWT_SECRET}\" }",
                 None,
-            );
+            ),
+            (Some(verify), Some(accounts)) => {
+                let what = format!("users are kept here ({}), and tokens of others verified as well", accounts.at);
+                table.fault(
+                    &table.table("verify").position(),
+                    what,
+                    format!("one of them, not both ({})", verify.at),
+                    None,
+                );
+            }
+            _ => {}
         }
-        Options { verify }
+        let sessions = sessions::Policy::read(reader, &table);
+        if sessions.is_some() && accounts.is_none() {
+            let what = "sessions are on, and nobody can log in here";
+            table.fault(&table.table("sessions").position(), what, "accounts = true in [identity]", None);
+        }
+        let oauth = oauth::Options::read(reader, accounts.is_some());
+        Options { verify: verify.or_else(|| accounts.as_ref().map(Verify::own)), accounts, sessions, oauth }
     }
 }
 
 impl Verify {
+    /// Tokens that accounts make.
+    fn own(accounts: &accounts::Options) -> Verify {
+        let source = match &accounts.sign {
+            Sign::Key => Source::Own,
+            Sign::Secret(secret, previous) => {
+                Source::Secrets([Some(secret), previous.as_ref()].into_iter().flatten().cloned().collect())
+            }
+        };
+        Verify { source, made_here: true, policy: accounts.policy(), at: accounts.at.clone() }
+    }
+
     fn read(reader: &Reader, table: &Table) -> Option<Verify> {
         let jwks = table
             .key("jwks")
@@ -95,7 +151,7 @@ impl Verify {
                 return None;
             }
         };
-        Some(Verify { source, policy, at: table.position().to_string() })
+        Some(Verify { source, made_here: false, policy, at: table.position().to_string() })
     }
 }
 
@@ -165,6 +221,17 @@ fn is_key_address(text: &str) -> Result<(), String> {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RouteOptions {
     pub guard: Option<Guard>,
+    pub csrf: Option<Csrf>,
+}
+
+/// What a request that is recognised by its cookie must bring in order to change something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Csrf {
+    /// A page of ours, and the session's token.
+    Token,
+    /// A page of ours.
+    Origin,
+    Off,
 }
 
 impl RouteOptions {
@@ -176,6 +243,15 @@ impl RouteOptions {
         let roles = table.key("roles").doc("Who may come: users with any of these roles; others get 403").texts(&[]);
         let roles: Vec<String> = roles.value.into_iter().map(|item| item.value).collect();
         let guarded = auth.value == "required" || !roles.is_empty();
-        RouteOptions { guard: guarded.then(|| Guard { roles, at: table.position().to_string() }) }
+        let csrf = table
+            .key("csrf")
+            .doc("What a write by cookie must bring: \"token\" (the default), or \"origin\": a page of ours alone")
+            .opt_choice(&["token", "origin", "off"]);
+        let csrf = csrf.map(|choice| match choice.value.as_str() {
+            "off" => Csrf::Off,
+            "origin" => Csrf::Origin,
+            _ => Csrf::Token,
+        });
+        RouteOptions { guard: guarded.then(|| Guard { roles, at: table.position().to_string() }), csrf }
     }
 }

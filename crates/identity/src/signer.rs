@@ -102,6 +102,11 @@ impl Signer {
         &self.jwks
     }
 
+    /// `None` never happens with a key that signed before.
+    pub(crate) fn sign(&self, claims: &impl Serialize) -> Option<String> {
+        encode(&self.header, claims, &self.key).ok()
+    }
+
     /// What the edge says of `identity` to `app`. `None` never happens with a key that signed before.
     pub(crate) fn statement(&self, identity: &Identity, app: &str, now_s: u64) -> Option<String> {
         let claims = Statement {
@@ -114,7 +119,7 @@ impl Signer {
             // Never longer than what it was made from.
             exp: identity.expires_s.min(now_s + LIFE_S),
         };
-        encode(&self.header, &claims, &self.key).ok()
+        self.sign(&claims)
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::claims::Names;
 use crate::identity::Identity;
 use crate::keys::Keys;
+use crate::revoked::Stamp;
 use jsonwebtoken::{Validation, decode, decode_header};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
@@ -50,11 +51,17 @@ pub enum TokenFault {
     NoUser,
     #[error("a claim of it cannot be read")]
     Claims,
+    #[error("it was taken back")]
+    Revoked,
+    #[error("nobody knows yet what was taken back")]
+    NotKnown,
 }
 
+/// Whom it speaks of, and what one of ours says of its own making.
+///
 /// # Errors
 /// Whatever is wrong with it first.
-pub(crate) fn verify(token: &str, keys: &Keys, policy: &Policy, now_s: u64) -> Result<Identity, TokenFault> {
+pub(crate) fn read(token: &str, keys: &Keys, policy: &Policy, now_s: u64) -> Result<(Identity, Stamp), TokenFault> {
     if token.len() > TOKEN_BYTES_MAX {
         return Err(TokenFault::TooLong);
     }
@@ -68,7 +75,17 @@ pub(crate) fn verify(token: &str, keys: &Keys, policy: &Policy, now_s: u64) -> R
     if !policy.audiences.is_empty() && !is_for(&claims, &policy.audiences) {
         return Err(TokenFault::Audience);
     }
-    policy.names.identity(&claims, expires_s)
+    let stamp = Stamp {
+        login: text(&claims, "sid").map(str::to_owned),
+        generation: claims.get("gen").and_then(Value::as_i64),
+        issued_s: seconds(&claims, "iat")?.unwrap_or(0),
+    };
+    Ok((policy.names.identity(&claims, expires_s)?, stamp))
+}
+
+#[cfg(test)]
+pub(crate) fn verify(token: &str, keys: &Keys, policy: &Policy, now_s: u64) -> Result<Identity, TokenFault> {
+    read(token, keys, policy, now_s).map(|(identity, _)| identity)
 }
 
 /// The key id of a token that no key fits, so that somebody may fetch newer keys.
@@ -79,7 +96,7 @@ pub(crate) fn key_id(token: &str) -> Option<String> {
     decode_header(token).ok()?.kid.filter(|id| id.len() <= 256)
 }
 
-fn signed_claims(token: &str, keys: &Keys) -> Result<Map<String, Value>, TokenFault> {
+pub(crate) fn signed_claims(token: &str, keys: &Keys) -> Result<Map<String, Value>, TokenFault> {
     let header = decode_header(token).map_err(|_| TokenFault::Malformed)?;
     // What must be understood and is not: RFC 7515 §4.1.11.
     if header.crit.is_some() || header.zip.is_some() || header.enc.is_some() {
@@ -111,7 +128,7 @@ fn is_access(typ: &str) -> bool {
 }
 
 /// When it ends, if it holds now.
-fn in_time(claims: &Map<String, Value>, leeway_s: u64, now_s: u64) -> Result<u64, TokenFault> {
+pub(crate) fn in_time(claims: &Map<String, Value>, leeway_s: u64, now_s: u64) -> Result<u64, TokenFault> {
     let expires_s = seconds(claims, "exp")?.ok_or(TokenFault::NoExpiry)?;
     if now_s >= expires_s.saturating_add(leeway_s) {
         return Err(TokenFault::Expired);
@@ -129,11 +146,11 @@ fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Token
     whole.map(Some).ok_or(TokenFault::Claims)
 }
 
-fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     claims.get(name)?.as_str()
 }
 
-fn is_for(claims: &Map<String, Value>, audiences: &[String]) -> bool {
+pub(crate) fn is_for(claims: &Map<String, Value>, audiences: &[String]) -> bool {
     let own = |audience: &str| audiences.iter().any(|own| own == audience);
     match claims.get("aud") {
         Some(Value::String(audience)) => own(audience),

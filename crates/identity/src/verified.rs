@@ -4,6 +4,7 @@
 //! again moves over. Nobody can make it grow, and what is used stays.
 
 use crate::identity::Identity;
+use crate::revoked::Stamp;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -18,6 +19,8 @@ pub(crate) type Digest = [u8; 32];
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub identity: Rc<Identity>,
+    /// Of a token that was made here.
+    pub stamp: Option<Stamp>,
     /// For one app, with the second its life ends.
     pub statement: Option<(Rc<str>, Rc<str>, u64)>,
 }
@@ -71,7 +74,7 @@ mod tests {
 
     fn entry(expires_s: u64) -> Entry {
         let identity = Identity { user: "u".into(), roles: Vec::new(), tenant: None, tier: None, expires_s };
-        Entry { identity: Rc::new(identity), statement: None }
+        Entry { identity: Rc::new(identity), stamp: None, statement: None }
     }
 
     fn digest(number: u32) -> Digest {

@@ -3,8 +3,10 @@
 use crate::identity::Identity;
 use crate::keys::Keys;
 use crate::options::{Source, Verify};
+use crate::revoked::{Revoked, Stamp, Standing};
+use crate::sessions::Session;
 use crate::signer::{LIFE_S, Signer};
-use crate::token::{Policy, TOKEN_BYTES_MAX, TokenFault, key_id, verify};
+use crate::token::{Policy, TOKEN_BYTES_MAX, TokenFault, key_id, read};
 use crate::verified::{Digest, Entry, Verified};
 use arc_swap::ArcSwap;
 use std::rc::Rc;
@@ -27,23 +29,33 @@ pub struct Verifier {
     policy: Policy,
     keys: ArcSwap<(u64, Keys)>,
     signer: Arc<Signer>,
+    /// Where tokens are made here: what was taken back of them.
+    revoked: Option<Arc<Revoked>>,
     /// A token named a key nobody knows: somebody may look for newer ones.
     wants_keys: AtomicBool,
 }
 
 impl Verifier {
     /// Keys of an address are not there yet: `replace_keys` brings them.
-    pub fn new(options: &Verify, signer: Arc<Signer>) -> Verifier {
+    pub fn new(options: &Verify, signer: Arc<Signer>, revoked: Arc<Revoked>) -> Verifier {
         let keys = match &options.source {
+            // Our own document: it always holds one key.
+            Source::Own => Keys::jwks(signer.jwks()).unwrap_or_default(),
             Source::Secrets(secrets) => Keys::secrets(&secrets.iter().map(String::as_bytes).collect::<Vec<_>>()),
             Source::Jwks(_) => Keys::default(),
         };
         let keys = ArcSwap::from_pointee((number(), keys));
-        Verifier { policy: options.policy.clone(), keys, signer, wants_keys: AtomicBool::new(false) }
+        let revoked = options.made_here.then_some(revoked);
+        Verifier { policy: options.policy.clone(), keys, signer, revoked, wants_keys: AtomicBool::new(false) }
     }
 
     pub fn signer(&self) -> &Signer {
         &self.signer
+    }
+
+    /// Whether it is known yet what was taken back of the tokens that are made here.
+    pub fn unopened(&self) -> Option<&Revoked> {
+        self.revoked.as_deref().filter(|revoked| revoked.is_awaited())
     }
 
     pub fn replace_keys(&self, keys: Keys) {
@@ -73,13 +85,39 @@ impl Verifier {
         let digest = digest(token);
         let keys = self.keys.load();
         if let Some(entry) = verified.find(keys.0, &digest, now_s) {
+            self.judge(&entry.identity, entry.stamp.as_ref())?;
             return Ok(Known { identity: entry.identity.clone(), digest });
         }
-        let found =
-            verify(token, &keys.1, &self.policy, now_s).inspect_err(|fault| self.note(*fault, token, &keys.1))?;
+        let (found, stamp) =
+            read(token, &keys.1, &self.policy, now_s).inspect_err(|fault| self.note(*fault, token, &keys.1))?;
+        let stamp = self.revoked.is_some().then_some(stamp);
+        self.judge(&found, stamp.as_ref())?;
         let identity = Rc::new(found);
-        verified.insert(keys.0, digest, Entry { identity: identity.clone(), statement: None });
+        verified.insert(keys.0, digest, Entry { identity: identity.clone(), stamp, statement: None });
         Ok(Known { identity, digest })
+    }
+
+    /// At every request, remembered or not: what was taken back is refused at once.
+    fn judge(&self, identity: &Identity, stamp: Option<&Stamp>) -> Result<(), TokenFault> {
+        let (Some(revoked), Some(stamp)) = (&self.revoked, stamp) else { return Ok(()) };
+        match revoked.standing(&identity.user, stamp) {
+            Standing::Good => Ok(()),
+            Standing::Revoked => Err(TokenFault::Revoked),
+            Standing::Unknown => Err(TokenFault::NotKnown),
+        }
+    }
+
+    /// Whoever a session speaks of, remembered like a token so that its statement is.
+    pub fn of_session(&self, verified: &mut Verified, session: &Session, now_s: u64) -> Known {
+        let (keys, digest) = (self.keys.load().0, session.hash.0);
+        if let Some(entry) = verified.find(keys, &digest, now_s)
+            && *entry.identity == session.identity
+        {
+            return Known { identity: entry.identity.clone(), digest };
+        }
+        let identity = Rc::new(session.identity.clone());
+        verified.insert(keys, digest, Entry { identity: identity.clone(), stamp: None, statement: None });
+        Known { identity, digest }
     }
 
     /// The signed statement for `app` about whoever was recognised.

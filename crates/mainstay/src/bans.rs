@@ -1,10 +1,13 @@
 //! The bans as operators see and change them, and their file: a ban outlives the server that spoke it.
 
 use crate::control::{Bans as Asked, Refused};
+use crate::journal;
+use crate::operate::OPERATOR;
 use crate::server::Server;
 use mainstay_limits::bans::Banned;
 use mainstay_limits::{Bans, Network};
 use mainstay_runtime::{Clock, Shutdown};
+use mainstay_store::journal::{Event, Notes};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,20 +29,29 @@ pub fn run(server: &Server, asked: &Asked) -> Result<Value, Refused> {
         Asked::Add(client, seconds) => {
             let network = network(client)?;
             bans.ban(network, Duration::from_secs(*seconds), now_ms);
+            server.book.did("ban", format!("{network} for {seconds} s"));
             Ok(json!({ "banned": network.to_string(), "seconds": seconds }))
         }
-        Asked::Lift(None) => Ok(json!({ "lifted": bans.lift_all(now_ms) })),
+        Asked::Lift(None) => {
+            server.book.did("lift every ban", String::new());
+            Ok(json!({ "lifted": bans.lift_all(now_ms) }))
+        }
         Asked::Lift(Some(client)) => match bans.lift(network(client)?, now_ms) {
-            true => Ok(json!({ "lifted": 1 })),
+            true => {
+                let event = Event::BanLifted { client: client.clone() };
+                server.book.notes.note(event, Some(OPERATOR.to_owned()));
+                Ok(json!({ "lifted": 1 }))
+            }
             false => Err(Refused::new(format!("{client} is not banned   see: mainstay bans"))),
         },
     }
 }
 
 /// Takes up the bans of the last server, at once, and keeps them written down until shutdown.
-pub fn kept(bans: &Bans, data: &Path, shutdown: Shutdown) -> impl Future<Output = ()> + use<> {
+pub fn kept(server: &Server, data: &Path, shutdown: Shutdown) -> impl Future<Output = ()> + use<> {
+    let bans = server.edge.bans();
     restore(bans, data);
-    keep(bans.clone(), data.to_owned(), shutdown)
+    keep(bans.clone(), data.to_owned(), server.book.notes.clone(), shutdown)
 }
 
 fn restore(bans: &Bans, data: &Path) {
@@ -65,12 +77,16 @@ struct Kept {
 }
 
 /// Writes the bans down whenever they have changed.
-async fn keep(bans: Bans, data: PathBuf, shutdown: Shutdown) {
-    let mut written: Vec<(String, u32)> = Vec::new();
+async fn keep(bans: Bans, data: PathBuf, notes: Notes, shutdown: Shutdown) {
+    // What was taken up is known to the journal already.
+    let mut written: Vec<(String, u32)> = names(&bans.list(Clock::now().0));
+    let mut told = written.clone();
     loop {
         let ended = tokio::time::timeout(KEEP_EVERY, shutdown.requested()).await.is_ok();
         let list = bans.list(Clock::now().0);
-        let now: Vec<(String, u32)> = list.iter().map(|b| (b.client.clone(), b.times)).collect();
+        let now = names(&list);
+        journal::banned(&notes, &told, &list);
+        told.clone_from(&now);
         if now != written {
             match write(&data, list) {
                 Ok(()) => written = now,
@@ -81,6 +97,10 @@ async fn keep(bans: Bans, data: PathBuf, shutdown: Shutdown) {
             return;
         }
     }
+}
+
+fn names(list: &[Banned]) -> Vec<(String, u32)> {
+    list.iter().map(|ban| (ban.client.clone(), ban.times)).collect()
 }
 
 /// Whole or not at all.

@@ -96,12 +96,16 @@ pub async fn command(server: &Server, asked: CertificatesAsked, say: &Say) -> Re
             say.line("ordering; an authority takes seconds, sometimes minutes").await;
             let renewal = acme::Renewal { is_asked: true, dry_run: asked.dry_run, new_key: asked.new_key };
             let renewed = server.certificates.renew(host, renewal).await.map_err(Refused::new)?;
+            if !asked.dry_run {
+                server.book.did("renew certificates", host.unwrap_or("all").to_owned());
+            }
             Ok(json!({ "renewed": renewed }))
         }
         CertificatesAction::Revoke => {
             let Some(host) = host else { return Err(Refused::new("a revocation names its host")) };
             say.line("revoking, then ordering the next; an authority takes seconds, sometimes minutes").await;
             let revoked = server.certificates.revoke(host, asked.reason).await.map_err(Refused::new)?;
+            server.book.did("revoke the certificate of", host.to_owned());
             Ok(json!({ "revoked": revoked }))
         }
     }

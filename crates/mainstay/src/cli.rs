@@ -1,5 +1,6 @@
 //! The verbs. One file each; stdout carries data alone, what is said to a person goes to stderr.
 
+mod accounts;
 mod bans;
 mod cache;
 mod certificates;
@@ -8,6 +9,8 @@ mod config;
 mod demo;
 mod health;
 mod init;
+mod journal;
+mod limits;
 mod log_line;
 mod logs;
 mod reload;
@@ -17,6 +20,7 @@ mod secret;
 mod server;
 mod status;
 mod stop;
+mod token;
 mod upgrade;
 mod upstreams;
 mod why;
@@ -57,6 +61,8 @@ enum Verb {
     Health(health::Args),
     /// Read the logs, also while nothing runs
     Logs(logs::Args),
+    /// Show what happened: starts, reloads, bans, health, upgrades
+    Journal(journal::Args),
     /// Explain what happened to a request, by its id
     Why(why::Args),
     /// Restart instances one after another, losing nothing
@@ -65,8 +71,14 @@ enum Verb {
     Reload(reload::Args),
     /// Show backends that run elsewhere; `add`, `weight`, `drain`, `serve`, `remove`
     Upstreams(upstreams::Args),
+    /// Show the app's users; `show`, `roles`, `revoke`, `delete`, `import`
+    Accounts(accounts::Args),
+    /// Show what lets machines see the inside; `create` and `revoke`
+    Token(token::Args),
     /// Show who is sent away; `add` and `lift`
     Bans(bans::Args),
+    /// Show rate limits and who causes refusals, or forget what is counted of a client
+    Limits(limits::Args),
     /// Show the response cache, or take something out of it
     Cache(cache::Args),
     /// List, renew and check certificates; trust the local authority
@@ -109,11 +121,15 @@ fn verb(cli: Cli) -> Result<u8, Failure> {
         Verb::Status(args) => status::run(place, &args),
         Verb::Health(args) => health::run(place, &args),
         Verb::Logs(args) => logs::run(place, &args),
+        Verb::Journal(args) => journal::run(place, &args),
         Verb::Why(args) => why::run(place, args),
         Verb::Restart(args) => restart::run(place, args),
         Verb::Reload(args) => reload::run(place, &args),
         Verb::Upstreams(args) => upstreams::run(place, args),
+        Verb::Accounts(args) => accounts::run(place, args),
+        Verb::Token(args) => token::run(place, args),
         Verb::Bans(args) => bans::run(place, args),
+        Verb::Limits(args) => limits::run(place, args),
         Verb::Cache(args) => cache::run(place, args),
         Verb::Certificates(args) => certificates::run(place, args),
         Verb::Upgrade(args) => upgrade::run(place, args),

@@ -9,7 +9,7 @@ mod command;
 mod serve;
 
 pub use command::{
-    Bans, Cache, CertificatesAction, CertificatesAsked, Command, Health, Line, Refused, Reload, Restart, Status, Stop,
-    Upgrade, Why,
+    Accounts, Bans, Cache, CertificatesAction, CertificatesAsked, Command, Health, JournalAsked, Limits, Line, Refused,
+    Reload, Restart, Status, Stop, TokenAsked, Upgrade, Why,
 };
 pub use serve::{Handler, Open, Say, serve};

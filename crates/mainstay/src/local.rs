@@ -8,6 +8,7 @@ use crate::server::Server;
 use crate::{cache, errors};
 use bytes::Bytes;
 use mainstay_edge::local::{Ask, LocalReceiver, Reply};
+use mainstay_identity::operators::Scope;
 use mainstay_runtime::Clock;
 use mainstay_telemetry::metrics::exposition::{CONTENT_TYPE, Exposition, Kind};
 use mainstay_watch::{Document, documents, nodejs, paths};
@@ -19,6 +20,9 @@ const ANSWERING_MAX: usize = 64;
 
 /// The keys that `Mainstay-Identity` is signed with, for apps to verify it.
 const JWKS_PATH: &str = "/.mainstay/jwks.json";
+
+/// Whose tokens those are that accounts make, for libraries that want it all from one document.
+const DISCOVERY_PATH: &str = "/.mainstay/openid-configuration";
 
 /// How many of the newest failures `/api/v1/metrics` shows.
 const RECENT_ERRORS: usize = 10;
@@ -52,8 +56,16 @@ async fn reply(ask: &Ask, server: &Server) -> Reply {
             None => Reply::NotHere,
         };
     }
+    if ask.path == DISCOVERY_PATH {
+        let options = server.edge.options();
+        let document = options.identity.accounts.as_ref().and_then(|accounts| accounts.discovery());
+        return document.map_or(Reply::NotHere, |document| json_reply(200, &document));
+    }
     let Some(document) = paths::offered(&ask.path) else { return Reply::NotHere };
-    if paths::is_inside(document) && !ask.from_here && !server.allows(ask.client, ask.authorization.as_deref()) {
+    if paths::is_inside(document)
+        && !ask.from_here
+        && !server.allows(ask.client, ask.authorization.as_deref(), scope(document))
+    {
         return Reply::NotHere;
     }
     match document {
@@ -72,6 +84,14 @@ fn json_text(text: &str) -> Reply {
     Reply::Document { status: 200, content_type: "application/json", body: Bytes::copy_from_slice(text.as_bytes()) }
 }
 
+/// What a token must be good for.
+fn scope(document: Document) -> Scope {
+    match document {
+        Document::Metrics | Document::ApiMetrics => Scope::Metrics,
+        _ => Scope::Health,
+    }
+}
+
 fn json_reply(status: u16, body: &Value) -> Reply {
     Reply::Document { status, content_type: "application/json", body: Bytes::from(body.to_string()) }
 }
@@ -85,6 +105,7 @@ async fn metrics(server: &Server) -> String {
     fleet(server, &mut out);
     upstreams(server, &mut out);
     mainstay_edge::expose_cache(&server.edge.cache_counts(), &mut out);
+    server.edge.limits().expose(&mut out);
     let mut text = out.finish();
     text.push_str(&nodejs::render(&instances, Clock::unix_micros() as f64 / 1e6));
     text

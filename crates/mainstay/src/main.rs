@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here is worth a test without a process; what is lives in the block it belongs to.
 
+mod accounts;
 mod bans;
 mod cache;
 mod certificates;
@@ -13,18 +14,26 @@ mod errors;
 mod exit;
 mod hearers;
 mod init;
+mod journal;
 mod keys;
+mod limits;
 mod link;
 mod local;
+mod mailing;
 mod operate;
+mod operators;
 mod output;
 mod place;
+mod providers;
 mod reload;
+mod revocations;
 mod scrape;
 mod screen;
 mod secret;
 mod server;
+mod services;
 mod settings;
+mod stores;
 mod told;
 mod upgrade;
 mod upstreams;

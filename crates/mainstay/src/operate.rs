@@ -3,8 +3,9 @@
 use crate::control::answer::{DroppedAnswer, HealthAnswer, StatusAnswer, UpstreamAnswer};
 use crate::control::{Command, Handler, Health, Refused, Restart, Say};
 use crate::server::Server;
-use crate::{bans, cache, certificates, reload, upgrade};
+use crate::{accounts, bans, cache, certificates, journal, limits, operators, upgrade};
 use mainstay_runtime::Clock;
+use mainstay_store::journal::Event;
 use mainstay_telemetry::trail::Found;
 use mainstay_watch::{Document, documents};
 use nix::sys::signal::{Signal, kill};
@@ -16,6 +17,9 @@ use std::time::Duration;
 
 /// The telemetry thread makes its rounds every 25 ms.
 const SYNC_LIMIT: Duration = Duration::from_millis(250);
+
+/// Whoever may use the control socket; the journal knows no names.
+pub const OPERATOR: &str = "operator";
 
 pub fn handler(server: Rc<Server>) -> Handler {
     Rc::new(move |command, say| {
@@ -30,12 +34,16 @@ async fn run(server: &Server, command: Command, say: Say) -> Result<Value, Refus
         Command::Health(asked) => value(&health(server, &asked).await),
         Command::Why(asked) => why(server, &asked.id),
         Command::Restart(asked) => restart(server, &asked, &say).await,
-        Command::Reload(_) => reload::run(server, &say).await,
+        Command::Reload(_) => journal::reload(server, &say, Some(OPERATOR)).await,
         Command::Certificates(asked) => certificates::command(server, asked, &say).await,
         Command::Upgrade(asked) => upgrade::run(server, &asked, &say).await,
         Command::Stop(_) => stop(&say).await,
+        Command::Accounts(asked) => accounts::run(server, asked).await,
+        Command::Token(asked) => operators::run(server, asked).await,
         Command::Bans(asked) => bans::run(server, &asked),
+        Command::Limits(asked) => limits::run(server, &asked).await,
         Command::Cache(asked) => cache::run(server, &asked),
+        Command::Journal(asked) => journal::read(server, &asked).await,
     }
 }
 
@@ -116,6 +124,8 @@ async fn restart(server: &Server, asked: &Restart, say: &Say) -> Result<Value, R
         .restart(asked.app.as_deref(), asked.instance)
         .await
         .map_err(|error| Refused::new(error.to_string()))?;
+    let event = Event::Restarted { app: asked.app.clone(), instance: asked.instance };
+    server.book.notes.note(event, Some(OPERATOR.to_owned()));
     let instances = if replaced == 1 { "instance" } else { "instances" };
     say.line(format!("restarted {replaced} {instances}")).await;
     Ok(json!({ "replaced": replaced }))

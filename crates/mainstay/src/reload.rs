@@ -56,6 +56,7 @@ pub async fn run(server: &Server, say: &Say) -> Result<Value, Refused> {
     let Wanted { inputs, settings, report } = wanted;
     let settings = Rc::new(settings);
     let instances = apply(server, &settings).await?;
+    server.services.reload(&settings.edge.identity);
     server.link.send(&ToSupervisor::Adopt { inputs: inputs.to_json() });
     server.link.send(&settings.stop_limit());
     let now = Current::new(inputs, &settings, report.settings);
@@ -66,6 +67,9 @@ pub async fn run(server: &Server, say: &Say) -> Result<Value, Refused> {
     }
     if changed.is_empty() {
         say.line("no setting has another value").await;
+    }
+    if !server.book.is_on(&settings.store) {
+        say.line("[store] durable is opened by a server that starts   type: mainstay upgrade").await;
     }
     say.line(format!("instances: {instances}")).await;
     Ok(json!({ "changed": changed, "instances": instances }))

@@ -5,6 +5,7 @@ use crate::link::Link;
 use crate::settings::{Ops, Settings};
 use crate::upgrade::Progress;
 use mainstay_config::{Inputs, Setting};
+use mainstay_identity::operators::{Operators, Scope};
 use mainstay_runtime::Clock;
 use mainstay_supervisor::protocol::Hello;
 use mainstay_watch::State;
@@ -23,6 +24,10 @@ pub struct Server {
     /// Of what Mainstay itself says.
     pub level: mainstay_telemetry::own::LevelSwitch,
     pub watch: mainstay_watch::Handle,
+    pub book: crate::journal::Book,
+    pub services: crate::services::Services,
+    /// Machines that may see the inside.
+    pub operators: Operators,
     pub link: Link,
     pub hearers: Hearers,
     pub facts: Facts,
@@ -87,9 +92,12 @@ impl Current {
 
 impl Server {
     /// Whether this caller may see the inside.
-    pub fn allows(&self, client: IpAddr, authorization: Option<&str>) -> bool {
+    pub fn allows(&self, client: IpAddr, authorization: Option<&str>, scope: Scope) -> bool {
+        let now_us = i64::try_from(Clock::unix_micros()).unwrap_or(i64::MAX);
         let current = self.current.borrow();
-        current.ops.allows(client) || current.ops.knows(authorization)
+        current.ops.allows(client)
+            || current.ops.knows(authorization)
+            || self.operators.allow(authorization, scope, now_us)
     }
 
     /// Addresses of the edge, and whether each speaks TLS.

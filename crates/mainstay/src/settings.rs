@@ -20,6 +20,7 @@ pub struct Settings {
     pub fleet: mainstay_fleet::Options,
     pub logs: mainstay_telemetry::Options,
     pub watch: mainstay_watch::Options,
+    pub store: mainstay_store::Options,
     pub ops: Ops,
     /// `APP_VERSION`.
     pub app_version: Option<String>,
@@ -132,11 +133,14 @@ pub fn describe() -> Report {
 }
 
 fn from(reader: &Reader, inputs: &Inputs) -> Settings {
-    let edge = mainstay_edge::Options::read(reader);
+    let mut edge = mainstay_edge::Options::read(reader);
     let health = |name: &str| edge.apps.iter().find(|app| app.name == name)?.probe.path.clone();
-    let fleet = mainstay_fleet::Options::read(reader, inputs).under_edge(edge.timeouts.drain, health);
+    let guarded = edge.identity.is_on() && reader.environment().production;
+    let fleet = mainstay_fleet::Options::read(reader, inputs).under_edge(edge.timeouts.drain, health).guarded(guarded);
     let logs = mainstay_telemetry::Options::read(reader);
-    let watch = mainstay_watch::Options::read(reader);
+    let store = mainstay_store::Options::read(reader);
+    edge.share(reader, &store);
+    let watch = mainstay_watch::Options::read(reader, store.redis.as_ref());
     let ops = Ops::read(reader);
     check_variables(reader);
     Settings {
@@ -145,6 +149,7 @@ fn from(reader: &Reader, inputs: &Inputs) -> Settings {
         fleet,
         logs,
         watch,
+        store,
         ops,
         app_version: reader.variable("APP_VERSION").map(|version| version.value),
         secrets: reader.secrets(),

@@ -96,6 +96,14 @@ impl Progress {
         Some(UpgradeAnswer { under_way, text })
     }
 
+    /// Whom this server has taken over from, while that one finishes.
+    pub fn taken_from(&self) -> Option<i32> {
+        match self.0.borrow().stage {
+            Stage::TakingOver { from, .. } => Some(from),
+            _ => None,
+        }
+    }
+
     /// The supervisor says that it came to nothing.
     pub fn failed(&self, why: String) {
         self.0.send_modify(|seen| {
@@ -197,13 +205,14 @@ pub async fn retire(server: &Server, owned: Owned, voice: &Voice) {
     // For good: no reload and no new certificate from here on.
     let _held = server.reloading.lock().await;
     server.edge.stop_accepting();
+    // Its successor opens the store once it is told that it may.
+    server.book.close().await;
     owned.control.iter().for_each(AbortHandle::abort);
     server.fleet.retire();
     server.certificates.release().await;
     let begun = owned.outputs.release();
     let mut sessions = server.edge.known_sessions();
     sessions.drain(..sessions.len().saturating_sub(SESSIONS_MAX));
-    // A store that this server owned would be flushed and closed here: its successor opens it at `TakeOver`.
     server.telemetry.sync(SYNC_LIMIT);
     let memory = serde_json::to_string(&Memory { begun, sessions }).unwrap_or_default();
     server.link.send(&ToSupervisor::Released { memory });

@@ -6,14 +6,20 @@
 use crate::bans;
 use crate::certificates;
 use crate::control;
+use crate::journal;
 use crate::keys;
+use crate::limits;
 use crate::link::{self, Incoming, Link};
 use crate::local;
+use crate::mailing;
 use crate::operate;
+use crate::operators;
 use crate::output::Outputs;
-use crate::reload;
+use crate::providers;
 use crate::server::{Current, Facts, Server};
+use crate::services;
 use crate::settings::{self, Settings};
+use crate::stores;
 use crate::told::Told;
 use crate::upgrade::{self, Owned, Progress};
 use crate::voice::Voice;
@@ -21,8 +27,13 @@ use anyhow::{Context, bail};
 use mainstay_config::{Inputs, Report};
 use mainstay_edge as edge;
 use mainstay_fleet as fleet;
-use mainstay_identity::Signer;
+use mainstay_identity::accounts::{MAILS_MAX, Mail};
+use mainstay_identity::oauth::Flow;
+use mainstay_identity::operators::Operators;
+use mainstay_identity::sessions::{Sessions, Upkeep};
+use mainstay_identity::{Revoked, Signer};
 use mainstay_runtime::{OnEnd, Shutdown, Tasks};
+use mainstay_store::journal::Event;
 use mainstay_supervisor::Channel;
 use mainstay_supervisor::protocol::{Hello, Instance, Listener, ToServer, ToSupervisor};
 use mainstay_watch as watch;
@@ -31,6 +42,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// What the fleet has not looked at yet; past it the link waits.
@@ -90,25 +102,21 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     let Start { hello, inputs, settings, report, handed, link, incoming } = start;
     let mut tasks = Tasks::default();
     let (stop_watching, watching) = Shutdown::new();
-    let listening: Vec<SocketAddr> = handed.edge.iter().map(|(address, _)| *address).collect();
 
     let told = Told::start(&settings, &hello.data, hello.handover.is_some())?;
     let voice = Voice::new(told.handle.clone(), told.level.clone(), told.text);
     voice.hush(hello.handover.is_some());
     let members = edge::Members::new(told.names.clone());
     let (asks, asked) = edge::local::channel();
-    let (edge_service, edge) = edge::Service::build(edge::Parts {
-        options: settings.edge_on(&listening),
-        names: told.names.clone(),
-        members: members.clone(),
-        listeners: handed.edge,
-        instruments: told.instruments(cores())?,
-        local: asks,
-        sticky: edge::sticky::Key::load(&hello.data).context("the key of sticky cookies in the data folder")?,
-        signer: Signer::load(&hello.data).context("the key that signs what apps are told of users")?,
-    })?;
+    let (calls, called) = edge::service_call::channel();
+    let login = Login::new(&settings, &hello)?;
+    let (listeners, members_of_edge) = (handed.edge, members.clone());
+    let (edge_service, edge) = edge_of(&settings, &hello, &told, (listeners, members_of_edge), (asks, calls), &login)?;
     let (keeping, certificates) = edge::acme::Service::new(keeping(&settings, &edge, &hello));
     let (watch_service, watch) = watch::Service::new(settings.watch.clone());
+    let (book, opening) = journal::Book::new(&settings.store, hello.data.clone());
+    let (mail, mails) = mpsc::channel(MAILS_MAX);
+    let (services, services_end) = services::start(login.parts(&settings, &book, called, mail))?;
     let outputs = Outputs::new(told.handle.clone(), hello.handover.is_some() || hello.memory.is_some());
     let (fleet_service, fleet) =
         fleet::Service::new(settings.fleet.clone(), outside(members, &link, &voice, outputs.clone()));
@@ -121,6 +129,9 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
         metrics: told.metrics.clone(),
         level: told.level.clone(),
         watch,
+        book,
+        services,
+        operators: Operators::default(),
         link,
         hearers: voice.hearers(),
         facts: Facts::new(&hello)?,
@@ -138,17 +149,16 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     let turns = Rc::new(Turns::default());
     let hearing = hear(incoming, fleet_events, server.clone(), voice.clone(), turns.clone());
     tasks.spawn("fleet", OnEnd::Ignore, fleet_service.run(events));
-    tasks.spawn("checks of upstreams", OnEnd::Ignore, server.edge.upkeep(watching.clone()));
-    tasks.spawn("bans", OnEnd::Ignore, bans::kept(server.edge.bans(), &hello.data, watching.clone()));
     tasks.spawn("probes of services", OnEnd::Ignore, watch_service.run(watching.clone()));
-    tasks.spawn("certificates", OnEnd::Ignore, keeping.run(watching));
-    tasks.spawn("certificate files", OnEnd::Stop, certificates::watch(server.clone(), voice.clone()));
-    tasks.spawn("keys of tokens", OnEnd::Ignore, keys::kept(server.clone()));
+    tasks.spawn("certificates", OnEnd::Ignore, keeping.run(watching.clone()));
+    tasks.spawn("mails of accounts", OnEnd::Ignore, mailing::delivered(mails, server.clone()));
+    tasks.spawn("services", OnEnd::Stop, async { drop(services_end.await) });
     tasks.spawn("documents", OnEnd::Stop, local::serve(asked, server.clone()));
     tasks.spawn("supervisor messages", OnEnd::Stop, hearing);
+    look_after(&mut tasks, &server, &hello, &voice, &watching);
     ready(&hello, &server, edge_service, &outputs, &turns).await?;
+    stores::open(&tasks, &server, (opening, hello.crashes > 0), &voice, watching);
     let owned = operated(&tasks, handed.control, &server, outputs)?;
-    voice.hush(false);
     greet(&hello, &server, &settings, &report, &voice);
     serve_until_the_end(&mut tasks, &server, owned, &turns, &voice).await?;
     stop_watching.request();
@@ -157,7 +167,88 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     Ok(0)
 }
 
+/// What both the edge and the service of logins go by.
+struct Login {
+    sessions: Arc<Sessions>,
+    upkeep: Upkeep,
+    signer: Arc<Signer>,
+    revoked: Arc<Revoked>,
+    oauth: Flow,
+}
+
+impl Login {
+    fn new(settings: &Settings, hello: &Hello) -> anyhow::Result<Login> {
+        let options = &settings.edge.identity;
+        let (sessions, upkeep) = Sessions::new(options.sessions.clone());
+        let signer = Signer::load(&hello.data).context("the key that signs what apps are told of users")?;
+        let oauth = providers::flow(&options.oauth, &hello.data).context("the key of logins by a provider")?;
+        Ok(Login { sessions, upkeep, signer: Arc::new(signer), revoked: Arc::default(), oauth })
+    }
+
+    fn parts(
+        self,
+        settings: &Settings,
+        book: &journal::Book,
+        calls: edge::service_call::Receiver,
+        mail: mpsc::Sender<Mail>,
+    ) -> services::Parts {
+        services::Parts {
+            calls,
+            sessions: self.sessions,
+            upkeep: self.upkeep,
+            options: settings.edge.identity.clone().into(),
+            store: book.store.subscribe(),
+            redis: stores::shared(&settings.store).cloned(),
+            notes: book.notes.clone(),
+            signer: self.signer,
+            revoked: self.revoked,
+            oauth: self.oauth,
+            mail,
+            shows_mail: mailing::has_screen(settings),
+        }
+    }
+}
+
+type Listeners = Vec<(SocketAddr, TcpListener)>;
+
+fn edge_of(
+    settings: &Settings,
+    hello: &Hello,
+    told: &Told,
+    (listeners, members): (Listeners, edge::Members),
+    (local, calls): (edge::local::LocalSender, edge::service_call::Sender),
+    login: &Login,
+) -> anyhow::Result<(edge::Service, edge::Handle)> {
+    let listening: Vec<SocketAddr> = listeners.iter().map(|(address, _)| *address).collect();
+    let built = edge::Service::build(edge::Parts {
+        options: settings.edge_on(&listening),
+        names: told.names.clone(),
+        members,
+        listeners,
+        instruments: told.instruments(cores())?,
+        local,
+        sticky: edge::sticky::Key::load(&hello.data).context("the key of sticky cookies in the data folder")?,
+        calls,
+        sessions: login.sessions.clone(),
+        signer: login.signer.clone(),
+        revoked: login.revoked.clone(),
+    })?;
+    Ok(built)
+}
+
+/// What is done beside, for as long as this server watches.
+fn look_after(tasks: &mut Tasks, server: &Rc<Server>, hello: &Hello, voice: &Voice, watching: &Shutdown) {
+    tasks.spawn("checks of upstreams", OnEnd::Ignore, server.edge.upkeep(watching.clone()));
+    tasks.spawn("bans", OnEnd::Ignore, bans::kept(server, &hello.data, watching.clone()));
+    tasks.spawn("limits", OnEnd::Ignore, limits::upkeep(server.clone(), voice.clone(), watching.clone()));
+    tasks.spawn("lookups of crawlers", OnEnd::Ignore, server.edge.crawlers(watching.clone()));
+    tasks.spawn("certificate files", OnEnd::Stop, certificates::watch(server.clone(), voice.clone()));
+    tasks.spawn("keys of tokens", OnEnd::Ignore, keys::kept(server.clone()));
+    tasks.spawn("tokens of operators", OnEnd::Ignore, operators::keep(server.clone(), watching.clone()));
+}
+
 fn greet(hello: &Hello, server: &Server, settings: &Settings, report: &Report, voice: &Voice) {
+    voice.hush(false);
     match &hello.handover {
         Some(handover) => voice.info(&format!("took over from the server before (pid {})", handover.from)),
         None => voice.opening(server, settings, report),
@@ -263,6 +354,7 @@ async fn end(server: &Server, voice: &Voice) {
         voice.warn(&format!("{left} connections were cut when the drain limit of {limit:?} had passed"));
     }
     let stopped = server.fleet.stop(limit).await;
+    journal::stopped(server).await;
     for label in stopped.killed {
         voice.warn(&format!("{label} had to be killed"));
     }
@@ -297,7 +389,10 @@ async fn hear(
             ToServer::ListenFailed { ticket, error } => server.link.answered(ticket, Err(error)),
             ToServer::Reload => by_signal(&server, &voice, Signalled::Reload),
             ToServer::Upgrade => by_signal(&server, &voice, Signalled::Upgrade),
-            ToServer::UpgradeFailed { why } => server.upgrade.failed(why),
+            ToServer::UpgradeFailed { why } => {
+                server.book.notes.note(Event::UpgradeFailed { why: why.clone() }, None);
+                server.upgrade.failed(why);
+            }
             ToServer::Retire { pid, version } => {
                 server.upgrade.retired(pid, version);
                 turns.retire.notify_one();
@@ -342,7 +437,7 @@ fn by_signal(server: &Rc<Server>, voice: &Voice, what: Signalled) {
     };
     let doing = async move {
         match what {
-            Signalled::Reload => (reload::run(&server, &say).await, "reloaded"),
+            Signalled::Reload => (journal::reload(&server, &say, None).await, "reloaded"),
             // The rest is the new server's to say.
             Signalled::Upgrade => {
                 (upgrade::run(&server, &control::Upgrade::default(), &say).await, "the old server ends")

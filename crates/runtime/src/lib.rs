@@ -8,4 +8,4 @@ mod tasks;
 
 pub use clock::{Clock, Millis};
 pub use shutdown::{Shutdown, Trigger};
-pub use tasks::{OnEnd, TaskEnded, Tasks, current_thread, local};
+pub use tasks::{OnEnd, TaskEnded, Tasks, current_thread, local, services};

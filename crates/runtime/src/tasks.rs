@@ -69,6 +69,14 @@ pub fn local() -> std::io::Result<tokio::runtime::LocalRuntime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())
 }
 
+/// What waits for stores, hashes and others' servers, away from cores and control: two workers.
+const SERVICE_WORKERS: usize = 2;
+
+pub fn services() -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(SERVICE_WORKERS).thread_name("service").enable_all().build()
+}
+
 /// A runtime for one thread, as the control thread uses it.
 pub fn current_thread() -> std::io::Result<(tokio::runtime::Runtime, LocalSet)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

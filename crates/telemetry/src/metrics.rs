@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use table::{Histograms, Series};
 
 /// Upper bounds in microseconds: prom-client's defaults, and two below them because an edge is faster than that.
@@ -27,13 +27,17 @@ pub const BUCKETS_US: [u64; 13] = [
 const BUCKETS_SECONDS: [&str; 13] =
     ["0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10"];
 
+/// Tenants that are counted apart, two numbers of the table aside; the rest are `other`. A scrape of ten statuses each
+/// is half a megabyte already.
+pub const TENANTS_MAX: usize = 1000;
+
 /// One core's counters; everything here is written by that core alone.
 #[derive(Debug, Default)]
 struct Cells {
     series: Series,
     histograms: Histograms,
     latency: Latency,
-    verdicts: [AtomicU64; Verdict::ALL.len()],
+    verdicts: PerVerdict<AtomicU64>,
     opened: AtomicU64,
     closed: AtomicU64,
     tunnels_opened: AtomicU64,
@@ -42,12 +46,25 @@ struct Cells {
     bytes_out: AtomicU64,
     tries: AtomicU64,
     held: AtomicU64,
+    /// By tenant and status; made when the first tenant comes.
+    tenants: OnceLock<Series>,
+}
+
+/// One of each. Arrays have a default up to 32 only.
+#[derive(Debug)]
+struct PerVerdict<T>([T; Verdict::ALL.len()]);
+
+impl<T: Default> Default for PerVerdict<T> {
+    fn default() -> PerVerdict<T> {
+        PerVerdict(std::array::from_fn(|_| T::default()))
+    }
 }
 
 /// The writing end of one core. Not `Sync`: the type keeps it to one thread at a time.
 #[derive(Debug)]
 pub struct CoreMetrics {
     cells: Arc<Cells>,
+    tenants: Names,
     one_writer: PhantomData<Cell<()>>,
 }
 
@@ -56,6 +73,7 @@ pub struct CoreMetrics {
 pub struct Metrics {
     cores: Arc<Mutex<Vec<Arc<Cells>>>>,
     names: Names,
+    tenants: Names,
 }
 
 /// One writer: a load and a store are enough, and cheaper than an atomic addition.
@@ -80,14 +98,24 @@ impl CoreMetrics {
         add(&self.cells.bytes_in, record.bytes_in);
         add(&self.cells.bytes_out, record.bytes_out);
         if record.verdict != Verdict::Ok {
-            add(&self.cells.verdicts[record.verdict as usize], 1);
+            add(&self.cells.verdicts.0[record.verdict as usize], 1);
         }
         if record.tries[0].is_some() {
             add(&self.cells.tries, record.tries.iter().flatten().count() as u64);
         }
+        let tenant = u32::from(record.tenant);
+        if tenant != Names::NONE {
+            // The method says nothing about a tenant.
+            self.cells.tenants.get_or_init(Series::default).count(tenant, MethodCode::Other, record.status);
+        }
         if record.held_ms > 0 {
             add(&self.cells.held, 1);
         }
+    }
+
+    /// The number that a record carries for a tenant; those beyond `TENANTS_MAX` share one.
+    pub fn tenant(&self, name: &str) -> u16 {
+        u16::try_from(self.tenants.intern(name)).unwrap_or(Names::OTHER as u16)
     }
 
     pub fn connection_opened(&self) {
@@ -117,7 +145,7 @@ impl CoreMetrics {
 /// Sums over the cores.
 #[derive(Debug, Default)]
 struct Totals {
-    verdicts: [u64; Verdict::ALL.len()],
+    verdicts: PerVerdict<u64>,
     open: u64,
     opened: u64,
     tunnels: u64,
@@ -132,14 +160,14 @@ type HistogramSums = BTreeMap<(Arc<str>, &'static str), table::HistogramSum>;
 
 impl Metrics {
     pub fn new(names: Names) -> Metrics {
-        Metrics { cores: Arc::default(), names }
+        Metrics { cores: Arc::default(), names, tenants: Names::at_most(TENANTS_MAX) }
     }
 
     /// The counters of one more core.
     pub fn core(&self) -> CoreMetrics {
         let cells = Arc::new(Cells::default());
         self.cores.lock().unwrap_or_else(PoisonError::into_inner).push(cells.clone());
-        CoreMetrics { cells, one_writer: PhantomData }
+        CoreMetrics { cells, tenants: self.tenants.clone(), one_writer: PhantomData }
     }
 
     fn cells(&self) -> Vec<Arc<Cells>> {
@@ -149,7 +177,7 @@ impl Metrics {
     fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for core in self.cells() {
-            for (sum, cell) in totals.verdicts.iter_mut().zip(&core.verdicts) {
+            for (sum, cell) in totals.verdicts.0.iter_mut().zip(&core.verdicts.0) {
                 *sum += cell.load(Relaxed);
             }
             // Closed before opened: a connection that opens in between may be missed, never counted below zero.
@@ -204,14 +232,31 @@ impl Metrics {
             let labels = [("method", method), ("route", &*route)];
             durations.histogram(&labels, &BUCKETS_SECONDS, &sum.buckets, sum.micros as f64 / 1e6);
         }
+        self.expose_tenants(out);
         self.expose_totals(out);
+    }
+
+    fn expose_tenants(&self, out: &mut Exposition) {
+        let mut sums: BTreeMap<(Arc<str>, u16), u64> = BTreeMap::new();
+        for core in self.cells() {
+            let Some(series) = core.tenants.get() else { continue };
+            series.each(|tenant, _, status, n| {
+                *sums.entry((self.tenants.get(tenant), status)).or_default() += n;
+            });
+        }
+        let help = "Requests answered, by the tenant of the verified identity.";
+        let mut requests = out.family("mainstay_tenant_requests_total", Kind::Counter, help);
+        for ((tenant, status), n) in sums {
+            let mut digits = [0; 3];
+            requests.sample(&[("status", status_text(status, &mut digits)), ("tenant", &*tenant)], n);
+        }
     }
 
     fn expose_totals(&self, out: &mut Exposition) {
         let totals = self.totals();
         let mut refused =
             out.family("mainstay_refusals_total", Kind::Counter, "Requests the edge itself ended, by stable code.");
-        for (verdict, n) in Verdict::ALL.iter().zip(totals.verdicts).filter(|(_, n)| *n > 0) {
+        for (verdict, n) in Verdict::ALL.iter().zip(totals.verdicts.0).filter(|(_, n)| *n > 0) {
             refused.sample(&[("code", verdict.code())], n);
         }
         let singles: [(&str, Kind, &str, u64); 7] = [
@@ -304,6 +349,28 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn tenants_are_counted_apart_until_there_are_too_many() {
+        let metrics = Metrics::new(Names::default());
+        let core = metrics.core();
+        let text = || {
+            let mut out = Exposition::default();
+            metrics.expose(&mut out);
+            out.finish()
+        };
+        core.record(&Record { status: 200, ..Record::EMPTY });
+        assert!(!text().contains("tenant"), "what is not there is not claimed");
+        for number in 0..TENANTS_MAX * 2 {
+            let tenant = core.tenant(&format!("t{number}"));
+            core.record(&Record { status: 200, tenant, ..Record::EMPTY });
+        }
+        let text = text();
+        let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("mainstay_tenant_requests_total{")).collect();
+        assert_eq!(lines.len(), TENANTS_MAX - 1);
+        assert!(lines.contains(&r#"mainstay_tenant_requests_total{status="200",tenant="t0"} 1"#), "{text}");
+        assert!(lines.contains(&r#"mainstay_tenant_requests_total{status="200",tenant="other"} 1002"#), "{text}");
     }
 
     #[test]

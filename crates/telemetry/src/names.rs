@@ -15,20 +15,26 @@ pub struct Names(Arc<RwLock<Table>>);
 struct Table {
     by_name: HashMap<Arc<str>, u32>,
     names: Vec<Arc<str>>,
+    max: usize,
 }
 
 impl Default for Names {
     fn default() -> Self {
-        let none: Arc<str> = "".into();
-        let other: Arc<str> = "other".into();
-        let by_name = HashMap::from([(none.clone(), 0), (other.clone(), 1)]);
-        Names(Arc::new(RwLock::new(Table { by_name, names: vec![none, other] })))
+        Names::at_most(NAMES_MAX)
     }
 }
 
 impl Names {
     pub const NONE: u32 = 0;
     pub const OTHER: u32 = 1;
+
+    /// For names that others choose.
+    pub fn at_most(max: usize) -> Names {
+        let none: Arc<str> = "".into();
+        let other: Arc<str> = "other".into();
+        let by_name = HashMap::from([(none.clone(), 0), (other.clone(), 1)]);
+        Names(Arc::new(RwLock::new(Table { by_name, names: vec![none, other], max })))
+    }
 
     pub fn intern(&self, name: &str) -> u32 {
         if let Some(id) = self.find(name) {
@@ -38,7 +44,7 @@ impl Names {
         if let Some(&id) = table.by_name.get(name) {
             return id;
         }
-        if table.names.len() >= NAMES_MAX {
+        if table.names.len() >= table.max {
             return Self::OTHER;
         }
         let id = table.names.len() as u32;

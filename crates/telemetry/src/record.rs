@@ -112,6 +112,8 @@ pub struct Record {
     pub route: u32,
     /// Upstream that answered, in `Names`; 0 = none.
     pub upstream: u32,
+    /// By `CoreMetrics::tenant`; 0 = none.
+    pub tenant: u16,
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub client: IpAddr,
@@ -200,6 +202,7 @@ impl Record {
         app: 0,
         route: 0,
         upstream: 0,
+        tenant: 0,
         bytes_in: 0,
         bytes_out: 0,
         client: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),

@@ -49,9 +49,13 @@ fn detail(state: &ServiceState) -> String {
         (Watched::Database | Watched::Redis | Watched::Email, Status::Unavailable) => {
             "no proper answer within 2 s: is it running, and is the address right?"
         }
+        (Watched::Redis, Status::Unknown) => {
+            "it wants a password or a certificate that is not known here: REDIS_PASSWORD, or [store.redis] ca"
+        }
         (_, Status::Unknown) => "it cannot be asked without a login",
         (_, Status::Configured) => "it is set; nothing was sent to try it",
-        (Watched::Database | Watched::Redis, Status::Ok) => "it answers; login was not tried",
+        (Watched::Database, Status::Ok) => "it answers; login was not tried",
+        (Watched::Redis, Status::Ok) => "it answers, and lets us in",
         _ => "",
     };
     format!("{latency:<10} {says}").trim().to_owned()
@@ -109,7 +113,7 @@ mod tests {
     #[test]
     fn h8_verbose_says_how_long_it_took_and_what_to_set() {
         let mut state = state(vec![app("main", 1, 1)], &[]);
-        state.services[0] = ServiceState { service: Watched::Database, status: Status::Ok, latency_ms: Some(3.25) };
+        state.services[0] = ServiceState { latency_ms: Some(3.25), ..ServiceState::new(Watched::Database, Status::Ok) };
         let text = lines(&state, true).0.join("\n");
         for part in ["version          1.0.0", "3.25 ms", "set REDIS_URL or REDIS_HOST", "uptime           3600 s"] {
             assert!(text.contains(part), "{part} in\n{text}");

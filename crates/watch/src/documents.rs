@@ -94,7 +94,7 @@ fn detailed(state: &State) -> Answer {
     Answer { status: code(matches!(overall, Status::Ok | Status::Unknown)), body }
 }
 
-/// H3. Pool, memory and chain numbers need a login we do not do: null until something measures them.
+/// H3. Pool and chain numbers need a login we do not do: null until something measures them.
 fn services(state: &State) -> Value {
     let with = |service: Watched, more: Value| {
         let ServiceState { status, latency_ms, .. } = state.service(service);
@@ -108,12 +108,26 @@ fn services(state: &State) -> Value {
     };
     json!({
         "database": with(Watched::Database, json!({ "connections": { "active": null, "idle": null, "max": null } })),
-        "redis": with(Watched::Redis, json!({ "memory": { "used": null, "max": null } })),
+        "redis": with(Watched::Redis, json!({ "memory": memory(state) })),
         "queues": {},
         "blockchain": with(Watched::Blockchain, json!({ "network": null, "blockNumber": null })),
         "email": with(Watched::Email, json!({})),
         "stripe": with(Watched::Stripe, json!({})),
     })
+}
+
+/// As the guide writes it: `"50MB"`. A server without a bound has no `max`.
+fn memory(state: &State) -> Value {
+    let memory = state.service(Watched::Redis).memory;
+    let used = memory.map(|memory| bytes(memory.used));
+    json!({ "used": used, "max": memory.and_then(|memory| memory.max).map(bytes) })
+}
+
+/// Whole megabytes; below one, kilobytes.
+fn bytes(number: u64) -> String {
+    const KB: u64 = 1000;
+    const MB: u64 = 1000 * KB;
+    if number >= MB { format!("{}MB", (number + MB / 2) / MB) } else { format!("{}KB", number.div_ceil(KB)) }
 }
 
 fn api_health(state: &State) -> Answer {
@@ -196,7 +210,7 @@ mod tests {
     #[test]
     fn h3_detailed_has_the_guides_shape_and_null_where_nothing_was_measured() {
         let mut state = state(vec![app("main", 2, 2)], &[(Watched::Redis, Status::Ok)]);
-        let database = ServiceState { service: Watched::Database, status: Status::Ok, latency_ms: Some(12.5) };
+        let database = ServiceState { latency_ms: Some(12.5), ..ServiceState::new(Watched::Database, Status::Ok) };
         state.services[0] = database;
         let (code, body) = one(Document::Detailed, &state);
         assert_eq!(code, 200);

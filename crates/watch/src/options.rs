@@ -1,20 +1,21 @@
-//! Which services to look after, from the guides' variables (REQUIREMENTS §12). Keeps addresses, never a secret.
+//! Which services to look after, from the guides' variables (REQUIREMENTS §12). Of logins only that of Redis is kept,
+//! because without it nobody knows whether the app is let in.
 
 use crate::probes::{Place, Question, Target};
 use crate::state::Watched;
 use mainstay_config::url::{self, Url};
 use mainstay_config::{Item, Reader};
+use mainstay_store::redis;
 use std::path::Path;
 
 /// Where Debian's Postgres has its socket: what a URL without a host means, unless it means this machine by TCP.
 const POSTGRES_SOCKETS: &str = "/var/run/postgresql";
-const REDIS_PORT: u16 = 6379;
 const SMTP_PORT: u16 = 587;
 /// SMTP with TLS from the first byte: there is no greeting to read.
 const SMTPS_PORT: u16 = 465;
 
 /// A target a service.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
     pub database: Target,
     pub redis: Target,
@@ -26,10 +27,11 @@ pub struct Options {
 impl Options {
     /// What cannot be asked is kept as unknown. A broken URL is the configuration's own fault to tell
     /// (`mainstay_config::checks`); a port that is none is warned of here, because the app may know better.
-    pub fn read(reader: &Reader) -> Options {
+    /// `redis` is the store's, read once for everybody.
+    pub fn read(reader: &Reader, redis: Option<&redis::Options>) -> Options {
         Options {
             database: database(reader),
-            redis: redis(reader),
+            redis: redis_of(reader, redis),
             email: email(reader),
             stripe: if set(reader, "STRIPE_SECRET_KEY").is_some() { Target::Configured } else { Target::NotConfigured },
             blockchain: blockchain(reader),
@@ -50,10 +52,6 @@ impl Options {
 /// A variable with something in it.
 fn set(reader: &Reader, name: &str) -> Option<Item<String>> {
     reader.variable(name).map(|item| item.map(|text| text.trim().to_owned())).filter(|item| !item.is_empty())
-}
-
-fn is_true(reader: &Reader, name: &str) -> bool {
-    set(reader, name).is_some_and(|text| matches!(text.to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on"))
 }
 
 /// The default if it is not set; None, with a warning, if it is no port.
@@ -87,38 +85,14 @@ fn postgres_places(url: &Url) -> Vec<Place> {
     url.hosts.iter().flat_map(place).collect()
 }
 
-fn redis(reader: &Reader) -> Target {
-    let tls = is_true(reader, "REDIS_TLS_ENABLED");
-    if let Some(text) = set(reader, "REDIS_URL") {
-        return redis_url(&text, tls);
+/// As `[store.redis]` and the variables say it. What is named and cannot be read is unknown.
+fn redis_of(reader: &Reader, options: Option<&redis::Options>) -> Target {
+    let named = ["REDIS_URL", "REDIS_HOST", "REDIS_CLUSTER_NODES", "REDIS_SENTINELS"];
+    match options {
+        Some(options) => Target::Redis(Box::new(options.clone())),
+        None if named.iter().any(|name| set(reader, name).is_some()) => Target::Opaque,
+        None => Target::NotConfigured,
     }
-    let nodes = set(reader, "REDIS_CLUSTER_NODES");
-    if let Some(nodes) = nodes.filter(|_| is_true(reader, "REDIS_CLUSTER_ENABLED")) {
-        return redis_url(&format!("redis://{}", nodes.value), tls);
-    }
-    // A sentinel that answers does not say that the master does.
-    if is_true(reader, "REDIS_SENTINEL_ENABLED") && set(reader, "REDIS_SENTINELS").is_some() {
-        return Target::Opaque;
-    }
-    let Some(host) = set(reader, "REDIS_HOST") else { return Target::NotConfigured };
-    match port(reader, "REDIS_PORT", REDIS_PORT) {
-        Some(port) => Target::Ask(redis_question(tls), vec![Place::Tcp { host: host.value, port }]),
-        None => Target::Opaque,
-    }
-}
-
-fn redis_url(text: &str, tls: bool) -> Target {
-    match url::parse(text) {
-        Ok(url) if !url.is_postgres() => {
-            let place = |(host, port): &(String, u16)| Place::Tcp { host: host.clone(), port: *port };
-            Target::Ask(redis_question(tls || url.is_tls()), url.hosts.iter().map(place).collect())
-        }
-        _ => Target::Opaque,
-    }
-}
-
-fn redis_question(tls: bool) -> Question {
-    if tls { Question::RedisTls } else { Question::Redis }
 }
 
 fn email(reader: &Reader) -> Target {
@@ -146,7 +120,7 @@ mod tests {
     fn options(environment: &[(&str, &str)]) -> (Options, usize) {
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let reader = Reader::new(&Inputs { environment, ..Inputs::default() });
-        let options = Options::read(&reader);
+        let options = Options::read(&reader, redis::Options::read(&reader).as_ref());
         (options, reader.finish().warnings.len())
     }
 
@@ -186,28 +160,26 @@ mod tests {
     }
 
     #[test]
-    fn redis_is_found_by_each_of_its_names() {
+    fn redis_is_asked_as_its_own_options_say_and_unknown_where_they_cannot_be_read() {
         let of = |environment: &[(&str, &str)]| options(environment).0.redis;
-        let plain = |places| Target::Ask(Question::Redis, places);
-        let tls = |places| Target::Ask(Question::RedisTls, places);
-        assert_eq!(of(&[("REDIS_URL", "redis://:pw@r:1")]), plain(vec![tcp("r", 1)]));
-        assert_eq!(of(&[("REDIS_URL", "redis://a:1,redis://b:2")]), plain(vec![tcp("a", 1), tcp("b", 2)]));
-        assert_eq!(of(&[("REDIS_URL", "rediss://r")]), tls(vec![tcp("r", 6379)]));
-        assert_eq!(of(&[("REDIS_URL", "redis://r"), ("REDIS_TLS_ENABLED", "true")]), tls(vec![tcp("r", 6379)]));
-        assert_eq!(of(&[("REDIS_URL", "unix:///run/redis.sock")]), Target::Opaque);
-        assert_eq!(of(&[("REDIS_HOST", "r")]), plain(vec![tcp("r", 6379)]));
-        assert_eq!(of(&[("REDIS_HOST", "r"), ("REDIS_PORT", "7000")]), plain(vec![tcp("r", 7000)]));
-        let cluster = [("REDIS_CLUSTER_NODES", "a:1,b:2"), ("REDIS_CLUSTER_ENABLED", "true")];
-        assert_eq!(of(&cluster), plain(vec![tcp("a", 1), tcp("b", 2)]));
-        assert_eq!(of(&cluster[..1]), Target::NotConfigured);
-        assert_eq!(of(&[("REDIS_SENTINELS", "s:1"), ("REDIS_SENTINEL_ENABLED", "true")]), Target::Opaque);
+        for environment in [
+            [("REDIS_URL", "redis://:pw@r:1"), ("", "")],
+            [("REDIS_HOST", "r"), ("REDIS_PORT", "7000")],
+            [("REDIS_CLUSTER_NODES", "a:1,b:2"), ("REDIS_CLUSTER_ENABLED", "true")],
+            [("REDIS_SENTINELS", "s:1"), ("REDIS_SENTINEL_ENABLED", "true")],
+        ] {
+            assert!(matches!(of(&environment), Target::Redis(_)), "{environment:?}");
+        }
+        for environment in [("REDIS_URL", "unix:///run/redis.sock"), ("REDIS_CLUSTER_NODES", "a:1,b:2")] {
+            assert_eq!(of(&[environment]), Target::Opaque, "{environment:?}");
+        }
+        assert_eq!(of(&[("REDIS_HOST", "r"), ("REDIS_PORT", "x")]), Target::Opaque);
     }
 
     #[test]
     fn a_port_that_is_none_is_warned_of_and_asked_nothing() {
-        let (options, warnings) =
-            options(&[("REDIS_HOST", "r"), ("REDIS_PORT", "x"), ("SMTP_HOST", "m"), ("SMTP_PORT", "0")]);
-        assert_eq!((options.redis, options.email, warnings), (Target::Opaque, Target::Opaque, 2));
+        let (options, warnings) = options(&[("SMTP_HOST", "m"), ("SMTP_PORT", "0")]);
+        assert_eq!((options.email, warnings), (Target::Opaque, 1));
     }
 
     #[test]
@@ -224,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_is_kept() {
+    fn no_secret_is_shown() {
         let (options, _) = options(&[
             ("DATABASE_URL", "postgres://someone:hunter22@db/private"),
             ("REDIS_URL", "redis://other:hunter22@r"),
             ("STRIPE_SECRET_KEY", "hunter22"),
         ]);
         let text = format!("{options:?}");
-        for word in ["hunter22", "someone", "other", "private"] {
+        for word in ["hunter22", "someone", "private"] {
             assert!(!text.contains(word), "{word} in {text}");
         }
     }

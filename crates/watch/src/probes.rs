@@ -1,12 +1,15 @@
-//! Asks each configured service whether it is there: connect, one question, one answer, no login.
+//! Asks each configured service whether it is there: connect, one question, one answer. Redis is asked as the app asks
+//! it: with its login, over TLS that is verified, every master of a cluster.
 //!
-//! Must never send a secret, and never say `ok` without an answer that only that kind of service gives.
+//! Must never send a secret over what is not verified, and never say `ok` without an answer that only that kind of
+//! service gives.
 
 use crate::options::Options;
-use crate::state::{ServiceState, Status, Watched};
+use crate::state::{Memory, ServiceState, Status, Watched};
 use crate::tls;
 use arc_swap::ArcSwap;
 use mainstay_runtime::{Clock, Millis, Shutdown};
+use mainstay_store::redis::{self, Error};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,15 +42,12 @@ pub enum Place {
 pub enum Question {
     /// SSLRequest: only Postgres answers `S` or `N`.
     Postgres,
-    /// PING: `+PONG`, or `-NOAUTH` of one that wants a password first.
-    Redis,
-    RedisTls,
     /// The greeting, 220.
     Smtp,
 }
 
 /// What is known of a service before it is asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Target {
     #[default]
     NotConfigured,
@@ -57,6 +57,7 @@ pub enum Target {
     Opaque,
     /// The first place that answers is enough.
     Ask(Question, Vec<Place>),
+    Redis(Box<redis::Options>),
 }
 
 /// Asks all services again and again. Runs on the control thread.
@@ -144,7 +145,7 @@ fn unasked(options: &Options) -> Round {
     let status = |target: &Target| match target {
         Target::NotConfigured => Status::NotConfigured,
         Target::Configured => Status::Configured,
-        Target::Opaque | Target::Ask(..) => Status::Unknown,
+        Target::Opaque | Target::Ask(..) | Target::Redis(_) => Status::Unknown,
     };
     let services = Watched::ALL.iter().map(|&s| ServiceState::new(s, status(options.target(s)))).collect();
     Round { began: None, services }
@@ -163,8 +164,11 @@ fn at(now: Millis, round: &Round) -> Vec<ServiceState> {
 
 async fn ask_all(options: &Options) -> Vec<ServiceState> {
     let ask = |service| async move {
+        if let Target::Redis(options) = options.target(service) {
+            return redis(service, options, ASK_TIMEOUT).await;
+        }
         let (status, latency_ms) = ask(options.target(service), ASK_TIMEOUT).await;
-        ServiceState { service, status, latency_ms }
+        ServiceState { status, latency_ms, ..ServiceState::new(service, status) }
     };
     let [a, b, c, d, e] = Watched::ALL;
     let (a, b, c, d, e) = tokio::join!(ask(a), ask(b), ask(c), ask(d), ask(e));
@@ -176,7 +180,7 @@ pub async fn ask(target: &Target, within: Duration) -> (Status, Option<f64>) {
     let (question, places) = match target {
         Target::NotConfigured => return (Status::NotConfigured, None),
         Target::Configured => return (Status::Configured, None),
-        Target::Opaque => return (Status::Unknown, None),
+        Target::Opaque | Target::Redis(_) => return (Status::Unknown, None),
         Target::Ask(question, places) => (*question, &places[..places.len().min(PLACES_MAX)]),
     };
     let began = Clock::micros();
@@ -206,8 +210,6 @@ async fn ask_place(question: Question, place: &Place) -> io::Result<(Status, u64
             let mut socket = UnixStream::connect(path).await?;
             match question {
                 Question::Postgres => postgres(&mut socket).await.map(|(status, at, _)| (status, at)),
-                Question::Redis => redis(&mut socket).await,
-                Question::RedisTls => Ok((Status::Unknown, Clock::micros())),
                 Question::Smtp => smtp(&mut socket).await,
             }
         }
@@ -216,8 +218,6 @@ async fn ask_place(question: Question, place: &Place) -> io::Result<(Status, u64
             socket.set_nodelay(true)?;
             match question {
                 Question::Postgres => postgres_tcp(host, socket).await,
-                Question::Redis => redis(&mut socket).await,
-                Question::RedisTls => redis_tls(host, socket).await,
                 Question::Smtp => smtp(&mut socket).await,
             }
         }
@@ -252,22 +252,21 @@ async fn postgres_tcp(host: &str, mut socket: TcpStream) -> io::Result<(Status, 
 /// Politeness is worth no more than this, well within `ASK_TIMEOUT`.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
-async fn redis(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<(Status, u64)> {
-    socket.write_all(b"PING\r\n").await?;
-    let line = first_line(socket).await?;
-    let answers = line.starts_with(b"+PONG\r\n") || line.starts_with(b"-NOAUTH ");
-    Ok((if answers { Status::Ok } else { Status::Unavailable }, Clock::micros()))
-}
-
-/// One that turns us away during the handshake or after it wants a certificate: it is there, and no more is known.
-async fn redis_tls(host: &str, socket: TcpStream) -> io::Result<(Status, u64)> {
-    let asked = async {
-        let mut stream = tls::handshake(host, socket).await?;
-        redis(&mut stream).await
+/// A login, PING and the memory in use.
+async fn redis(service: Watched, options: &redis::Options, within: Duration) -> ServiceState {
+    let asked = redis::health(options, within).await;
+    let status = match &asked {
+        Ok(_) => Status::Ok,
+        // The app may have a password or an authority that nobody told us of.
+        Err(Error::Login(_)) if options.password.is_none() => Status::Unknown,
+        Err(Error::Certificate(_) | Error::File(..) | Error::Settings(_)) => Status::Unknown,
+        Err(_) => Status::Unavailable,
     };
-    match asked.await {
-        Err(e) if tls::is_refusal(&e) => Ok((Status::Unknown, Clock::micros())),
-        result => result,
+    let answered = asked.ok();
+    ServiceState {
+        latency_ms: answered.map(|(latency, _)| millis(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX))),
+        memory: answered.map(|(_, memory)| Memory { used: memory.used, max: memory.max }),
+        ..ServiceState::new(service, status)
     }
 }
 

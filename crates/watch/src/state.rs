@@ -67,11 +67,21 @@ pub struct ServiceState {
     pub status: Status,
     /// From the first packet to the answer, in milliseconds; only where there was an answer.
     pub latency_ms: Option<f64>,
+    /// Only where it says so.
+    pub memory: Option<Memory>,
+}
+
+/// In bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    pub used: u64,
+    /// `None`: no bound.
+    pub max: Option<u64>,
 }
 
 impl ServiceState {
     pub fn new(service: Watched, status: Status) -> ServiceState {
-        ServiceState { service, status, latency_ms: None }
+        ServiceState { service, status, latency_ms: None, memory: None }
     }
 }
 

@@ -25,12 +25,6 @@ pub async fn handshake(host: &str, socket: TcpStream) -> io::Result<TlsStream<Tc
     TlsConnector::from(Arc::new(config)).connect(name, socket).await
 }
 
-/// The other side speaks TLS and turned us away, as a server does that wants a client certificate.
-pub fn is_refusal(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
-    matches!(inner, Some(Error::AlertReceived(_)))
-}
-
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

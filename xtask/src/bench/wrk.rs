@@ -24,6 +24,15 @@ pub struct Load<'a> {
 }
 
 pub fn run(load: Load<'_>) -> Result<Run> {
+    answered(load, false)
+}
+
+/// Refusals are what is measured.
+pub fn run_whatever_is_answered(load: Load<'_>) -> Result<Run> {
+    answered(load, true)
+}
+
+fn answered(load: Load<'_>, any: bool) -> Result<Run> {
     let Load { url, connections, seconds, close } = load;
     let (connections, duration) = (format!("-c{connections}"), format!("-d{seconds}s"));
     let mut wrk = Command::new("timeout");
@@ -36,6 +45,8 @@ pub fn run(load: Load<'_>) -> Result<Run> {
     if !output.status.success() {
         bail!("wrk {url}: {text}{}", String::from_utf8_lossy(&output.stderr));
     }
+    let text: String =
+        text.lines().filter(|line| !any || !line.contains("Non-2xx")).map(|l| format!("{l}\n")).collect();
     parse(&text).with_context(|| format!("wrk {url} printed:\n{text}"))
 }
 

@@ -14,11 +14,19 @@ const EDGES: [(&str, &[&str]); 14] = [
     // The record of each request is telemetry's; nothing of telemetry is needed in order to serve.
     ("mainstay-limits", &["mainstay-config"]),
     // Who is behind a token, and what the routes ask of him.
-    ("mainstay-identity", &["mainstay-config"]),
+    ("mainstay-identity", &["mainstay-config", "mainstay-runtime", "mainstay-servers", "mainstay-store"]),
     // It asks who is banned at each connection, and who somebody is at each request.
+    // What cores share, they ask the store for: each has a connection of its own.
     (
         "mainstay-edge",
-        &["mainstay-config", "mainstay-identity", "mainstay-limits", "mainstay-runtime", "mainstay-telemetry"],
+        &[
+            "mainstay-config",
+            "mainstay-identity",
+            "mainstay-limits",
+            "mainstay-runtime",
+            "mainstay-telemetry",
+            "mainstay-store",
+        ],
     ),
     // It asks the supervisor for processes by its protocol, and tells the edge which addresses serve.
     (

@@ -129,6 +129,30 @@ fn every_invariant_names_a_test_that_exists() {
     tree::none("an invariant is held by a test, named as: test `name`", faults);
 }
 
+/// `docs/security.md`: a requirement without a test says why it needs none, or that it is not met yet.
+#[test]
+fn every_requirement_of_the_standard_has_a_test_or_a_reason() {
+    let text = tree::read("docs/security.md");
+    let sources: String = tree::rust().into_iter().map(|file| file.text).collect();
+    let rows: Vec<&str> = text.lines().filter(|line| is_row(line)).collect();
+    assert!(rows.len() > 60, "docs/security.md has {} rows", rows.len());
+    let mut faults = Vec::new();
+    for row in rows {
+        let tests: Vec<&str> = row.split("test `").skip(1).filter_map(|rest| rest.split('`').next()).collect();
+        let said = ["not applicable: ", "not yet", "the app's"].iter().any(|reason| row.contains(reason));
+        if tests.is_empty() && !said {
+            faults.push(format!("neither a test nor a reason: {row}"));
+        }
+        let missing = tests.iter().filter(|test| !sources.contains(&format!("fn {test}(")));
+        faults.extend(missing.map(|test| format!("no such test: {test}")));
+    }
+    tree::none("a requirement is shown by: test `name`, or says `not applicable: why`, or `not yet: …`", faults);
+}
+
+fn is_row(line: &str) -> bool {
+    ["| 2.", "| 3.", "| 4."].iter().any(|chapter| line.starts_with(chapter))
+}
+
 fn stem(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path).trim_end_matches(".md")
 }

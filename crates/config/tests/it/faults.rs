@@ -31,8 +31,8 @@ fn unknown_keys_and_tables() {
     check("[egde]\nlisten = \":80\"\n", &["mainstay.toml:1: unknown table [egde]; nearest: \"edge\""]);
     check("[[rout]]\nmatch = \"/\"\n", &["mainstay.toml:1: unknown table [[rout]]; nearest: \"route\""]);
     check(
-        "[store]\ndurable = \"sqlite\"\n",
-        &["mainstay.toml:1: this version of mainstay does not read [store]; remove it, or put # before its lines"],
+        "[jobs]\nx = 1\n",
+        &["mainstay.toml:1: this version of mainstay does not read [jobs]; remove it, or put # before its lines"],
     );
     check(
         "[app.api]\ntrusted_proxies = [\"cloudflare\"]\n",

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use mainstay_config::{Inputs, Reader};
+use mainstay_config::{Inputs, Reader, Text};
 
 fn gather(dir: &Path, file: Option<&str>, env_file: Option<&str>) -> Result<Inputs, String> {
     let inputs = Inputs::gather(dir, file.map(Path::new), env_file.map(Path::new), Vec::new(), None);
@@ -97,10 +97,12 @@ fn inputs_go_to_another_process_and_back() {
     let dir = folder();
     write(dir.path(), "mainstay.toml", "x = \"ä\\u0000\"\n");
     write(dir.path(), ".env", "JWT_SECRET_FILE=.env\n");
+    write(dir.path(), ".env.development", "JWT_SECRET=x\n");
     let mut inputs = gather(dir.path(), None, None).expect("inputs");
     inputs.flags = vec![("edge.listen".to_owned(), ":8080".to_owned())];
     inputs.command = Some(vec!["npm".to_owned(), "start".to_owned()]);
     inputs.credentials = vec![("A_TOKEN".to_owned(), "x\n".to_owned())];
+    assert_eq!(inputs.development, [Text::new(".env.development", "JWT_SECRET=x\n")]);
     let back = Inputs::from_json(&inputs.to_json()).expect("inputs");
     assert!(back == inputs);
     for bad in ["", "[]", "{\"environment\":[[\"A\"]]}", "{\"file\":{\"path\":1}}", "{\"pid\":-1}"] {

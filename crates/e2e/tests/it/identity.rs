@@ -4,26 +4,33 @@
 use crate::support::{in_front_of, judged_answer};
 use mainstay_e2e::peer::answer;
 use mainstay_e2e::{Answer, Mainstay, Peer, Setup, curl, fixtures, wait_until, wire};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 
-const SECRET: &str = "kU3vX9qLw2Zr7TnB5sYd8Hf1Gj4Mc6Pa0e";
+pub const SECRET: &str = "kU3vX9qLw2Zr7TnB5sYd8Hf1Gj4Mc6Pa0e";
 const OTHER: &str = "aP6cM4jG1fH8dYs5BnT7rZ2wLq9Xv3Uk0z";
 
 const GUARDED: &str = "[[route]]\nmatch = \"/api/v1/admin/*\"\nroles = [\"admin\", \"moderator\"]\n\
                        [[route]]\nmatch = \"GET /me\"\nauth = \"required\"\n";
 
 /// Tokens with these claims, signed by jose.
-fn tokens(secret: &str, claims: &Value) -> Vec<String> {
+pub fn tokens(secret: &str, claims: &Value) -> Vec<String> {
     let asked = json!({ "secret": secret, "tokens": claims });
-    signed(&asked)["tokens"].as_array().expect("tokens").iter().map(|t| t.as_str().expect("a token").into()).collect()
+    signed_by("tokens.js", &asked)["tokens"]
+        .as_array()
+        .expect("tokens")
+        .iter()
+        .map(|t| t.as_str().expect("a token").into())
+        .collect()
 }
 
-fn signed(asked: &Value) -> Value {
-    serde_json::from_str(&fixtures::node_client("tokens.js", &[&asked.to_string()])).expect("what tokens.js prints")
+/// What a client of `fixtures/node/clients` signs.
+pub fn signed_by(client: &str, asked: &Value) -> Value {
+    serde_json::from_str(&fixtures::node_client(client, &[&asked.to_string()])).expect("JSON")
 }
 
-fn guarded(peer: &Peer, verify: &str) -> Setup {
+pub fn guarded(peer: &Peer, verify: &str) -> Setup {
     let text = format!("{}[identity.verify]\n{verify}\n{GUARDED}", in_front_of(&[peer]));
     Setup::file(&text).env("JWT_SECRET", SECRET)
 }
@@ -163,6 +170,7 @@ fn i3_an_app_verifies_what_it_is_told_by_our_published_keys() {
     assert_eq!(claims["exp"].as_u64().zip(claims["iat"].as_u64()).map(|(exp, iat)| exp - iat), Some(60));
     // A start later the key is the same, so an app that has it keeps believing.
     let mut mainstay = mainstay;
+    mainstay.signal(Signal::SIGTERM);
     mainstay.end();
     let mut mainstay = mainstay.again();
     mainstay.accepting();
@@ -183,6 +191,78 @@ fn c4_after_a_rotation_old_tokens_are_good_until_they_expire() {
 }
 
 #[test]
+fn c4_a_rotated_secret_is_taken_up_by_reload_and_old_tokens_stay_good() {
+    let peer = Peer::mirror();
+    let text = format!("{}[identity.verify]\n{GUARDED}", in_front_of(&[&peer]));
+    let before = tokens(SECRET, &json!([{"sub": "u1"}])).remove(0);
+    let after = tokens(OTHER, &json!([{"sub": "u2"}])).remove(0);
+    let one = format!("JWT_SECRET={SECRET}\n");
+    let mainstay = Setup::file(&text).write(".env", &one).env("NODE_ENV", "production").ready("/");
+    let status = |token: &str| get_with(&mainstay, "/me", token).status;
+    assert_eq!((status(&before), status(&after)), (200, 401));
+    mainstay.write(".env", &format!("JWT_SECRET={OTHER}\nJWT_SECRET_PREVIOUS={SECRET}\n"));
+    mainstay.verb(&["reload"]).ok();
+    assert_eq!((status(&before), status(&after)), (200, 200), "both are good while old tokens live");
+    mainstay.write(".env", &format!("JWT_SECRET={OTHER}\n"));
+    mainstay.verb(&["reload"]).ok();
+    assert_eq!((status(&before), status(&after)), (401, 200), "no core remembers what the old secret verified");
+    let said = format!("{}{}", mainstay.said(), mainstay.verb(&["logs", "-n", "1000"]).all());
+    assert!(!said.contains(SECRET) && !said.contains(OTHER), "a secret was written down");
+}
+
+#[test]
+fn c4_production_on_the_development_value_is_told() {
+    let setup = |environment: &str, own: &str| {
+        let peer = Peer::mirror();
+        Setup::file(&in_front_of(&[&peer]))
+            .write(".env.development", &format!("# for our machines\nJWT_SECRET={SECRET}\n"))
+            .env("JWT_SECRET", own)
+            .env("NODE_ENV", environment)
+            .verb(&["check"])
+    };
+    let told = setup("production", SECRET);
+    assert_eq!(told.code, Some(0), "a strong one may be meant: {told:?}");
+    let place = ".env.development:2";
+    assert!(told.all().contains(place) && told.all().contains("mainstay secret JWT_SECRET"), "{told:?}");
+    assert!(!told.all().contains(SECRET), "{told:?}");
+    assert!(!setup("production", OTHER).all().contains(place), "another value is another's");
+    assert!(!setup("development", SECRET).all().contains(place), "there it belongs");
+}
+
+#[test]
+fn i7_requests_are_counted_by_tenant_and_never_by_a_clients_word() {
+    let peer = Peer::mirror();
+    let mainstay = guarded(&peer, "").ready("/");
+    let claims: Vec<Value> = (0..1100).map(|n| json!({"sub": "u1", "tenant_id": format!("t{n}")})).collect();
+    let tokens = tokens(SECRET, &json!(claims));
+    let ask = |path: &str, lines: &str| {
+        let text = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Tenant-Id: evil\r\n{lines}Connection: close\r\n\r\n");
+        wire::exchange(mainstay.edge(), text.as_bytes()).expect("an answer").status
+    };
+    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    for _ in 0..3 {
+        assert_eq!(ask("/open", &bearer(&tokens[0])), 200);
+    }
+    assert_eq!(ask("/api/v1/admin/users", &bearer(&tokens[0])), 403);
+    assert_eq!((ask("/open", ""), ask("/open", &bearer("x"))), (200, 200));
+    let lines = || -> Vec<String> {
+        let text = curl(&[&mainstay.url("/.mainstay/health/metrics")]).text();
+        text.lines().filter(|line| line.starts_with("mainstay_tenant_requests_total{")).map(str::to_owned).collect()
+    };
+    let line = |status: u16, tenant: &str, count: u32| {
+        format!("mainstay_tenant_requests_total{{status=\"{status}\",tenant=\"{tenant}\"}} {count}")
+    };
+    wait_until("the refusal to be counted", || lines().contains(&line(403, "t0", 1)));
+    assert_eq!(lines(), [line(200, "t0", 3), line(403, "t0", 1)]);
+    // Whoever may issue tokens may name any number of tenants; memory does not follow.
+    for token in &tokens {
+        assert_eq!(ask("/open", &bearer(token)), 200);
+    }
+    wait_until("the rest to be counted as one", || lines().iter().any(|line| line.contains("tenant=\"other\"")));
+    assert!(lines().len() <= 1000, "{}", lines().len());
+}
+
+#[test]
 fn i1_an_issuers_keys_are_fetched_and_followed_when_they_change() {
     let document: Arc<Mutex<(u16, String)>> = Arc::new(Mutex::new((503, String::new())));
     let published = document.clone();
@@ -196,7 +276,7 @@ fn i1_an_issuers_keys_are_fetched_and_followed_when_they_change() {
     let issue = |kid: &str| {
         let claims =
             json!([{"sub": kid, "iss": "https://issuer.example"}, {"sub": kid, "iss": "https://other.example"}]);
-        let signed = signed(&json!({ "kid": kid, "tokens": claims }));
+        let signed = signed_by("tokens.js", &json!({ "kid": kid, "tokens": claims }));
         let token = |at: usize| signed["tokens"][at].as_str().expect("a token").to_owned();
         (token(0), token(1), signed["jwks"].to_string())
     };

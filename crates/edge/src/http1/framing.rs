@@ -268,7 +268,8 @@ impl Chunks {
 /// Whether a field may stand behind a body: none that frames, routes or identifies (RFC 9110 §6.5.1), in whatever
 /// spelling a gateway interface would fold into one.
 pub fn is_trailer(name: &[u8]) -> bool {
-    !name.contains(&b'_') && Name::of(name).is_none_or(|n| n == Name::RequestId || n == Name::XRequestId)
+    let identifies = mainstay_identity::is_identity_header(name);
+    !identifies && !name.contains(&b'_') && Name::of(name).is_none_or(|n| n == Name::RequestId || n == Name::XRequestId)
 }
 
 /// The line before a chunk of this size.

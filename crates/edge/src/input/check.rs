@@ -172,7 +172,12 @@ async fn checked<'a>(
         }
     }
     let Some((_, first)) = schemas.first() else { return Ok(body) };
-    let bytes = collect(asked, body, finish, *first).await?;
+    let (limit, limit_rule) = asked.limit;
+    let too_large = || match limit_rule {
+        Names::NONE => asked.refusal(*first, Verdict::BodyTooLarge),
+        rule => Refusal { rule, ..Verdict::BodyTooLarge.into() },
+    };
+    let bytes = collect(asked.core, body, limit, asked.pause, finish, too_large).await?;
     if bytes.is_empty() {
         missing(found);
         return Ok(Body::Absent);
@@ -217,17 +222,19 @@ fn is_plain(fields: &Fields) -> bool {
     !coded && text.split(';').skip(1).filter_map(charset).all(|c| matches!(c.as_str(), "utf-8" | "utf8" | "us-ascii"))
 }
 
-/// Reads the body whole, within its limit, its time, and the room there is for all.
-async fn collect<'a>(asked: &Asked<'a>, body: Body, finish: &mut Finish, by: By<'a>) -> Result<Bytes, Refusal> {
-    let (limit, limit_rule) = asked.limit;
-    let too_large = || match limit_rule {
-        Names::NONE => asked.refusal(by, Verdict::BodyTooLarge),
-        rule => Refusal { rule, ..Verdict::BodyTooLarge.into() },
-    };
+/// Reads a body whole, within its limit, its time, and the room there is for all. `too_large` names the limit.
+pub async fn collect(
+    core: &Core,
+    body: Body,
+    limit: u64,
+    pause: Duration,
+    finish: &mut Finish,
+    too_large: impl Fn() -> Refusal,
+) -> Result<Bytes, Refusal> {
     if matches!(body.framing(), Framing::Length(size) if size > limit) {
         return Err(too_large());
     }
-    let read = tokio::time::timeout(asked.pause, read(asked.core, body, limit));
+    let read = tokio::time::timeout(pause, read(core, body, limit));
     let bytes = match read.await {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(Unread::TooLarge)) => return Err(too_large()),

@@ -55,7 +55,10 @@ impl House {
             instruments,
             local: sender,
             sticky: mainstay_edge::sticky::Key::new(b"of the tests"),
-            signer: mainstay_identity::Signer::unkept().expect("a key"),
+            signer: mainstay_identity::Signer::unkept().expect("a key").into(),
+            revoked: Default::default(),
+            calls: mainstay_edge::service_call::channel().0,
+            sessions: mainstay_identity::sessions::Sessions::new(None).0,
         };
         let (service, handle) = Service::build(parts).expect("build");
         service.start().expect("start");

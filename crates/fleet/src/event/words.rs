@@ -40,6 +40,7 @@ impl fmt::Display for Event {
             }
             Event::Elsewhere { who, port, address } => elsewhere(f, who, *port, *address),
             Event::WrongPort { who, port, listening } => wrong_port(f, who, *port, listening),
+            Event::Exposed { who, listening } => exposed(f, who, listening),
             Event::Late { who, waited, port, seen, lines } => {
                 write!(f, "{who} is not ready after {}; still waiting", span(*waited))?;
                 not_ready(f, &who.app, *port, seen)?;
@@ -117,6 +118,17 @@ fn wrong_port(f: &mut fmt::Formatter<'_>, who: &Who, port: u16, listening: &[Soc
             who.app
         ),
     }
+}
+
+fn exposed(f: &mut fmt::Formatter<'_>, who: &Who, listening: &[SocketAddr]) -> fmt::Result {
+    write!(
+        f,
+        "{who} listens on {}, where others could walk round [identity]; it is not used   fix: let it listen on the \
+         address in HOST, 127.0.0.1 (node: server.listen(process.env.PORT, process.env.HOST)), or [app.{}] \
+         exposed = true if no one else reaches this machine",
+        addresses(listening),
+        who.app
+    )
 }
 
 /// What stands between a running process and readiness, and what to do.
@@ -267,6 +279,8 @@ mod tests {
         };
         assert!(wrong(2, &[3000]).contains("2 instances cannot share it"));
         assert!(wrong(1, &[3000, 3001]).contains("which one takes requests?"));
+        let exposed = Event::Exposed { who: who(1), listening: vec![at(3000)] }.to_string();
+        assert!(exposed.contains("127.0.0.1:3000") && exposed.contains("[app.main] exposed = true"), "{exposed}");
     }
 
     #[test]

@@ -84,7 +84,11 @@ impl Common<'_> {
             .key("restart")
             .doc("on-failure: exit status 0 is the end")
             .choice(&["always", "on-failure"], "always");
-        let exposed = table.key("exposed").doc("It may listen on a public address").boolean(false).value;
+        let exposed = table
+            .key("exposed")
+            .doc("It may listen on a public address although [identity] guards it")
+            .boolean(false)
+            .value;
         self.check_required(table, &own);
         let env = base(&self.inputs.environment, &self.env_file, &own);
         self.check_memory(table, &env, instances, memory_limit.as_ref());
@@ -101,6 +105,7 @@ impl Common<'_> {
             memory_limit: memory_limit.map(|limit| limit.value),
             restart: if restart.value == "on-failure" { Restart::OnFailure } else { Restart::Always },
             exposed,
+            closed: false,
             health: None,
         })
     }

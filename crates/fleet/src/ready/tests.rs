@@ -83,7 +83,7 @@ S((sys.argv[1], int(sys.argv[2])), H).serve_forever()
 ";
 
 fn target(group: &Group, port: Option<u16>) -> Target {
-    Target { group: group.id(), port, alone: true, health: Health::Unknown, adopted: false }
+    Target { group: group.id(), port, alone: true, health: Health::Unknown, adopted: false, closed: false }
 }
 
 /// A port nobody else has while the test runs.
@@ -158,6 +158,28 @@ async fn an_only_child_is_used_where_it_listens_others_are_told() {
     })
     .await;
     assert_eq!(problem, Some(Problem::WrongPort { listening: vec![address], alone: false }));
+}
+
+#[tokio::test]
+async fn what_others_can_reach_is_not_ready_where_it_must_be_closed() {
+    assert_eq!(public(&["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.2]:1"].map(at)), []);
+    let open = ["0.0.0.0:1", "[::]:1", "10.0.0.1:1"].map(at);
+    assert_eq!(public(&open), open);
+    let port = free_port();
+    let group = Group::python(SERVER, &["0.0.0.0", &port.to_string(), "/health"]);
+    let (problems, mut told) = tokio::sync::mpsc::channel(4);
+    let closed = Target { closed: true, ..target(&group, Some(port)) };
+    let never = wait(closed, Rc::default(), |problem| drop(problems.try_send(problem)));
+    let problem = within_bounds(async {
+        tokio::select! {
+            ready = never => panic!("ready by {ready:?}"),
+            problem = told.recv() => problem,
+        }
+    })
+    .await;
+    assert_eq!(problem, Some(Problem::Exposed { listening: vec![SocketAddr::from(([0, 0, 0, 0], port))] }));
+    let ready = within_bounds(wait(target(&group, Some(port)), Rc::default(), |_| {})).await;
+    assert!(ready.address.is_some());
 }
 
 #[tokio::test]

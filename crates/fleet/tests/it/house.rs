@@ -55,6 +55,7 @@ pub fn app(name: &str, mode: &str, instances: u32) -> App {
         memory_limit: None,
         restart: Restart::Always,
         exposed: false,
+        closed: false,
         health: None,
     }
 }

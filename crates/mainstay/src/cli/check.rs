@@ -1,9 +1,10 @@
-//! `mainstay check`: reads the configuration as `run` would and tells every fault; starts and binds nothing.
+//! `mainstay check`: reads the configuration as `run` would and tells every fault, those of the stores it names among
+//! them; starts and binds nothing.
 
 use super::run;
 use crate::exit::{self, Failure};
 use crate::place::PlaceArgs;
-use crate::settings;
+use crate::{settings, stores};
 use mainstay_config::Fault;
 use serde_json::{Value, json};
 
@@ -18,7 +19,12 @@ pub struct Args {
 
 pub fn run(place: &PlaceArgs, args: Args) -> Result<u8, Failure> {
     let inputs = run::gather(&place.resolve()?, args.run)?;
-    let (settings, report) = settings::read(&inputs);
+    let (settings, mut report) = settings::read(&inputs);
+    if report.is_ok() {
+        let (faults, warnings) = stores::judged(&settings);
+        report.faults.extend(faults);
+        report.warnings.extend(warnings);
+    }
     if args.json {
         let list = |faults: &[Fault]| faults.iter().map(fault).collect::<Vec<_>>();
         let document = json!({

@@ -1,5 +1,7 @@
 //! What can be asked of a running server, one struct a verb, and the lines it answers with.
 
+use mainstay_identity::accounts::Import;
+use mainstay_identity::operators::Scope;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -19,7 +21,11 @@ pub enum Command {
     Upgrade(Upgrade),
     Stop(Stop),
     Bans(Bans),
+    Accounts(Accounts),
+    Token(TokenAsked),
+    Limits(Limits),
     Cache(Cache),
+    Journal(JournalAsked),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +76,57 @@ pub enum Bans {
     Add(String, u64),
     /// `None`: all of them.
     Lift(Option<String>),
+}
+
+/// The app's users, by id or address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accounts {
+    List {
+        after: String,
+        limit: u32,
+    },
+    Show(String),
+    /// Exactly these roles.
+    Roles(String, Vec<String>),
+    Revoke(String),
+    Delete(String),
+    Import(Vec<Import>),
+}
+
+/// Rate limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Limits {
+    List,
+    /// Forgets what is counted of a client.
+    Reset(String),
+}
+
+/// The tokens of operators.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenAsked {
+    List,
+    /// `None`: until it is revoked.
+    Create {
+        name: String,
+        scopes: Vec<Scope>,
+        seconds: Option<u64>,
+    },
+    Revoke(String),
+}
+
+/// What of the journal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalAsked {
+    pub since_us: u64,
+    /// Empty: every kind.
+    pub kinds: Vec<String>,
+    /// `operations` or `audit`.
+    pub class: Option<String>,
+    pub limit: u32,
 }
 
 /// The response cache.
@@ -147,7 +204,11 @@ impl Command {
             Command::Upgrade(_) => "/upgrade",
             Command::Stop(_) => "/stop",
             Command::Bans(_) => "/bans",
+            Command::Accounts(_) => "/accounts",
+            Command::Token(_) => "/token",
+            Command::Limits(_) => "/limits",
             Command::Cache(_) => "/cache",
+            Command::Journal(_) => "/journal",
         }
     }
 
@@ -162,7 +223,11 @@ impl Command {
             Command::Upgrade(c) => serde_json::to_vec(c),
             Command::Stop(c) => serde_json::to_vec(c),
             Command::Bans(c) => serde_json::to_vec(c),
+            Command::Accounts(c) => serde_json::to_vec(c),
+            Command::Token(c) => serde_json::to_vec(c),
+            Command::Limits(c) => serde_json::to_vec(c),
             Command::Cache(c) => serde_json::to_vec(c),
+            Command::Journal(c) => serde_json::to_vec(c),
         }
     }
 
@@ -179,7 +244,11 @@ impl Command {
             "/upgrade" => serde_json::from_slice(body).map(Command::Upgrade),
             "/stop" => serde_json::from_slice(body).map(Command::Stop),
             "/bans" => serde_json::from_slice(body).map(Command::Bans),
+            "/accounts" => serde_json::from_slice(body).map(Command::Accounts),
+            "/token" => serde_json::from_slice(body).map(Command::Token),
+            "/limits" => serde_json::from_slice(body).map(Command::Limits),
             "/cache" => serde_json::from_slice(body).map(Command::Cache),
+            "/journal" => serde_json::from_slice(body).map(Command::Journal),
             _ => return None,
         })
     }
@@ -192,7 +261,11 @@ impl Command {
                 | Command::Health(_)
                 | Command::Why(_)
                 | Command::Bans(Bans::List)
+                | Command::Accounts(Accounts::List { .. } | Accounts::Show(_))
+                | Command::Limits(Limits::List)
+                | Command::Token(TokenAsked::List)
                 | Command::Cache(Cache::Status)
+                | Command::Journal(_)
         )
     }
 
@@ -216,11 +289,18 @@ mod tests {
             Command::Certificates(CertificatesAsked { host: Some("a.b".to_owned()), ..Default::default() }),
             Command::Upgrade(Upgrade { binary: Some("/opt/mainstay".into()) }),
             Command::Stop(Stop {}),
+            Command::Accounts(Accounts::Roles("u_1".to_owned(), vec!["admin".to_owned()])),
+            Command::Accounts(Accounts::Import(vec![Import { email: "a@b".to_owned(), ..Import::default() }])),
+            Command::Token(TokenAsked::Create { name: "a".to_owned(), scopes: vec![Scope::Health], seconds: Some(9) }),
+            Command::Token(TokenAsked::Revoke("a".to_owned())),
             Command::Bans(Bans::List),
             Command::Bans(Bans::Add("192.0.2.7".to_owned(), 60)),
             Command::Bans(Bans::Lift(None)),
+            Command::Limits(Limits::List),
+            Command::Limits(Limits::Reset("192.0.2.7".to_owned())),
             Command::Cache(Cache::Status),
             Command::Cache(Cache::Path("/a/*".to_owned())),
+            Command::Journal(JournalAsked { since_us: 1, kinds: vec!["ban".to_owned()], ..Default::default() }),
         ];
         for command in commands {
             let body = command.body().expect("json");

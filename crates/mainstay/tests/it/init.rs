@@ -149,7 +149,7 @@ fn nginx_conf_gives_apps_routes_limits_and_says_what_has_no_key() {
         &said.err,
         &[
             "nginx.conf:6: limit_req_zone is not carried over",
-            "nginx.conf:28: limit_req is not carried over: this version has no rate limits",
+            "nginx.conf:28: limit_req is not carried over: write [limits]",
             "nginx.conf:13: `backup` of an upstream is not carried over",
             "nginx.conf:32: proxy_set_header X-Secret-Sauce is not carried over",
             "nginx.conf:35: location ~ \\.php$ is not carried over",

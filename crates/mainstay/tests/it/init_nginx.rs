@@ -90,7 +90,7 @@ fn the_site_of_a_node_app_is_carried_over_with_cache_headers_and_compression() {
     has(&text, &["# listen = [\":443\", \":80\"]", "# domains = [\"shop.example\"]"]);
     let expected = [
         "nginx.conf:3: proxy_cache_path is not carried over: the cache is memory",
-        "nginx.conf:4: limit_req_zone is not carried over: this version has no rate limits",
+        "nginx.conf:4: limit_req_zone is not carried over: write [limits]",
         "nginx.conf:16: add_header X-Trace is not carried over: its value is a variable",
         "nginx.conf:27: limit_req is not carried over",
         "nginx.conf:33: proxy_cache_bypass is not carried over: Cache-Control decides",

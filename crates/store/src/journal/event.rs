@@ -84,6 +84,14 @@ pub enum Event {
         name: String,
         what: String,
     },
+    /// Of a user, by opaque id: registered, logged in, refused, taken back.
+    Identity {
+        what: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    },
     /// What an operator did that is none of the above.
     Admin {
         action: String,
@@ -108,6 +116,7 @@ impl Event {
             Event::BanLifted { .. } => "ban_lifted",
             Event::Breaker { .. } => "breaker",
             Event::Certificate { .. } => "certificate",
+            Event::Identity { .. } => "identity",
             Event::Admin { .. } => "admin",
         }
     }
@@ -123,6 +132,8 @@ impl Event {
                 Class::Audit
             }
             Event::Admin { .. } => Class::Audit,
+            // What anybody can make happen all day long is no part of the audit.
+            Event::Identity { what, .. } if !is_frequent(what) => Class::Audit,
             _ => Class::Operations,
         }
     }
@@ -133,6 +144,9 @@ impl Event {
             Event::Health { subject, .. } | Event::Breaker { subject, .. } => Some(subject.clone()),
             Event::Ban { client, .. } => Some(client.clone()),
             Event::ConfigRefused { .. } => Some(String::new()),
+            Event::Identity { what, user, .. } if is_frequent(what) => {
+                Some(format!("{what} {}", user.as_deref().unwrap_or_default()))
+            }
             _ => None,
         }
     }
@@ -167,9 +181,19 @@ impl Event {
             Event::Breaker { subject, open: true } => format!("{subject} is left alone"),
             Event::Breaker { subject, open: false } => format!("{subject} is asked again"),
             Event::Certificate { name, what } => format!("certificate of {name}: {what}"),
+            Event::Identity { what, user, detail } => {
+                let what = what.replace('_', " ");
+                let parts = [user.as_deref(), Some(what.as_str()), detail.as_deref()];
+                parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+            }
             Event::Admin { action, detail } => format!("{action} {detail}").trim_end().to_owned(),
         }
     }
+}
+
+/// Happens at every exchange of a token, or whenever somebody tries: folded, and not kept for a year.
+fn is_frequent(what: &str) -> bool {
+    matches!(what, "refused" | "refreshed" | "link_refused" | "mail_lost")
 }
 
 #[cfg(test)]
@@ -192,6 +216,7 @@ pub(crate) mod tests {
             Event::BanLifted { client: text() },
             Event::Breaker { subject: text(), open: true },
             Event::Certificate { name: text(), what: text() },
+            Event::Identity { what: text(), user: Some(text()), detail: None },
             Event::Admin { action: text(), detail: text() },
         ]
     }

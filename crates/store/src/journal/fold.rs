@@ -5,8 +5,8 @@ use super::Earlier;
 /// Something that changes its mind again within this long flaps.
 const FLAP_US: i64 = 10 * 60 * 1_000_000;
 
-/// The first change and the one back are told; further ones are counted in the line of the last, for as long as no quiet
-/// time comes between. `latest` are the last two of the same kind and subject, newest first.
+/// The first change and the one back are told; further ones are counted in the line of the last, for as long as no
+/// quiet time comes between. `latest` are the last two of the same kind and subject, newest first.
 pub(super) fn into(now_us: i64, latest: &[Earlier]) -> Option<i64> {
     let recent = |entry: &Earlier| now_us.saturating_sub(entry.last_us) <= FLAP_US;
     match latest {

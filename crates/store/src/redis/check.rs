@@ -52,8 +52,8 @@ pub struct Report {
 /// # Errors
 /// When none can be reached, or it refuses us.
 pub async fn check(options: &Options, uses: Uses, limit: Duration) -> Result<Report, Error> {
-    let dialer = Dialer::new(options)?;
-    let servers = timeout(limit, facts(&dialer)).await.unwrap_or(Err(Error::Late))?;
+    let asking = async { facts(&dialer(options).await?).await };
+    let servers = timeout(limit, asking).await.unwrap_or(Err(Error::Late))?;
     let findings = servers.iter().flat_map(|facts| judge(options, facts, uses)).collect();
     Ok(Report { servers, findings })
 }
@@ -64,7 +64,7 @@ pub async fn check(options: &Options, uses: Uses, limit: Duration) -> Result<Rep
 /// When it does not answer as Redis does within `limit`.
 pub async fn health(options: &Options, limit: Duration) -> Result<(Duration, Memory), Error> {
     let asking = async {
-        let dialer = Dialer::new(options)?;
+        let dialer = dialer(options).await?;
         let links = masters(&dialer, dialer.dial(limit).await?).await?;
         let mut sum = Memory { used: 0, max: Some(0) };
         let mut latency = Duration::ZERO;
@@ -79,6 +79,12 @@ pub async fn health(options: &Options, limit: Duration) -> Result<(Duration, Mem
         Ok((latency, sum))
     };
     timeout(limit, asking).await.unwrap_or(Err(Error::Late))
+}
+
+/// Off the thread that asks: without a file of its own the system's authorities are read, some hundred files.
+async fn dialer(options: &Options) -> Result<Dialer, Error> {
+    let options = options.clone();
+    tokio::task::spawn_blocking(move || Dialer::new(&options)).await.unwrap_or(Err(Error::Away))
 }
 
 /// The link itself, or one to each master of a cluster that is whole.

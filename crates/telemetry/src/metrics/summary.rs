@@ -63,7 +63,7 @@ pub(super) fn summary<'a>(
         }
     }
     // What the edge itself ended is counted by its code, so it is taken out of the plain statuses.
-    for (verdict, n) in Verdict::ALL.iter().zip(totals.verdicts).filter(|(_, n)| *n > 0) {
+    for (verdict, n) in Verdict::ALL.iter().zip(totals.verdicts.0).filter(|(_, n)| *n > 0) {
         summary.errors.insert(verdict.code().to_owned(), n);
         if let Some(plain) = by_status.get_mut(&verdict.status()) {
             *plain = plain.saturating_sub(n);

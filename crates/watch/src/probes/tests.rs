@@ -84,33 +84,69 @@ async fn postgres_with_tls_gets_a_whole_handshake_and_a_close() {
     assert_eq!(ended.recv_timeout(LONG).as_deref(), Ok("closed"));
 }
 
+/// A Redis, or something like it, that gives one answer to whatever is asked.
+fn redis_like(answer: &'static [u8]) -> Target {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(mut client) = client else { return };
+            std::thread::spawn(move || {
+                let mut asked = [0; 4096];
+                while client.read(&mut asked).is_ok_and(|read| read > 0) && client.write_all(answer).is_ok() {}
+            });
+        }
+    });
+    redis_at(port, "")
+}
+
+fn redis_at(port: u16, login: &str) -> Target {
+    let environment = vec![("REDIS_URL".to_owned(), format!("redis://{login}127.0.0.1:{port}"))];
+    let inputs = mainstay_config::Inputs { environment, ..mainstay_config::Inputs::default() };
+    let reader = mainstay_config::Reader::new(&inputs);
+    Target::Redis(Box::new(mainstay_store::redis::Options::read(&reader).expect("an address")))
+}
+
+async fn asked(target: Target, within: Duration) -> ServiceState {
+    let Target::Redis(options) = target else { panic!("{target:?}") };
+    redis(Watched::Redis, &options, within).await
+}
+
 #[tokio::test]
-async fn redis_answers_ping_with_or_without_a_password() {
+async fn redis_is_ok_once_it_has_let_us_in_and_answered() {
     for (answer, expected) in [
         (&b"+PONG\r\n"[..], "ok"),
-        (b"-NOAUTH Authentication required.\r\n", "ok"),
+        // We have no password, the app may have one.
+        (b"-NOAUTH Authentication required.\r\n", "unknown"),
         (b"-LOADING Redis is loading the dataset in memory\r\n", "unavailable"),
         (b"-DENIED Redis is running in protected mode\r\n", "unavailable"),
         (b"HTTP/1.1 400 Bad Request\r\n", "unavailable"),
         (b"\r\n", "unavailable"),
         (b"\xff\xfe\n", "unavailable"),
     ] {
-        assert_eq!(status(Question::Redis, vec![server(6, answer)], LONG).await, expected, "{answer:?}");
+        let state = asked(redis_like(answer), LONG).await;
+        assert_eq!(state.status.as_str(), expected, "{answer:?}");
+        assert_eq!(state.latency_ms.is_some(), state.status == Status::Ok);
     }
-    let endless: &'static [u8] = Box::leak(vec![b'x'; 4 * ANSWER_BYTES_MAX].into_boxed_slice());
-    assert_eq!(status(Question::Redis, vec![server(6, endless)], LONG).await, "unavailable");
-    assert_eq!(status(Question::Redis, vec![nobody()], LONG).await, "unavailable");
-    assert_eq!(status(Question::Redis, vec![server(7, b"")], SHORT).await, "unavailable");
+    let Place::Tcp { port, .. } = nobody() else { panic!("an address") };
+    assert_eq!(asked(redis_at(port, ""), LONG).await.status, Status::Unavailable);
+    let Place::Tcp { port, .. } = server(4096, b"") else { panic!("an address") };
+    assert_eq!(asked(redis_at(port, ""), SHORT).await.status, Status::Unavailable);
+    // A password that it does not take is nobody's: the app is not let in either.
+    let wrong = redis_like(b"-WRONGPASS invalid username-password pair or user is disabled.\r\n");
+    let Target::Redis(mut options) = wrong else { panic!("an address") };
+    options.password = Some(mainstay_store::redis::Secret("x".to_owned()));
+    assert_eq!(asked(Target::Redis(options), LONG).await.status, Status::Unavailable);
 }
 
 #[tokio::test]
-async fn redis_over_tls_is_asked_inside_it() {
+async fn a_redis_whose_certificate_is_not_believed_is_told_no_password_and_is_unknown() {
     let (place, _) = tls_server(None, b"+PONG\r\n");
-    assert_eq!(status(Question::RedisTls, vec![place], LONG).await, "ok");
-    // A handshake alert (40, fatal): it speaks TLS and wants something we do not have.
-    let alert = server(1, &[21, 3, 3, 0, 2, 2, 40]);
-    assert_eq!(status(Question::RedisTls, vec![alert], LONG).await, "unknown");
-    assert_eq!(status(Question::RedisTls, vec![server(1, b"-ERR plain\r\n")], LONG).await, "unavailable");
+    let Place::Tcp { port, .. } = place else { panic!("an address") };
+    let environment = vec![("REDIS_URL".to_owned(), format!("rediss://:secret@localhost:{port}"))];
+    let inputs = mainstay_config::Inputs { environment, ..mainstay_config::Inputs::default() };
+    let options = mainstay_store::redis::Options::read(&mainstay_config::Reader::new(&inputs)).expect("an address");
+    assert_eq!(redis(Watched::Redis, &options, LONG).await.status, Status::Unknown);
 }
 
 #[tokio::test]
@@ -126,22 +162,22 @@ async fn mail_is_known_by_its_greeting() {
 }
 
 #[tokio::test]
-async fn of_a_cluster_the_first_that_answers_is_enough() {
-    let (last, asked) = counting_server(6, b"+PONG\r\n");
-    let silent = server(7, b"");
-    assert_eq!(status(Question::Redis, vec![nobody(), last.clone(), silent], LONG).await, "ok");
+async fn of_several_places_the_first_that_answers_is_enough() {
+    let (last, asked) = counting_server(8, b"N");
+    let silent = server(9, b"");
+    assert_eq!(status(Question::Postgres, vec![nobody(), last.clone(), silent], LONG).await, "ok");
     assert_eq!(asked.load(Ordering::SeqCst), 1);
-    assert_eq!(status(Question::Redis, vec![nobody(), nobody()], LONG).await, "unavailable");
-    assert_eq!(status(Question::Redis, vec![], LONG).await, "unknown");
+    assert_eq!(status(Question::Postgres, vec![nobody(), nobody()], LONG).await, "unavailable");
+    assert_eq!(status(Question::Postgres, vec![], LONG).await, "unknown");
     let mut many = vec![nobody(); PLACES_MAX];
     many.push(last);
-    assert_eq!(status(Question::Redis, many, LONG).await, "unavailable");
+    assert_eq!(status(Question::Postgres, many, LONG).await, "unavailable");
 }
 
 #[tokio::test]
 async fn a_name_that_does_not_resolve_is_unavailable() {
     let place = Place::Tcp { host: "nowhere.invalid".to_owned(), port: 1 };
-    assert_eq!(status(Question::Redis, vec![place], LONG).await, "unavailable");
+    assert_eq!(status(Question::Postgres, vec![place], LONG).await, "unavailable");
 }
 
 #[tokio::test]
@@ -157,30 +193,30 @@ async fn what_is_not_asked_says_so() {
 
 #[tokio::test]
 async fn the_handle_knows_nothing_before_it_asks_and_forgets_at_a_reload() {
-    let (place, asked) = counting_server(6, b"+PONG\r\n");
-    let options = Options { redis: Target::Ask(Question::Redis, vec![place]), ..Options::default() };
+    let (place, asked) = counting_server(8, b"N");
+    let options = Options { database: Target::Ask(Question::Postgres, vec![place]), ..Options::default() };
     let (_service, handle) = Service::new(options.clone());
-    let redis = |services: Vec<ServiceState>| services[1].status;
-    assert_eq!(redis(handle.services()), Status::Unknown);
-    assert_eq!(redis(handle.check().await), Status::Ok);
-    assert_eq!(redis(handle.services()), Status::Ok);
+    let database = |services: Vec<ServiceState>| services[0].status;
+    assert_eq!(database(handle.services()), Status::Unknown);
+    assert_eq!(database(handle.check().await), Status::Ok);
+    assert_eq!(database(handle.services()), Status::Ok);
     handle.reload(options);
-    assert_eq!(redis(handle.services()), Status::Ok, "nothing changed");
-    handle.reload(Options { redis: Target::Opaque, ..Options::default() });
-    assert_eq!(redis(handle.services()), Status::Unknown);
+    assert_eq!(database(handle.services()), Status::Ok, "nothing changed");
+    handle.reload(Options { database: Target::Opaque, ..Options::default() });
+    assert_eq!(database(handle.services()), Status::Unknown);
     handle.reload(Options::default());
-    assert_eq!(redis(handle.check().await), Status::NotConfigured);
+    assert_eq!(database(handle.check().await), Status::NotConfigured);
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn the_service_asks_at_once_and_ends_when_told() {
-    let (place, _) = counting_server(6, b"+PONG\r\n");
-    let options = Options { redis: Target::Ask(Question::Redis, vec![place]), ..Options::default() };
+    let (place, _) = counting_server(8, b"N");
+    let options = Options { database: Target::Ask(Question::Postgres, vec![place]), ..Options::default() };
     let (service, handle) = Service::new(options);
     let (trigger, shutdown) = Shutdown::new();
     let watching = async {
-        while handle.services()[1].status != Status::Ok {
+        while handle.services()[0].status != Status::Ok {
             tokio::task::yield_now().await;
         }
         trigger.request();
@@ -192,7 +228,7 @@ async fn the_service_asks_at_once_and_ends_when_told() {
 #[test]
 fn an_old_answer_is_unknown() {
     let services = vec![
-        ServiceState { service: Watched::Database, status: Status::Ok, latency_ms: Some(1.0) },
+        ServiceState { latency_ms: Some(1.0), ..ServiceState::new(Watched::Database, Status::Ok) },
         ServiceState::new(Watched::Redis, Status::NotConfigured),
         ServiceState::new(Watched::Email, Status::Unavailable),
     ];

@@ -48,8 +48,17 @@ pub fn start(dir: &Path, upstream: SocketAddr) -> Result<Running> {
     start_under(&[], dir, upstream)
 }
 
+/// The same with a limit: a line of `http`, and one of the server.
+pub fn limited(dir: &Path, upstream: SocketAddr, lines: (&str, &str)) -> Result<Running> {
+    configured(&[], dir, upstream, lines)
+}
+
 /// The same, started by what counts it.
 pub fn start_under(wrapper: &[&str], dir: &Path, upstream: SocketAddr) -> Result<Running> {
+    configured(wrapper, dir, upstream, ("", ""))
+}
+
+fn configured(wrapper: &[&str], dir: &Path, upstream: SocketAddr, (zone, limit): (&str, &str)) -> Result<Running> {
     let dir = dir.join("nginx");
     write_files(&dir)?;
     let (chain, key) = certificate(&dir)?;
@@ -58,6 +67,7 @@ pub fn start_under(wrapper: &[&str], dir: &Path, upstream: SocketAddr) -> Result
         r#"
     access_log access.log combined;
     limit_conn_zone $binary_remote_addr zone=clients:1m;
+    {zone}
     upstream app {{
         server {upstream} max_fails=3 fail_timeout=30s;
         keepalive {KEPT_MAX};
@@ -72,6 +82,7 @@ pub fn start_under(wrapper: &[&str], dir: &Path, upstream: SocketAddr) -> Result
         ssl_protocols TLSv1.2 TLSv1.3;
         ssl_session_cache shared:tls:1m;
         limit_conn clients 20000;
+        {limit}
         client_max_body_size 10m;
         client_header_timeout 10s;
         large_client_header_buffers 4 16k;

@@ -163,6 +163,14 @@ fn the_rest_and_where_it_runs() {
 }
 
 #[test]
+fn what_is_guarded_is_closed_unless_the_file_says_that_others_may_come() {
+    for (more, guarded, closed) in [("", true, true), ("", false, false), ("exposed = true", true, false)] {
+        let (options, ..) = read(&inputs(&format!("[app.x]\nrun = \"x\"\n{more}"), &[]));
+        assert_eq!(options.guarded(guarded).apps[0].closed, closed, "{more} {guarded}");
+    }
+}
+
+#[test]
 fn described_without_a_fault() {
     let reader = Reader::describe();
     assert_eq!(Options::read_on(&reader, &Inputs::default(), &MACHINE).apps, []);

@@ -91,10 +91,10 @@ pub const CARRIED: &[&str] = &[
 
 /// Understood, and without a key in this version.
 pub const LATER: &[(&str, &str)] = &[
-    ("limit_req", "this version has no rate limits"),
-    ("limit_req_zone", "this version has no rate limits"),
-    ("limit_req_status", "this version has no rate limits"),
-    ("limit_req_log_level", "this version has no rate limits"),
+    ("limit_req", "write [limits] ip = \"100/min\", or limit in a [[route]]"),
+    ("limit_req_zone", "write [limits] ip = \"100/min\", or limit in a [[route]]"),
+    ("limit_req_status", "the status is 429"),
+    ("limit_req_log_level", "`mainstay limits` shows refusals"),
     ("limit_rate", "this version does not slow an answer down"),
     ("more_set_headers", "headers = { NAME = \"…\" } in a [[route]], where the app sets none"),
     ("proxy_cookie_path", "cookies pass as the app sets them"),

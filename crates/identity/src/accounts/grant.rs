@@ -1,0 +1,103 @@
+//! Every login ends here, whatever proved who it is: tokens in JSON and, with sessions on, a fresh cookie.
+
+use super::rows::{Account, Family};
+use super::tokens::identity;
+use super::{Accounts, Fault, micros, seconds, secrets};
+use crate::exchange::{Answer, Asked};
+use crate::identity::Identity;
+use http::StatusCode;
+use http::header::{SET_COOKIE, USER_AGENT};
+use mainstay_runtime::Clock;
+use serde_json::{Value, json};
+
+/// A password or a provider proved who it is.
+#[derive(Debug, Clone)]
+pub struct LoggedIn {
+    pub user: String,
+    pub identity: Identity,
+    pub(crate) account: Account,
+}
+
+impl LoggedIn {
+    pub(crate) fn new(account: Account, expires_s: u64) -> LoggedIn {
+        LoggedIn { user: account.id.clone(), identity: identity(&account, expires_s), account }
+    }
+}
+
+impl Accounts {
+    /// The answer to whoever was let in.
+    pub async fn grant(&self, who: &LoggedIn, asked: &Asked) -> Answer {
+        match self.granted(who, asked, now_us()).await {
+            Ok(answer) => answer,
+            Err(fault) => fault.answer(),
+        }
+    }
+
+    pub(crate) async fn granted(&self, who: &LoggedIn, asked: &Asked, now_us: i64) -> Result<Answer, Fault> {
+        let (login, refresh) = (secrets::id("f_")?, secrets::token()?);
+        let family = Family {
+            id: login.clone(),
+            account: who.user.clone(),
+            generation: who.account.generation,
+            token: self.refresh_hash(&refresh),
+            now_us,
+            expires_us: now_us.saturating_add(micros(self.options.refresh)),
+        };
+        if !self.store.begin(family).await? {
+            // Deleted, or its password changed, between the proof and this.
+            return Ok(super::login::refusal());
+        }
+        self.journal("logged_in", Some(&who.user), None, Some(&who.user), now_us).await;
+        let mut body = self.tokens_of(&who.account, &login, refresh, now_us)?;
+        body["user"] = told(&who.account);
+        let answer = Answer::json(StatusCode::OK, &body);
+        if self.sessions.policy().is_none() {
+            return Ok(answer);
+        }
+        let agent = asked.header(USER_AGENT).unwrap_or_default();
+        let old = asked.session.as_ref();
+        let begun = self.sessions.begin(&who.identity, old, agent, asked.client, seconds(now_us)).await?;
+        Ok(answer.with(SET_COOKIE, begun.cookie))
+    }
+
+    /// The members every client library looks for.
+    pub(crate) fn tokens_of(
+        &self,
+        account: &Account,
+        login: &str,
+        refresh: String,
+        now_us: i64,
+    ) -> Result<Value, Fault> {
+        let access = self.tokens.access(account, login, seconds(now_us))?;
+        Ok(json!({
+            "accessToken": access,
+            "refreshToken": refresh,
+            "tokenType": "Bearer",
+            "expiresIn": self.tokens.life_s(),
+        }))
+    }
+
+    pub(crate) fn refresh_hash(&self, token: &str) -> secrets::Hash {
+        secrets::hash(token, self.options.refresh_secret.as_deref())
+    }
+
+    pub(crate) fn logged_in(&self, account: Account, now_us: i64) -> LoggedIn {
+        LoggedIn::new(account, seconds(now_us) + self.tokens.life_s())
+    }
+}
+
+pub(crate) fn now_us() -> i64 {
+    i64::try_from(Clock::unix_micros()).unwrap_or(i64::MAX)
+}
+
+/// What a user is told of his own account.
+pub(crate) fn told(account: &Account) -> Value {
+    json!({
+        "id": account.id,
+        "email": account.address,
+        "name": account.name,
+        "roles": account.roles,
+        "tenant": account.tenant,
+        "emailVerified": account.verified_us.is_some(),
+    })
+}

@@ -1,0 +1,65 @@
+//! What somebody does with his own account: look at it, change its password, delete it.
+
+use super::body::Body;
+use super::grant::told;
+use super::rows::{Account, By, Change};
+use super::{Accounts, Fault, logout};
+use crate::exchange::{Answer, Asked};
+use http::StatusCode;
+
+impl Accounts {
+    pub(crate) async fn me(&self, asked: &Asked) -> Result<Answer, Fault> {
+        let account = self.own(asked).await?;
+        Ok(Answer::json(StatusCode::OK, &told(&account)))
+    }
+
+    /// The old password is asked for again: a browser left open is not enough.
+    pub(crate) async fn change_password(&self, asked: &Asked, now_us: i64) -> Result<Answer, Fault> {
+        let account = self.own(asked).await?;
+        let body = Body::read(asked)?;
+        let current = body.text(&["currentPassword", "current_password", "oldPassword"])?;
+        let new = body.text(&["newPassword", "new_password", "password"])?;
+        self.judge_password(new, account.address.as_deref().unwrap_or_default())?;
+        let account = self.proven_again(account, current, now_us).await?;
+        let hash = self.kept.hashing.hash(new.to_owned()).await?;
+        if !self.set_password(&account.id, hash, "password_changed", now_us).await? {
+            return Err(logout::log_in_first());
+        }
+        // Everybody is out, and he who changed it is in again.
+        let account = self.store.find(By::Id(account.id)).await?.ok_or_else(logout::log_in_first)?;
+        self.granted(&self.logged_in(account, now_us), asked, now_us).await
+    }
+
+    pub(crate) async fn delete_own(&self, asked: &Asked, now_us: i64) -> Result<Answer, Fault> {
+        let mut account = self.own(asked).await?;
+        if account.password.is_some() {
+            let body = Body::read(asked)?;
+            account = self.proven_again(account, body.text(&["password"])?, now_us).await?;
+        }
+        self.delete(&account.id, Some(&account.id), now_us).await?;
+        Ok(self.without_cookie(Answer::empty(StatusCode::NO_CONTENT), asked))
+    }
+
+    /// Nothing of the person is left but the opaque id in the journal. `false`: there is no such account.
+    pub(crate) async fn delete(&self, user: &str, actor: Option<&str>, now_us: i64) -> Result<bool, Fault> {
+        let until_s = self.until_s(now_us);
+        let deleted = self.store.change(user.to_owned(), Change::Delete, now_us, until_s).await?;
+        let Some(revocation) = deleted else { return Ok(false) };
+        self.revoke(&revocation, now_us);
+        self.end_sessions(user, now_us).await?;
+        self.journal("deleted", Some(user), None, actor, now_us).await;
+        Ok(true)
+    }
+
+    async fn own(&self, asked: &Asked) -> Result<Account, Fault> {
+        let user = self.user(asked)?;
+        self.store.find(By::Id(user)).await?.ok_or_else(logout::log_in_first)
+    }
+
+    async fn proven_again(&self, account: Account, password: &str, now_us: i64) -> Result<Account, Fault> {
+        let key = account.address.clone().unwrap_or_else(|| account.id.clone());
+        let proven = self.proven(Some(account), &key, password, now_us).await?;
+        let wrong = || Fault::refused(StatusCode::FORBIDDEN, "password_wrong", "The password is wrong.");
+        proven.ok_or_else(wrong)
+    }
+}

@@ -1,0 +1,7 @@
+CREATE TABLE operator_tokens (
+    name TEXT PRIMARY KEY,
+    hash BLOB NOT NULL,
+    scopes TEXT NOT NULL,
+    created_us INTEGER NOT NULL,
+    expires_us INTEGER
+) STRICT, WITHOUT ROWID;

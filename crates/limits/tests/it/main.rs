@@ -1,0 +1,3 @@
+//! Limits against a server that counts them: a private Redis.
+
+mod redis;
