@@ -15,8 +15,8 @@ use crate::readings::{self, Readings};
 use crate::session::Seen;
 use arc_swap::ArcSwapOption;
 use mainstay_identity::{
-    Decision, Guard, IDENTITY, Known, ROLES, Revoked, Signer, TENANT, TokenFault, USER, Verifier, Verify, decide,
-    is_identity_header,
+    Decision, Guard, IDENTITY, Known, ROLES, Revoked, Signer, SignerFault, TENANT, TokenFault, USER, Verifier, Verify,
+    decide, is_identity_header,
 };
 use mainstay_telemetry::{Names, Verdict};
 use std::cell::OnceCell;
@@ -38,7 +38,15 @@ impl Identities {
         Identities { signer, revoked, current: ArcSwapOption::empty() }
     }
 
-    /// The verifier for these options; changes nothing yet.
+    /// Reads or makes the key that signs what apps are told, where somebody is to be recognised.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn open(&self, options: Option<&Verify>) -> Result<(), SignerFault> {
+        options.map_or(Ok(()), |_| self.signer.open())
+    }
+
+    /// The verifier for these options, once it is open for them; changes nothing yet.
     pub fn prepare(&self, options: Option<&Verify>) -> Option<Arc<Verifier>> {
         let options = options?;
         let current = self.current.load();
@@ -113,10 +121,7 @@ impl Rules {
         let covering = self.guards.iter().enumerate().filter(|(_, guarded)| {
             let by_path = match &readings {
                 Readings::One => guarded.pattern.covers_path(host, path),
-                Readings::Many(all) => {
-                    let read = all.iter().any(|reading| guarded.folded.covers_path(host, reading));
-                    read || guarded.pattern.covers_path(host, path)
-                }
+                Readings::Many(all) => all.iter().any(|reading| guarded.folded.covers_path(host, reading)),
                 Readings::Anything => true,
             };
             by_path && guarded.covers_method(head, &claimed)

@@ -19,7 +19,7 @@ use crate::tls::{self, Certificates, Given};
 use crate::worker::{self, CoreHandle, Order};
 use arc_swap::ArcSwap;
 use mainstay_identity::sessions::Sessions;
-use mainstay_identity::{Revoked, Signer, Verifier, Verify};
+use mainstay_identity::{Revoked, Signer, SignerFault, Verifier, Verify};
 use mainstay_limits::{Bans, Rates};
 use mainstay_runtime::{Clock, Shutdown};
 use mainstay_telemetry::Names;
@@ -55,6 +55,8 @@ pub enum Error {
     Schema(String),
     #[error("the Redis that is shared cannot be used")]
     Redis(#[from] mainstay_store::redis::Error),
+    #[error("what apps are told of users cannot be signed")]
+    Signer(#[from] SignerFault),
     #[error("a thread of the edge could not be started")]
     Thread(#[source] io::Error),
 }
@@ -138,6 +140,7 @@ impl Service {
         let rates = Rates::default();
         let identities = Identities::new(parts.signer, parts.revoked);
         let verify = parts.options.identity.verify.as_ref();
+        identities.open(verify)?;
         let verifier = identities.prepare(verify);
         identities.commit(verify, verifier.as_ref());
         let held = Held { certificates: &certificates, store: &store, schemas: &schemas, verifier, rates: &rates };
@@ -268,6 +271,7 @@ impl Handle {
     pub fn prepare(&self, options: Options) -> Result<Prepared, Error> {
         let given = tls::load(&options.tls)?;
         let schemas = self.read_schemas(&options)?;
+        self.0.shared.identities.open(options.identity.verify.as_ref())?;
         let snapshot = self.snapshot(&options, &schemas);
         let is_another = options.redis != self.options().redis;
         let links = is_another.then(|| Links::new(options.redis.as_ref(), self.0.cores.len())).transpose()?;

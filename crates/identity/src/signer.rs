@@ -10,6 +10,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// An app that got a statement must act on it at once; a stolen one is soon worth nothing.
 pub const LIFE_S: u64 = 60;
@@ -17,12 +18,22 @@ pub const LIFE_S: u64 = 60;
 const ISSUER: &str = "mainstay";
 const FILE: &str = "identity.key";
 
+/// Of one process. Nothing is read or made before somebody is to be recognised: a server without `[identity]` has no
+/// key, and gathers no entropy for one.
 pub struct Signer {
+    folder: PathBuf,
+    made: OnceLock<Made>,
+}
+
+struct Made {
     header: Header,
     key: EncodingKey,
     /// What is published.
     jwks: String,
 }
+
+/// What is published while there is no key.
+const NO_KEYS: &str = r#"{"keys":[]}"#;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SignerFault {
@@ -53,61 +64,47 @@ struct Statement<'a> {
 
 impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Signer({:?})", self.header.kid)
+        write!(f, "Signer({:?})", self.made.get().map(|made| &made.header.kid))
     }
 }
 
 impl Signer {
-    /// The data folder's key, made at first need. Only its owner may read it.
+    /// Of this data folder; to be opened before it signs.
+    pub fn of(folder: &Path) -> Signer {
+        Signer { folder: folder.to_owned(), made: OnceLock::new() }
+    }
+
+    /// The data folder's key, made at first need. Only its owner may read it. Idempotent.
     ///
     /// # Errors
     /// When the file can neither be read nor made, or holds something else.
-    pub fn load(folder: &Path) -> Result<Signer, SignerFault> {
-        let path = folder.join(FILE);
-        let fault = |what| {
-            let path = path.clone();
-            move |source| SignerFault::File { what, path, source }
-        };
-        match fs::read(&path) {
-            Ok(der) => Signer::from_pkcs8(&der).ok_or(SignerFault::NoKey(path)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let der = generate().ok_or(SignerFault::Random)?;
-                write_whole(&path, &der).map_err(fault("write"))?;
-                Signer::from_pkcs8(&der).ok_or(SignerFault::Random)
-            }
-            Err(error) => Err(fault("read")(error)),
+    pub fn open(&self) -> Result<(), SignerFault> {
+        if self.made.get().is_none() {
+            let made = load(&self.folder)?;
+            // Two that open at once read the same file.
+            let _ = self.made.set(made);
         }
+        Ok(())
     }
 
     /// A key that ends with the process, for tests.
     pub fn unkept() -> Option<Signer> {
-        Signer::from_pkcs8(&generate()?)
-    }
-
-    fn from_pkcs8(der: &[u8]) -> Option<Signer> {
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).ok()?;
-        // An uncompressed point: 4, then x, then y.
-        let (x, y) = pair.public_key().as_ref().get(1..)?.split_at_checked(32)?;
-        let (x, y) = (base64(x), base64(y));
-        // RFC 7638: the hash of the key's own members names it.
-        let members = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
-        let id = base64(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, members.as_bytes()).as_ref());
-        let key = json!({"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": id, "alg": "ES256", "use": "sig"});
-        let header = Header { kid: Some(id), ..Header::new(Algorithm::ES256) };
-        Some(Signer { header, key: EncodingKey::from_ec_der(der), jwks: json!({ "keys": [key] }).to_string() })
+        let made = Made::from_pkcs8(&generate()?)?;
+        Some(Signer { folder: PathBuf::new(), made: OnceLock::from(made) })
     }
 
     /// The document of `/.mainstay/jwks.json`.
     pub fn jwks(&self) -> &str {
-        &self.jwks
+        self.made.get().map_or(NO_KEYS, |made| &made.jwks)
     }
 
-    /// `None` never happens with a key that signed before.
+    /// `None` before it is opened, and never with a key that signed before.
     pub(crate) fn sign(&self, claims: &impl Serialize) -> Option<String> {
-        encode(&self.header, claims, &self.key).ok()
+        let made = self.made.get()?;
+        encode(&made.header, claims, &made.key).ok()
     }
 
-    /// What the edge says of `identity` to `app`. `None` never happens with a key that signed before.
+    /// What the edge says of `identity` to `app`. `None` as of [`Signer::sign`].
     pub(crate) fn statement(&self, identity: &Identity, app: &str, now_s: u64) -> Option<String> {
         let claims = Statement {
             iss: ISSUER,
@@ -120,6 +117,38 @@ impl Signer {
             exp: identity.expires_s.min(now_s + LIFE_S),
         };
         self.sign(&claims)
+    }
+}
+
+fn load(folder: &Path) -> Result<Made, SignerFault> {
+    let path = folder.join(FILE);
+    let fault = |what| {
+        let path = path.clone();
+        move |source| SignerFault::File { what, path, source }
+    };
+    match fs::read(&path) {
+        Ok(der) => Made::from_pkcs8(&der).ok_or(SignerFault::NoKey(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let der = generate().ok_or(SignerFault::Random)?;
+            write_whole(&path, &der).map_err(fault("write"))?;
+            Made::from_pkcs8(&der).ok_or(SignerFault::Random)
+        }
+        Err(error) => Err(fault("read")(error)),
+    }
+}
+
+impl Made {
+    fn from_pkcs8(der: &[u8]) -> Option<Made> {
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).ok()?;
+        // An uncompressed point: 4, then x, then y.
+        let (x, y) = pair.public_key().as_ref().get(1..)?.split_at_checked(32)?;
+        let (x, y) = (base64(x), base64(y));
+        // RFC 7638: the hash of the key's own members names it.
+        let members = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
+        let id = base64(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, members.as_bytes()).as_ref());
+        let key = json!({"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": id, "alg": "ES256", "use": "sig"});
+        let header = Header { kid: Some(id), ..Header::new(Algorithm::ES256) };
+        Some(Made { header, key: EncodingKey::from_ec_der(der), jwks: json!({ "keys": [key] }).to_string() })
     }
 }
 
@@ -159,7 +188,9 @@ mod tests {
     #[test]
     fn a_statement_is_for_one_app_and_one_minute_and_its_key_is_published() {
         let folder = tempfile::tempdir().expect("a folder");
-        let signer = Signer::load(folder.path()).expect("a key");
+        let signer = Signer::of(folder.path());
+        assert_eq!((signer.jwks(), signer.sign(&json!({}))), (NO_KEYS, None));
+        signer.open().expect("a key");
         let who = Identity {
             user: "u1".into(),
             roles: vec!["admin".into()],
@@ -179,11 +210,15 @@ mod tests {
     #[test]
     fn the_key_stays_over_starts_is_the_owners_alone_and_a_broken_one_is_told() {
         let folder = tempfile::tempdir().expect("a folder");
-        let first = Signer::load(folder.path()).expect("a key");
-        assert_eq!(Signer::load(folder.path()).expect("the same").jwks(), first.jwks());
+        let opened = || {
+            let signer = Signer::of(folder.path());
+            signer.open().map(|()| signer)
+        };
+        let first = opened().expect("a key");
+        assert_eq!(opened().expect("the same").jwks(), first.jwks());
         let path = folder.path().join(FILE);
         assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
         fs::write(&path, b"rubbish").expect("to break it");
-        assert!(matches!(Signer::load(folder.path()), Err(SignerFault::NoKey(_))));
+        assert!(matches!(opened(), Err(SignerFault::NoKey(_))));
     }
 }

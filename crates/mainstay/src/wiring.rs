@@ -180,9 +180,8 @@ impl Login {
     fn new(settings: &Settings, hello: &Hello) -> anyhow::Result<Login> {
         let options = &settings.edge.identity;
         let (sessions, upkeep) = Sessions::new(options.sessions.clone());
-        let signer = Signer::load(&hello.data).context("the key that signs what apps are told of users")?;
         let oauth = providers::flow(&options.oauth, &hello.data).context("the key of logins by a provider")?;
-        Ok(Login { sessions, upkeep, signer: Arc::new(signer), revoked: Arc::default(), oauth })
+        Ok(Login { sessions, upkeep, signer: Arc::new(Signer::of(&hello.data)), revoked: Arc::default(), oauth })
     }
 
     fn parts(

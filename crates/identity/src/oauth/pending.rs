@@ -61,7 +61,9 @@ impl Seal {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let secret: [u8; SECRET_BYTES] = random()?;
+        // The kernel's: of a server that starts nobody wants entropy of a quality that takes its time.
+        let mut secret = [0; SECRET_BYTES];
+        getrandom::fill(&mut secret).map_err(io::Error::other)?;
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(&secret)?;
         Seal::of(&secret)
