@@ -86,6 +86,8 @@ pub enum Who {
 enum Order {
     Find(Hash, oneshot::Sender<Who>),
     Seen(Hash, u64),
+    /// Everything used so far is to be written now; answered once it is.
+    Write(oneshot::Sender<()>),
 }
 
 #[derive(Clone)]
@@ -158,6 +160,15 @@ impl Sessions {
     /// The store could not be opened yet.
     pub fn is_late(&self) {
         self.late.store(true, Relaxed);
+    }
+
+    /// Writes down what was used so far, before a store is closed. Comes back once it is written, or could not be.
+    pub async fn write_down(&self) {
+        let (answer, written) = oneshot::channel();
+        if self.orders.send(Order::Write(answer)).await.is_ok() {
+            // An upkeep that has ended wrote as its last act.
+            let _ = written.await;
+        }
     }
 
     /// The store goes to somebody else: from here on this node goes by what it knows.

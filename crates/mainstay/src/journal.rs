@@ -108,6 +108,7 @@ async fn keep(server: Rc<Server>, opening: Opening, voice: Voice) {
             voice.error(&format!("the journal was not written: {}", settings::chain(error)));
         };
         writer.run(journal, shutdown, say).await;
+        server.services.write_down().await;
         server.book.store.send_replace(Store::Closed);
         store.close().await;
     }

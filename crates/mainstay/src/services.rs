@@ -33,6 +33,8 @@ const ANSWERING_MAX: usize = 64;
 const OPEN_LIMIT: Duration = Duration::from_secs(2);
 /// A service that is not open yet may be so soon.
 const AGAIN_S: u32 = 1;
+/// How long the end of a server waits for what its sessions were used last; less than its journal may take.
+const WRITE_LIMIT: Duration = Duration::from_millis(500);
 
 /// What it starts from.
 pub struct Parts {
@@ -56,6 +58,7 @@ pub struct Parts {
 pub struct Services {
     options: watch::Sender<Arc<Options>>,
     current: Arc<ArcSwapOption<Service>>,
+    sessions: Arc<Sessions>,
     _stop: Trigger,
 }
 
@@ -63,6 +66,13 @@ impl Services {
     /// `None` until the store is open, and where nothing is answered here.
     pub fn identity(&self) -> Option<Arc<Service>> {
         self.current.load_full()
+    }
+
+    /// The store is about to be let go of: what is kept in memory for a moment is written.
+    pub async fn write_down(&self) {
+        if timeout(WRITE_LIMIT, self.sessions.write_down()).await.is_err() {
+            tracing::debug!("when sessions were used last is not written down");
+        }
     }
 
     /// Of a new configuration.
@@ -81,14 +91,14 @@ pub fn start(parts: Parts) -> io::Result<(Services, oneshot::Receiver<()>)> {
     let (options, changes) = watch::channel(parts.options.clone());
     let (ended, end) = oneshot::channel();
     let current: Arc<ArcSwapOption<Service>> = Arc::default();
-    let own = current.clone();
+    let (own, sessions) = (current.clone(), parts.sessions.clone());
     std::thread::Builder::new().name("services".to_owned()).spawn(move || {
         runtime.block_on(run(parts, own, changes, shutdown));
         // Whoever hashes or waits for somebody's server does not hold up the end of the process.
         runtime.shutdown_background();
         let _ = ended.send(());
     })?;
-    Ok((Services { options, current, _stop: stop }, end))
+    Ok((Services { options, current, sessions, _stop: stop }, end))
 }
 
 /// Until the end is asked for.

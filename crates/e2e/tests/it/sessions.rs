@@ -1,6 +1,6 @@
 //! Sessions by cookie (I5) and what keeps other people's pages from using them (I6), as curl and a browser see it.
 
-use crate::support::{in_front_of, judged_answer};
+use crate::support::{OFTEN, in_front_of, judged_answer};
 use mainstay_e2e::{Answer, Mainstay, Peer, Setup, curl, fixtures, get, wait_until};
 use mainstay_servers::Redis;
 use mainstay_servers::postgres::Postgres;
@@ -15,7 +15,7 @@ const ON: &str = "[identity]\naccounts = true\n[identity.sessions]\n\
                   [[route]]\nmatch = \"/me\"\nauth = \"required\"\n";
 
 fn setup(peer: &Peer, more: &str) -> Setup {
-    Setup::file(&format!("{}{ON}{more}", in_front_of(&[peer])))
+    Setup::file(&format!("{}{ON}{OFTEN}{more}", in_front_of(&[peer])))
         .env("JWT_SECRET", SECRET)
         .env("SESSION_SECRET", SESSION_SECRET)
 }
@@ -215,6 +215,15 @@ fn i5_it_rolls_for_a_day_and_survives_what_happens_to_the_server() {
     let renewed = session_cookie(&answer);
     assert!(renewed.starts_with(&format!("{cookie}; Max-Age=86400; ")), "{renewed}");
     assert_eq!(ask(&mainstay).header("set-cookie"), None, "once a minute is enough");
+
+    // Another 23: the day began anew with the last use.
+    mainstay.verb(&["stop"]).ok();
+    mainstay.end();
+    used_before(&mainstay, 23 * 3600);
+    let mut mainstay = mainstay.again();
+    mainstay.accepting();
+    mainstay.answering("/");
+    assert_eq!(ask(&mainstay).status, 200);
 
     mainstay.verb(&["stop"]).ok();
     mainstay.end();

@@ -72,6 +72,10 @@ impl Upkeep {
                     self.write().await;
                 }
             }
+            Order::Write(answer) => {
+                self.write().await;
+                let _ = answer.send(());
+            }
             Order::Find(_, answer) if answer.is_closed() => {}
             Order::Find(hash, answer) => {
                 let Ok(turn) = self.asking.clone().acquire_owned().await else { return };
