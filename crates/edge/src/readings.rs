@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 /// and spelling out two hundred readings of 8 KiB would cost more than the request.
 const SEVERAL_BYTES_MAX: usize = 1024;
 
-/// Three depths of escapes, four changes that are made or not, four shapes.
+/// Three depths of escapes, four changes that are made or not, four shapes; and the canonical path.
 #[cfg(test)]
-pub const READINGS_MAX: usize = 3 * 16 * 4;
+pub const READINGS_MAX: usize = 3 * 16 * 4 + 1;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Readings {
@@ -38,7 +38,8 @@ pub fn every(path: &str) -> Readings {
         let more: Vec<Vec<u8>> = all.iter().map(|bytes| also(bytes)).collect();
         all.extend(more);
     }
-    Readings::Many(all.iter().flat_map(|bytes| shapes(bytes)).collect())
+    let own = canonical(path).path.split('/').map(folded).collect::<Vec<_>>().join("/");
+    Readings::Many(all.iter().flat_map(|bytes| shapes(bytes)).chain([own]).collect())
 }
 
 /// Whoever reads it, it is what `canonical` makes of it.
@@ -275,12 +276,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_readings_of_a_path_are_few_and_begin_with_a_slash(path in "/[a-zA-Z0-9./%~@é-]{0,40}") {
+        fn the_readings_of_a_path_are_few_and_the_canonical_one_is_among_them(
+            path in "/[a-zA-Z0-9./%~@é-]{0,40}",
+        ) {
             let own = canonical(&path);
             match every(&path) {
                 Readings::Many(all) if !own.ambiguous => {
                     prop_assert!(all.len() <= READINGS_MAX, "{}", all.len());
                     prop_assert!(all.iter().all(|reading| reading.starts_with('/')), "{own:?}: {all:?}");
+                    let written = own.path.split('/').map(folded).collect::<Vec<_>>().join("/");
+                    prop_assert!(all.contains(&written), "{own:?}: {all:?}");
                 }
                 Readings::One | Readings::Many(_) => {}
                 Readings::Anything => prop_assert!(false),
