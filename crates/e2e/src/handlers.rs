@@ -4,11 +4,9 @@
 use crate::fixtures;
 use crate::ports::Port;
 use crate::processes::{self, MARK};
-use crate::wait::{poll, wait_until};
-use nix::sys::signal::Signal;
+use crate::wait::wait_until;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framework {
@@ -84,13 +82,6 @@ impl Handlers {
 
 impl Drop for Handlers {
     fn drop(&mut self) {
-        let pid = i32::try_from(self.child.id()).unwrap_or(i32::MAX);
-        processes::signal(pid, Signal::SIGTERM);
-        if poll(Duration::from_secs(10), || self.child.try_wait().ok().flatten()).is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-        // What it had started itself.
-        processes::end_all(&self.mark);
+        processes::end(&mut self.child, &self.mark);
     }
 }

@@ -3,6 +3,7 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::process::Child;
 use std::time::Duration;
 
 /// The mark every process of one `Mainstay` carries; not `MAINSTAY_…`, which is not handed on to children.
@@ -76,6 +77,16 @@ pub fn resident(pid: i32) -> Option<u64> {
 /// Sends a signal; a process that is gone already is no fault.
 pub fn signal(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);
+}
+
+/// Asks a child of the test to end, ends it after 10 s, and with it whatever it had started under its mark.
+pub fn end(child: &mut Child, mark: &str) {
+    signal(i32::try_from(child.id()).unwrap_or(i32::MAX), Signal::SIGTERM);
+    if crate::wait::poll(Duration::from_secs(10), || child.try_wait().ok().flatten()).is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    end_all(mark);
 }
 
 /// Ends everything that carries the mark; used when a test ends, whatever state it ended in.

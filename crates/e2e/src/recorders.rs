@@ -4,13 +4,11 @@
 use crate::fixtures;
 use crate::ports::Port;
 use crate::processes::{self, MARK};
-use crate::wait::{poll, wait_until};
-use nix::sys::signal::Signal;
+use crate::wait::wait_until;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 use tempfile::TempDir;
 
 /// Which server.
@@ -283,13 +281,6 @@ impl Drop for Recorder {
         if std::thread::panicking() {
             eprintln!("--- what {} said ---\n{}", self.kind.name(), self.log());
         }
-        let pid = i32::try_from(self.child.id()).unwrap_or(i32::MAX);
-        processes::signal(pid, Signal::SIGTERM);
-        if poll(Duration::from_secs(10), || self.child.try_wait().ok().flatten()).is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-        // What it had started itself.
-        processes::end_all(&self.mark);
+        processes::end(&mut self.child, &self.mark);
     }
 }
