@@ -15,20 +15,23 @@ use std::time::Duration;
 /// What another node has made or revoked is known here so much later.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Until the server ends. What cannot be read now is read by the next look.
+/// Until the server ends. What cannot be read now is read by the next look; where nobody else writes, what was read
+/// once is what there is.
 pub async fn keep(server: Rc<Server>, shutdown: Shutdown) {
     let mut store = server.book.store.subscribe();
     loop {
         let open = open(&store.borrow_and_update());
+        let mut looks_again = matches!(open, Some(Durable::Postgres(_)));
         if let Some(durable) = &open
             && let Err(error) = server.operators.refresh(durable).await
         {
             tracing::debug!(%error, "operators' tokens were not read");
+            looks_again = true;
         }
         tokio::select! {
             () = shutdown.requested() => return,
             Ok(()) = store.changed() => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(LOOK_EVERY), if looks_again => {}
         }
     }
 }
