@@ -6,6 +6,7 @@
 
 pub mod crawlers;
 mod dns;
+pub mod logins;
 pub mod proxies;
 pub mod shown;
 mod together;

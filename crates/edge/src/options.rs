@@ -205,9 +205,11 @@ impl Options {
         let identity = mainstay_identity::Options::read(reader);
         let users = identity.verify.is_some();
         let routes = read_routes(reader, users);
-        let options = Options {
+        // Accounts bring limits of their own, so that the switches count for them too.
+        let limited = identity.accounts.is_some() || routes.iter().any(|route| !route.limits.is_empty());
+        let mut options = Options {
             redis: None,
-            rate: RateOptions::read(reader, routes.iter().any(|route| !route.limits.is_empty()), users),
+            rate: RateOptions::read(reader, limited, users),
             listen,
             listen_is_default,
             acme,
@@ -236,6 +238,7 @@ impl Options {
                 .opt_text()
                 .map(|s| s.value),
         };
+        crate::limit::logins::add(&mut options);
         check_apps(reader, &options.apps);
         check_proxy_protocol(&edge, &options);
         check_limits(reader, &options);

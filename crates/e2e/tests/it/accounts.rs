@@ -1,7 +1,7 @@
 //! Accounts of the app's users: what a client with curl, or with npm's jose and fetch, sees of them, on SQLite and on
 //! Postgres; what a crash, a flood and a thief change about it. The app is a mirror: it shows what reached it.
 
-use crate::support::in_front_of;
+use crate::support::{OFTEN, in_front_of};
 use mainstay_e2e::{Answer, Mainstay, Peer, Setup, curl, fixtures, processes, wait_for, wait_until};
 use mainstay_servers::Postgres;
 use nix::sys::signal::Signal;
@@ -14,7 +14,12 @@ const GUARDED: &str = "[[route]]\nmatch = \"/api/v1/admin/*\"\nroles = [\"admin\
 
 /// Accounts in front of a mirror, and no limits but those a test writes.
 fn accounts(peer: &Peer, lines: &str) -> Setup {
-    Setup::file(&format!("{}[identity]\naccounts = true\n{lines}\n{GUARDED}", in_front_of(&[peer])))
+    limited(peer, &format!("{lines}\n{GUARDED}{OFTEN}"))
+}
+
+/// With the limits that are there unasked.
+fn limited(peer: &Peer, lines: &str) -> Setup {
+    Setup::file(&format!("{}[identity]\naccounts = true\n{lines}", in_front_of(&[peer])))
 }
 
 /// The same with both stores, in turn.
@@ -349,4 +354,23 @@ fn i1_accounts_are_off_until_the_file_says_so_and_faults_are_told() {
         assert!(ended.code == Some(78) && ended.all().contains(expected), "{lines}: {ended:?}");
         assert!(ended.all().contains("mainstay.toml:"), "{lines}: no place\n{ended:?}");
     }
+}
+
+/// B: five logins and three registrations a minute of one address, unless the file says otherwise.
+#[test]
+fn l2_l3_accounts_logins_and_registrations_are_limited() {
+    let peer = Peer::mirror();
+    let mainstay = up(limited(&peer, ""));
+    let statuses: Vec<u16> = (0..6).map(|_| login(&mainstay, "jo@example.com", PASSWORD).status).collect();
+    assert_eq!(statuses, [401, 401, 401, 401, 401, 429]);
+    let join = |number: u32| json!({ "email": format!("u{number}@example.com"), "password": PASSWORD });
+    let statuses: Vec<u16> = (0..4).map(|number| post(&mainstay, "register", &join(number)).status).collect();
+    assert_eq!(statuses, [201, 201, 201, 429]);
+    let own = "[[route]]\nmatch = \"POST /api/v1/auth/login\"\nlimit = \"5/15m per ip\"\n";
+    let mainstay = up(limited(&peer, own));
+    for _ in 0..5 {
+        assert_eq!(login(&mainstay, "jo@example.com", PASSWORD).status, 401);
+    }
+    let late = login(&mainstay, "jo@example.com", PASSWORD);
+    assert!(late.status == 429 && late.json()["retryAfter"].as_u64().is_some_and(|s| s > 600), "{late:?}");
 }

@@ -2,6 +2,10 @@
 
 use mainstay_e2e::{Answer, Mainstay, Peer, Response, Setup, wire};
 
+/// For tests that log in more often than anybody may by default.
+pub const OFTEN: &str = "[[route]]\nmatch = \"POST /api/v1/auth/login\"\nlimit = \"10000/min per ip\"\n\
+                         [[route]]\nmatch = \"POST /api/v1/auth/register\"\nlimit = \"10000/min per ip\"\n";
+
 /// `[app.main]` in front of these upstreams; further lines may follow.
 pub fn in_front_of(upstreams: &[&Peer]) -> String {
     let list: Vec<String> = upstreams.iter().map(|peer| format!("\"{}\"", peer.address)).collect();
