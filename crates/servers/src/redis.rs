@@ -135,6 +135,19 @@ impl Redis {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Until a replica has all that was written here before this was called. Not `WAIT`: it asks for what its own
+    /// connection wrote, which of a new one is nothing.
+    pub fn wait_until_followed(&self) {
+        let written = self.counted("master_repl_offset");
+        wait_until("a replica to have what was written", || {
+            let info = self.cli(&["INFO", "replication"]);
+            let replicas = info.lines().filter(|line| line.starts_with("slave") && line.contains("state=online"));
+            let offsets =
+                replicas.filter_map(|line| line.split_once("offset=")?.1.split(',').next()?.parse::<u64>().ok());
+            offsets.max().is_some_and(|offset| offset >= written)
+        });
+    }
+
     /// A number that `INFO` gives under this name.
     pub fn counted(&self, name: &str) -> u64 {
         let info = self.cli(&["INFO"]);

@@ -107,7 +107,13 @@ pub fn load(proxy: &Running, cell: &Cell, (connections, seconds): (u32, u32), di
     } else {
         format!("http://{}{path}", proxy.ports.plain)
     };
-    let load = wrk::Load { url: &url, connections: cell.connections(connections), seconds, close: cell.closes() };
+    let load = wrk::Load {
+        url: &url,
+        connections: cell.connections(connections),
+        seconds,
+        close: cell.closes(),
+        header: None,
+    };
     match cell.group {
         Group::Http2 => h2load::run(load, cells::HTTP2_STREAMS, &dir.join("h2load.log")),
         _ => wrk::run(load),

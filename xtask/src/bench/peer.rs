@@ -2,6 +2,7 @@
 //! have them. What differs stands in `docs/performance.md`.
 
 mod caddy;
+pub mod express;
 mod haproxy;
 pub mod nginx;
 

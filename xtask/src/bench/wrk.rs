@@ -21,6 +21,8 @@ pub struct Load<'a> {
     pub seconds: u32,
     /// A connection of its own for each request.
     pub close: bool,
+    /// Said with each.
+    pub header: Option<&'a str>,
 }
 
 pub fn run(load: Load<'_>) -> Result<Run> {
@@ -33,12 +35,15 @@ pub fn run_whatever_is_answered(load: Load<'_>) -> Result<Run> {
 }
 
 fn answered(load: Load<'_>, any: bool) -> Result<Run> {
-    let Load { url, connections, seconds, close } = load;
+    let Load { url, connections, seconds, close, header } = load;
     let (connections, duration) = (format!("-c{connections}"), format!("-d{seconds}s"));
     let mut wrk = Command::new("timeout");
     wrk.args([super::PATIENCE_SECONDS, "wrk", "-t1", &connections, &duration, "--latency", url]);
     if close {
         wrk.args(["-H", "Connection: close"]);
+    }
+    if let Some(header) = header {
+        wrk.args(["-H", header]);
     }
     let output = wrk.output().context("wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);

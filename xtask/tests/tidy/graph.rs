@@ -12,7 +12,8 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("mainstay-supervisor", &[]),
     ("mainstay-telemetry", &["mainstay-config", "mainstay-runtime"]),
     // The record of each request is telemetry's; nothing of telemetry is needed in order to serve.
-    ("mainstay-limits", &["mainstay-config"]),
+    // One suite over memory and Redis in all its forms: by tests alone.
+    ("mainstay-limits", &["mainstay-config", "mainstay-runtime", "mainstay-servers", "mainstay-store"]),
     // Who is behind a token, and what the routes ask of him.
     ("mainstay-identity", &["mainstay-config", "mainstay-runtime", "mainstay-servers", "mainstay-store"]),
     // It asks who is banned at each connection, and who somebody is at each request.

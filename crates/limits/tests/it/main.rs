@@ -1,3 +1,4 @@
 //! Limits against a server that counts them: a private Redis.
 
 mod redis;
+mod suite;
