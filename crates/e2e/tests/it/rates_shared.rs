@@ -225,14 +225,16 @@ fn l4_what_redis_forgot_is_not_forgiven_and_what_it_knows_outlives_a_mainstay() 
     until_up(&one);
     exactly(&statuses(&one, 3), 0);
     assert!(one.verb(&["limits", "reset", "203.0.113.7"]).ok().contains("counts forgotten"));
-    exactly(&statuses(&one, 12), 10);
+    let before = statuses(&one, 12);
+    exactly(&before, 10);
     let keys = redis.cli(&["KEYS", "*"]);
     assert!(keys.lines().all(|key| key.starts_with("mainstay:limit:")), "{keys}");
-    // It comes back without what it knew.
+    // It comes back without what it knew; whoever was admitted is remembered here.
     redis.kill();
     redis.run();
     until_up(&one);
-    assert_eq!(count(&statuses(&one, 5), 429), 5);
+    let after = statuses(&one, 5);
+    assert!(count(&after, 429) >= 1 && count(&before, 200) + count(&after, 200) <= 10, "{before:?} {after:?}");
 }
 
 #[test]
@@ -254,9 +256,8 @@ fn l4_d6_a_cluster_and_sentinels_with_a_failover_count_alike() {
     exactly(&Client::new(&two[0], "203.0.113.1").statuses("GET /", 30), 30);
     let before = sentinels.master();
     // A replica follows a little later; what it knows is what counts on.
-    for server in sentinels.servers.iter().filter(|server| server.port() == before) {
-        assert_eq!(server.cli(&["WAIT", "1", "20000"]).trim(), "1");
-    }
+    let master = sentinels.servers.iter().find(|server| server.port() == before);
+    master.expect("one of ours").wait_until_followed();
     sentinels.kill_master();
     wait_until("the failover", || sentinels.master() != before);
     two.iter().for_each(until_up);
