@@ -120,6 +120,22 @@ fn i3_tokens_that_prove_nothing_are_told_apart_and_open_nothing() {
     }
 }
 
+/// ASVS 3.1.1: addresses stand in logs and histories, so nothing in one proves who asks.
+#[test]
+fn i3_a_token_in_an_address_is_none() {
+    let peer = Peer::mirror();
+    let mainstay = guarded(&peer, "").ready("/");
+    let token = tokens(SECRET, &json!([{"sub": "u1", "roles": ["admin"]}])).remove(0);
+    let path = "/api/v1/admin/users";
+    for name in ["access_token", "token", "jwt", "authorization"] {
+        let refused = curl(&[&mainstay.url(&format!("{path}?{name}={token}"))]);
+        judged_answer(&mainstay, name, &refused, 401, "login_required");
+    }
+    assert_eq!(get_with(&mainstay, path, &token).status, 200);
+    assert_eq!(peer.holding("/admin/").len(), 1, "a refused request reached the app");
+    assert!(!mainstay.verb(&["logs", "-n", "1000"]).all().contains(&token), "a token was written down");
+}
+
 #[test]
 fn i7_a_client_names_neither_itself_nor_its_tenant() {
     let peer = Peer::mirror();

@@ -307,6 +307,23 @@ mod tests {
         });
     }
 
+    /// ASVS 2.4.2: 32 bits would do.
+    #[test]
+    fn every_hash_is_argon2id_with_a_salt_of_its_own() {
+        let hashing = Hashing::with(1);
+        on_a_runtime(async {
+            let mut salts = Vec::new();
+            for _ in 0..3 {
+                let stored = hashing.hash("correct horse battery".to_owned()).await.expect("a hash");
+                assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
+                let salt = stored.split('$').nth(4).map(|salt| STANDARD_NO_PAD.decode(salt).expect("base64"));
+                assert_eq!(salt.as_ref().map(Vec::len), Some(16), "{stored}");
+                assert!(!salts.contains(&salt), "{stored}");
+                salts.push(salt);
+            }
+        });
+    }
+
     #[test]
     fn every_spelling_of_bcrypt_is_taken_and_what_costs_too_much_is_not() {
         let hashing = Hashing::default();

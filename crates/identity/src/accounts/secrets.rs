@@ -50,6 +50,7 @@ mod tests {
     fn tokens_differ_and_a_secret_makes_other_hashes() {
         let (one, other) = (token().expect("random"), token().expect("random"));
         assert_ne!(one, other);
+        assert_eq!((one.len(), other.len()), (43, 43), "256 bits");
         assert!(one.len() < TOKEN_TEXT_MAX && id("u_").expect("random").starts_with("u_"));
         assert_eq!(hash(&one, None), hash(&one, None));
         let hashes = [hash(&one, None), hash(&one, Some("a")), hash(&one, Some("b")), hash(&other, None)];

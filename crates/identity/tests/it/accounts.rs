@@ -4,6 +4,7 @@ use crate::place::{House, Login, PASSWORD, Place, each, json, on_a_core, refused
 use http::{Method, StatusCode};
 use mainstay_identity::accounts::Import;
 use mainstay_identity::{Signer, TokenFault};
+use mainstay_store::Durable;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -12,7 +13,9 @@ const OTHER: &str = "another horse entirely";
 #[test]
 fn i1_somebody_registers_logs_in_and_is_told_who_he_is() {
     each("", async |house: &House| {
-        let body = json!({ "email": " Jo@Example.COM", "password": PASSWORD, "name": "Jo" });
+        // Nobody gives himself a role.
+        let roles = json!(["admin"]);
+        let body = json!({ "email": " Jo@Example.COM", "password": PASSWORD, "name": "Jo", "roles": roles });
         let joined = house.post("register", body).await;
         assert_eq!(joined.status, StatusCode::CREATED, "{}", text(&joined));
         assert_eq!(json(&joined)["user"]["email"], "jo@example.com");
@@ -74,6 +77,24 @@ fn i1_what_is_no_address_no_password_or_no_json_is_refused_by_name() {
         refused(&house.service.answer(form).await, 415, "not_json");
         refused(&house.call(Method::GET, "me", Value::Null, None).await, 401, "login_required");
         assert_eq!(house.number("SELECT count(*) FROM mainstay.accounts").await, 0);
+    });
+}
+
+/// ASVS 2.1.3, 2.1.4, 2.1.9: any letter will do, none is asked for, and none is cut off.
+#[test]
+fn i1_a_password_is_taken_whole_whatever_its_letters() {
+    // 1024 bytes: the longest there may be.
+    let long = format!("{}!?", "correct horse ".repeat(73));
+    let passwords = ["korrektespferd", "  blanks at both ends  ", "🐎🔋🧷🐴🔌🧲🐎🔋", "пароль из слов", &long];
+    each("", async |house: &House| {
+        for (number, password) in passwords.into_iter().enumerate() {
+            let email = format!("u{number}@example.com");
+            let joined = house.post("register", json!({ "email": email, "password": password })).await;
+            assert_eq!(joined.status, StatusCode::CREATED, "{password}: {}", text(&joined));
+            assert_eq!(house.login(&email, password).await.status, StatusCode::OK, "{password}");
+            let (last, _) = password.char_indices().next_back().expect("letters");
+            refused(&house.login(&email, &password[..last]).await, 401, "login_failed");
+        }
     });
 }
 
@@ -199,6 +220,53 @@ fn i1_an_address_is_proven_and_a_password_replaced_by_mail() {
         assert_eq!(house.who(&jo.access), Err(TokenFault::Revoked));
         refused(&house.login("jo@example.com", PASSWORD).await, 401, "login_failed");
         assert_eq!(house.login("jo@example.com", OTHER).await.status, StatusCode::OK);
+    });
+}
+
+/// ASVS 2.1.10, 2.2.3, 2.5.5: whoever has the mailbox hears of another password; one of before may come back.
+#[test]
+fn i1_another_password_is_told_by_mail_and_an_old_one_may_come_back() {
+    each("deliver = \"POST /mail\"", async |house: &House| {
+        let mut token = house.joined("jo@example.com").await.access;
+        assert_eq!(house.mail().await["kind"], "verify_address");
+        for (current, new) in [(PASSWORD, OTHER), (OTHER, PASSWORD)] {
+            let change = json!({ "currentPassword": current, "newPassword": new });
+            let changed = house.call(Method::POST, "change-password", change, Some(&token)).await;
+            token = Login::of(&changed).access;
+            let mail = house.mail().await;
+            assert_eq!((&mail["kind"], &mail["email"]), (&json!("password_changed"), &json!("jo@example.com")));
+            assert!(mail.get("token").is_none() && mail.get("url").is_none(), "{mail}");
+        }
+    });
+}
+
+/// ASVS 2.3.1, 2.7: what a mail holds cannot be guessed, is kept as a hash alone, and is over at its time.
+#[test]
+fn i1_a_token_in_a_mail_is_random_kept_hashed_and_over_at_its_time() {
+    each("deliver = \"POST /mail\"", async |house: &House| {
+        house.joined("jo@example.com").await;
+        let verify = house.mail().await;
+        house.post("forgot-password", json!({ "email": "jo@example.com" })).await;
+        let reset = house.mail().await;
+        assert_eq!((&verify["kind"], &reset["kind"]), (&json!("verify_address"), &json!("reset_password")));
+        assert_ne!(verify["token"], reset["token"]);
+        for (mail, minutes) in [(&verify, 24 * 60), (&reset, 30)] {
+            let token = mail["token"].as_str().expect("a token");
+            assert_eq!(token.len(), 43, "256 bits");
+            let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+            let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+            let hex = match &house.durable {
+                Durable::Sqlite(_) => "hex(token)",
+                Durable::Postgres(_) => "upper(encode(token, 'hex'))",
+            };
+            let life = format!("SELECT expires_us - made_us FROM mainstay.mailed_tokens WHERE {hex} = '{hash}'");
+            assert_eq!(house.number(&life).await, minutes * 60 * 1_000_000);
+        }
+        house.change("UPDATE mainstay.mailed_tokens SET expires_us = 1").await;
+        let late = json!({ "token": reset["token"], "password": OTHER });
+        refused(&house.post("reset-password", late).await, 400, "link_invalid");
+        refused(&house.post("verify-email", json!({ "token": verify["token"] })).await, 400, "link_invalid");
+        assert_eq!(house.login("jo@example.com", PASSWORD).await.status, StatusCode::OK);
     });
 }
 

@@ -184,6 +184,19 @@ impl House {
         entries.iter().map(|entry| entry.payload["what"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
+    /// Written past the service: what only time would do.
+    pub async fn change(&self, sql: &str) {
+        match &self.durable {
+            Durable::Sqlite(store) => {
+                let sql = sql.replace("mainstay.", "");
+                store.write(move |c| Ok(c.execute(&sql, [])?)).await.expect("a change");
+            }
+            Durable::Postgres(store) => {
+                store.client().await.expect("a connection").execute(sql, &[]).await.expect("a change");
+            }
+        }
+    }
+
     /// One number out of the store.
     pub async fn number(&self, sql: &str) -> i64 {
         match &self.durable {
