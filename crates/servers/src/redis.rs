@@ -135,6 +135,13 @@ impl Redis {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// What `redis-benchmark` prints of this server.
+    pub fn benchmark(&self, words: &[&str]) -> String {
+        let mut command = Command::new("redis-benchmark");
+        let output = command.args(["-p", &self.port.number.to_string()]).args(words).output().expect("redis-benchmark");
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    }
+
     /// Until a replica has all that was written here before this was called. Not `WAIT`: it asks for what its own
     /// connection wrote, which of a new one is nothing.
     pub fn wait_until_followed(&self) {

@@ -1,5 +1,5 @@
 //! `cargo xtask bench limits`: one decision of a rate limit in memory, beside the crate `governor`; a limited request
-//! beside nginx's `limit_req` and express-rate-limit; a call of Redis beside a bare one; the memory of a tracked client.
+//! beside nginx's `limit_req` and express-rate-limit; a call of Redis beside a bare one; the memory of a client.
 
 mod http;
 
@@ -16,7 +16,7 @@ pub fn run(words: &[&str]) -> Result<()> {
     let chosen = |part: &str| only.as_deref().is_none_or(|only| only == part);
     ensure!(["memory", "redis", "http"].into_iter().any(chosen), "`--only` is memory, redis or http");
     let decisions = if chosen("memory") { cases("decision")? } else { Vec::new() };
-    let calls = if chosen("redis") { cases("shared")? } else { Vec::new() };
+    let calls = if chosen("redis") { cases("call")? } else { Vec::new() };
     let requests = if chosen("http") { http::run()? } else { Vec::new() };
     if json {
         println!("{}", serde_json::json!({ "decisions": decisions, "calls": calls, "requests": requests }));

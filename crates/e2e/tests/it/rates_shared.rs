@@ -221,7 +221,8 @@ fn l4_what_redis_forgot_is_not_forgiven_and_what_it_knows_outlives_a_mainstay() 
     let other = sharing(&peer, &at(&redis), rules);
     exactly(&statuses(&other, 4), 2);
     one.verb(&["stop"]).ok();
-    let one = one.again();
+    let mut one = one.again();
+    one.accepting();
     until_up(&one);
     exactly(&statuses(&one, 3), 0);
     assert!(one.verb(&["limits", "reset", "203.0.113.7"]).ok().contains("counts forgotten"));

@@ -10,7 +10,6 @@ use mainstay_limits::window::Limit;
 use mainstay_runtime::Shutdown;
 use mainstay_servers::Redis as Server;
 use mainstay_store::redis::{Options, Redis, Script, State};
-use std::process::Command;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -91,15 +90,15 @@ fn through_the_handle(server: &Server, limit: &Limit, at_once: u32) -> (f64, f64
 /// A connection for each that asks, in C.
 fn by_redis_benchmark(server: &Server, limit: &Limit, sha: &str, at_once: u32) -> (f64, f64) {
     let key = key("bench", Subject::Name("__rand_int__"), limit);
-    let mut command = Command::new("redis-benchmark");
-    command.args(["-p", &server.port().to_string(), "-n", &CALLS.to_string(), "-c", &at_once.to_string()]);
-    command.args(["-r", &CLIENTS.to_string(), "--csv", "EVALSHA", sha, "1", &key]).args(ask(limit, None));
-    let output = command.output().expect("redis-benchmark");
-    let text = String::from_utf8_lossy(&output.stdout);
+    let [calls, clients, at_once] = [CALLS, CLIENTS, at_once].map(|number| number.to_string());
+    let mut words = vec!["-n", &calls, "-c", &at_once, "-r", &clients, "--csv", "EVALSHA", sha, "1", &key];
+    let arguments = ask(limit, None);
+    words.extend(arguments.iter().map(String::as_str));
+    let text = server.benchmark(&words);
     // "test","rps","avg_latency_ms","min_latency_ms","p50_latency_ms","p95_latency_ms","p99_latency_ms",…; the test is
     // the command, of which a comma may be a part.
     let line = text.lines().last().unwrap_or_default();
     let numbers: Vec<f64> = line.rsplit("\",\"").map(|word| word.trim_matches('"').parse().unwrap_or(-1.0)).collect();
-    let [_, p99, _, p50, ..] = numbers[..] else { panic!("{text}{}", String::from_utf8_lossy(&output.stderr)) };
+    let [_, p99, _, p50, ..] = numbers[..] else { panic!("{text}") };
     (p50 * 1000.0, p99 * 1000.0)
 }
