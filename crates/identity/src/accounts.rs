@@ -4,10 +4,10 @@
 //! done finds it done after `kill -9`; who is not here cannot be told from who is, by wording or by what is computed.
 
 mod address;
-mod attempts;
 mod body;
 mod grant;
 mod hashing;
+mod hourly;
 mod login;
 mod logout;
 mod mail;
@@ -32,8 +32,8 @@ use crate::exchange::Answer;
 use crate::revoked::{Revocation, Revoked};
 use crate::sessions::{self, Sessions};
 use crate::signer::Signer;
-use attempts::Attempts;
 use hashing::Hashing;
+use hourly::{FAILURES_MAX, Hourly, NOTICES_MAX};
 use http::StatusCode;
 use mail::Wish;
 use mainstay_store::Durable;
@@ -111,7 +111,8 @@ impl Fault {
 #[derive(Clone)]
 pub struct Kept {
     hashing: Hashing,
-    attempts: Arc<Mutex<Attempts>>,
+    attempts: Arc<Mutex<Hourly>>,
+    notices: Arc<Mutex<Hourly>>,
     wishes: mpsc::Sender<Wish>,
     wished: Arc<AsyncMutex<mpsc::Receiver<Wish>>>,
 }
@@ -119,8 +120,9 @@ pub struct Kept {
 impl Default for Kept {
     fn default() -> Kept {
         let (wishes, wished) = mpsc::channel(WISHES_MAX);
-        let (hashing, attempts) = (Hashing::default(), Arc::default());
-        Kept { hashing, attempts, wishes, wished: Arc::new(AsyncMutex::new(wished)) }
+        let hourly = |most| Arc::new(Mutex::new(Hourly::of(most)));
+        let (attempts, notices) = (hourly(FAILURES_MAX), hourly(NOTICES_MAX));
+        Kept { hashing: Hashing::default(), attempts, notices, wishes, wished: Arc::new(AsyncMutex::new(wished)) }
     }
 }
 
@@ -202,7 +204,7 @@ impl Accounts {
         now_us / 1_000_000 + i64::try_from(self.options.access.as_secs()).unwrap_or(i64::MAX / 2) + tokens::LEEWAY_S
     }
 
-    fn attempts<T>(&self, with: impl FnOnce(&mut Attempts) -> T) -> T {
+    fn attempts<T>(&self, with: impl FnOnce(&mut Hourly) -> T) -> T {
         with(&mut self.kept.attempts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

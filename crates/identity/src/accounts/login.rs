@@ -60,11 +60,11 @@ impl Accounts {
         };
         let compared = self.kept.hashing.compare(login).await?;
         let Some(account) = account.filter(|_| compared.matches) else {
-            self.attempts(|attempts| attempts.failed(key, now_s));
+            self.attempts(|attempts| attempts.count(key, now_s));
             self.note("refused", None, None);
             return Ok(None);
         };
-        self.attempts(|attempts| attempts.succeeded(key));
+        self.attempts(|attempts| attempts.forget(key));
         if let (Some(better), Some(old)) = (compared.better, &account.password) {
             self.store.rehash(account.id.clone(), old.clone(), better).await?;
         }

@@ -56,7 +56,7 @@ impl Accounts {
         if let Some(account) = self.store.find(By::Id(user.to_owned())).await?
             && let Some(address) = &account.address
         {
-            self.attempts(|attempts| attempts.succeeded(address));
+            self.attempts(|attempts| attempts.forget(address));
             self.tell("password_changed", address, account.name.as_deref());
         }
         Ok(true)

@@ -7,6 +7,7 @@ use super::{Accounts, Fault, address, password, secrets};
 use crate::exchange::{Answer, Asked};
 use http::StatusCode;
 use serde_json::json;
+use std::sync::PoisonError;
 
 const NAME_CHARACTERS_MAX: usize = 200;
 
@@ -53,7 +54,14 @@ impl Accounts {
         // As many words on the disk as for a new one.
         self.journal("register_refused", user, Some("known address".to_owned()), None, now_us).await;
         if self.options.verified && self.mails() {
-            self.tell("already_registered", address, known.as_ref().and_then(|account| account.name.as_deref()));
+            // Many who try with one address do not fill its mailbox.
+            let now_s = u64::try_from(now_us / 1_000_000).unwrap_or(0);
+            let mut notices = self.kept.notices.lock().unwrap_or_else(PoisonError::into_inner);
+            if notices.wait_s(address, now_s).is_none() {
+                notices.count(address, now_s);
+                drop(notices);
+                self.tell("already_registered", address, known.as_ref().and_then(|account| account.name.as_deref()));
+            }
             return Ok(look_for_mail());
         }
         let text = "There is an account with this address.";

@@ -1,47 +1,54 @@
-//! Wrong passwords of one account, from wherever they come: the limit by address of the client knows nothing of ten
-//! thousand clients that try one password each.
+//! How often an hour something may happen to one account, from wherever it comes: the limit by address of the client
+//! knows nothing of ten thousand clients that try one password each, or have one mail sent each.
 
 use std::collections::HashMap;
 
 /// ASVS 4.0.3, 2.2.1: at most a hundred failed attempts an hour on one account.
 pub(crate) const FAILURES_MAX: u32 = 100;
 const WINDOW_S: u64 = 3600;
-/// Of a generation, 16 bytes each. To push somebody's count out one has to fail twice as often, at a hash each.
+/// One mail without a token: whoever gets it need not do anything.
+pub(crate) const NOTICES_MAX: u32 = 1;
+/// Of a generation, 16 bytes each. To push somebody's count out one has to come twice as often, at a hash each.
 const GENERATION_MAX: usize = 65_536;
 
-#[derive(Debug, Default)]
-pub(crate) struct Attempts {
-    young: HashMap<u64, Failed>,
-    old: HashMap<u64, Failed>,
+#[derive(Debug)]
+pub(crate) struct Hourly {
+    most: u32,
+    young: HashMap<u64, Counted>,
+    old: HashMap<u64, Counted>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Failed {
+struct Counted {
     since_s: u64,
     times: u32,
 }
 
-impl Attempts {
-    /// Seconds until another attempt on this address is looked at; `None`: now.
-    pub fn wait_s(&self, address: &str, now_s: u64) -> Option<u64> {
-        let key = key(address);
-        let failed = self.young.get(&key).or_else(|| self.old.get(&key))?;
-        let left_s = (failed.since_s + WINDOW_S).saturating_sub(now_s);
-        (failed.times >= FAILURES_MAX && left_s > 0).then_some(left_s.min(WINDOW_S))
+impl Hourly {
+    pub fn of(most: u32) -> Hourly {
+        Hourly { most, young: HashMap::new(), old: HashMap::new() }
     }
 
-    pub fn failed(&mut self, address: &str, now_s: u64) {
+    /// Seconds until it may happen to this address again; `None`: now.
+    pub fn wait_s(&self, address: &str, now_s: u64) -> Option<u64> {
+        let key = key(address);
+        let counted = self.young.get(&key).or_else(|| self.old.get(&key))?;
+        let left_s = (counted.since_s + WINDOW_S).saturating_sub(now_s);
+        (counted.times >= self.most && left_s > 0).then_some(left_s.min(WINDOW_S))
+    }
+
+    pub fn count(&mut self, address: &str, now_s: u64) {
         let key = key(address);
         let known = self.young.remove(&key).or_else(|| self.old.remove(&key));
-        let known = known.filter(|failed| now_s.saturating_sub(failed.since_s) < WINDOW_S);
-        let failed = known.unwrap_or(Failed { since_s: now_s, times: 0 });
+        let known = known.filter(|counted| now_s.saturating_sub(counted.since_s) < WINDOW_S);
+        let counted = known.unwrap_or(Counted { since_s: now_s, times: 0 });
         if self.young.len() >= GENERATION_MAX {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(key, Failed { times: failed.times.saturating_add(1), ..failed });
+        self.young.insert(key, Counted { times: counted.times.saturating_add(1), ..counted });
     }
 
-    pub fn succeeded(&mut self, address: &str) {
+    pub fn forget(&mut self, address: &str) {
         let key = key(address);
         self.young.remove(&key);
         self.old.remove(&key);
@@ -60,28 +67,28 @@ mod tests {
 
     #[test]
     fn the_hundred_and_first_waits_until_the_hour_is_over_and_a_success_forgets() {
-        let mut attempts = Attempts::default();
+        let mut attempts = Hourly::of(FAILURES_MAX);
         for at in 0..100 {
             assert_eq!(attempts.wait_s("jo@a", 1000 + at), None, "{at}");
-            attempts.failed("jo@a", 1000 + at);
+            attempts.count("jo@a", 1000 + at);
         }
         assert_eq!(attempts.wait_s("jo@a", 1100), Some(3500));
         assert_eq!(attempts.wait_s("eve@a", 1100), None);
         assert_eq!(attempts.wait_s("jo@a", 4600), None);
-        attempts.failed("jo@a", 4600);
+        attempts.count("jo@a", 4600);
         assert_eq!(attempts.wait_s("jo@a", 4601), None, "a new hour begins");
         for _ in 0..100 {
-            attempts.failed("jo@a", 5000);
+            attempts.count("jo@a", 5000);
         }
-        attempts.succeeded("jo@a");
+        attempts.forget("jo@a");
         assert_eq!(attempts.wait_s("jo@a", 5000), None);
     }
 
     #[test]
     fn it_never_grows_past_its_room() {
-        let mut attempts = Attempts::default();
+        let mut attempts = Hourly::of(FAILURES_MAX);
         for number in 0..200_000 {
-            attempts.failed(&number.to_string(), 1);
+            attempts.count(&number.to_string(), 1);
         }
         assert!(attempts.young.len() <= GENERATION_MAX && attempts.old.len() <= GENERATION_MAX);
     }
