@@ -16,8 +16,8 @@ mod ticks;
 
 use crate::change::{Change, Counter, Held, Key, KeyKind, Progressed};
 use crate::event::{Event, What};
-use crate::job::{Ending, Job, Name, State};
-use crate::op::{Answer, Effects, GRACE_MS, LEASE_MAX_MS, LEASE_MS, Op, Refusal};
+use crate::job::{Ending, Job, NAME_BYTES_MAX, Name, State};
+use crate::op::{Answer, Effects, GRACE_MS, LEASE_MAX_MS, LEASE_MS, Op, Refusal, fits};
 use crate::queue::{Counts, Queue, Totals};
 use crate::schedule::Schedule;
 use crate::settings::{Durability, Settings};
@@ -287,6 +287,7 @@ impl Engine {
         if let Some(id) = self.names.get(name) {
             return Ok(*id);
         }
+        fits("the name of a queue", name.len(), NAME_BYTES_MAX)?;
         if self.queues.len() >= QUEUES_MAX {
             return Err(Refusal::TooMany(QUEUES_MAX));
         }
@@ -373,6 +374,7 @@ impl Engine {
 
     fn progress(&mut self, id: u64, token: u64, progress: Vec<u8>, effects: &mut Effects) -> Result<Answer, Refusal> {
         let queue = self.held(id, token)?;
+        fits("the progress", progress.len(), finish::RESULT_BYTES_MAX)?;
         effects.changes.push(Change::Progress { job: id, progress });
         self.mark(id, effects, |kept| std::mem::replace(&mut kept.words, true));
         self.must_last(queue, effects);

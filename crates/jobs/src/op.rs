@@ -220,3 +220,7 @@ impl Effects {
         self.fsync = false;
     }
 }
+
+pub(crate) fn fits(what: &'static str, found: usize, most: usize) -> Result<(), Refusal> {
+    if found <= most { Ok(()) } else { Err(Refusal::TooLong { what, found, most }) }
+}

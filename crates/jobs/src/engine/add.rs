@@ -5,11 +5,10 @@ use crate::change::{Change, Held, Key, KeyKind, Row};
 use crate::event::What;
 use crate::job::{DELAY_MAX_MS, KEY_MAX_MS, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::job::{Extra, Job, Kept, Name, NewJob, Own, PRIORITY_MAX, State};
-use crate::op::{Added, Answer, BATCH_MAX, Effects, Refusal};
+use crate::op::{Added, Answer, BATCH_MAX, Effects, Refusal, fits};
 
 impl Engine {
     pub(super) fn add(&mut self, name: &Name, jobs: Vec<NewJob>, effects: &mut Effects) -> Result<Answer, Refusal> {
-        fits("the name of a queue", name.len(), NAME_BYTES_MAX)?;
         fits("the array of jobs", jobs.len(), BATCH_MAX)?;
         jobs.iter().try_for_each(checked)?;
         let queue = self.queue_id(name, effects)?;
@@ -141,10 +140,6 @@ impl Engine {
             }
         }
     }
-}
-
-fn fits(what: &'static str, found: usize, most: usize) -> Result<(), Refusal> {
-    if found <= most { Ok(()) } else { Err(Refusal::TooLong { what, found, most }) }
 }
 
 /// What a producer may get wrong.

@@ -4,7 +4,7 @@ use super::{Engine, reason};
 use crate::change::Change;
 use crate::event::What;
 use crate::job::{Attempt, Ending, State};
-use crate::op::{Answer, Effects, Finish, LEASE_MAX_MS, Outcome, Refusal};
+use crate::op::{Answer, Effects, Finish, LEASE_MAX_MS, Outcome, Refusal, fits};
 
 /// Attempts that can be asked for.
 pub const ATTEMPTS_MAX: u32 = 10_000;
@@ -29,10 +29,7 @@ impl Engine {
         self.held(id, token)?;
         match outcome {
             Outcome::Completed { result } => {
-                let found = result.as_ref().map_or(0, Vec::len);
-                if found > RESULT_BYTES_MAX {
-                    return Err(Refusal::TooLong { what: "the result", found, most: RESULT_BYTES_MAX });
-                }
+                fits("the result", result.as_ref().map_or(0, Vec::len), RESULT_BYTES_MAX)?;
                 self.complete(id, result, effects);
             }
             Outcome::Failed { error, stack, retry, wait_ms } => {

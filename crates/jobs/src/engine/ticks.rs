@@ -2,13 +2,14 @@
 
 use super::{Engine, SCHEDULES_MAX};
 use crate::change::{Change, Key, KeyKind};
-use crate::job::Name;
-use crate::op::{Answer, Effects, Refusal};
+use crate::job::{NAME_BYTES_MAX, Name};
+use crate::op::{Answer, Effects, Refusal, fits};
 use crate::schedule::Schedule;
 
 impl Engine {
     pub(super) fn schedule(&mut self, mut schedule: Schedule, effects: &mut Effects) -> Result<Answer, Refusal> {
         super::add::checked(&schedule.job)?;
+        fits("the name of a schedule", schedule.name.len(), NAME_BYTES_MAX)?;
         if self.schedules.len() >= SCHEDULES_MAX && !self.schedules.contains_key(&schedule.name) {
             return Err(Refusal::TooMany(SCHEDULES_MAX));
         }

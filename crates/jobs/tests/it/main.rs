@@ -4,6 +4,8 @@
 // Tasks of a test end with its runtime.
 #![allow(clippy::disallowed_methods)]
 
+mod handle;
 mod image;
 mod schedules;
 mod simulation;
+mod store;
