@@ -32,6 +32,8 @@ pub const KEYS_MAX: usize = 5_000_000;
 pub const SCHEDULES_MAX: usize = 10_000;
 /// Timers that are seen to in one step; more are due at once when a million jobs were put off to one moment.
 pub const TIMERS_MAX: usize = 10_000;
+/// Queues that are looked at for what is too old in one step.
+const AGED_QUEUES_MAX: usize = 8;
 /// Lines of a job's log, by one process.
 pub const LINES_MAX: u32 = 1000;
 
@@ -244,9 +246,11 @@ impl Engine {
                 self.forget_key(&key, effects);
             }
         }
-        while let Some((at_ms, queue)) = self.age_timers.first().copied()
-            && at_ms <= self.now_ms
-        {
+        for _ in 0..AGED_QUEUES_MAX {
+            let Some((at_ms, queue)) = self.age_timers.first().copied().filter(|(at_ms, _)| *at_ms <= self.now_ms)
+            else {
+                break;
+            };
             self.age_timers.remove(&(at_ms, queue));
             self.queues[queue as usize].age_timer_ms = None;
             self.evict_old(queue, effects);

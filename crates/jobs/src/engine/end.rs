@@ -7,7 +7,7 @@ use crate::job::State;
 use crate::op::Effects;
 use crate::queue::terminal;
 
-/// Jobs that are too old, removed in one step.
+/// Jobs that are too old, removed at one look.
 const AGED_MAX: usize = 1000;
 
 impl Engine {

@@ -359,3 +359,55 @@ async fn what_is_too_large_or_closed_is_said() {
     let closed = house.jobs.add("scan", vec![NewJob::new("x")]).await;
     assert!(matches!(closed, Err(Error::Closed)), "{closed:?}");
 }
+
+#[tokio::test]
+async fn a_delayed_job_starts_by_itself_when_it_is_due() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(store::FILE);
+    let queues = vec![("scan".into(), Settings::default())];
+    let jobs = Jobs::open(Setup { path, queues, clock: Clock::system(), seed: 1 }).expect("opened");
+    let began = std::time::Instant::now();
+    jobs.add("scan", vec![NewJob { delay_ms: 30, ..NewJob::new("x") }]).await.expect("added");
+    let work = jobs.claim(claim("w", 1, LONG)).await.expect("claimed");
+    assert_eq!(work.len(), 1);
+    assert!(began.elapsed() >= Duration::from_millis(29), "{:?}", began.elapsed());
+    jobs.close().await;
+}
+
+#[tokio::test]
+async fn a_deep_queue_asks_for_workers_until_it_is_no_longer_deep() {
+    let house = House::new(Settings::default());
+    let mut events = house.jobs.events();
+    house.jobs.add("scan", (0..12).map(|_| NewJob::new("x")).collect()).await.expect("added");
+    let mut turns = Vec::new();
+    house.jobs.claim(claim("w", 12, Duration::ZERO)).await.expect("claimed");
+    while turns.len() < 2 {
+        if let What::Short(is_short) = events.recv().await.expect("an event").what {
+            turns.push(is_short);
+        }
+    }
+    assert_eq!(turns, [true, false]);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_told_503_gives_back_and_the_queue_rests() {
+    let house = House::new(Settings::default());
+    let job = add(&house.jobs, "x").await;
+    let work = take(&house.jobs, "w").await.remove(0);
+    let outcome = Outcome::Released { error: "503".into(), hold_ms: 5000 };
+    let end = Finish { job, token: work.claimed.token, outcome };
+    house.jobs.finish(vec![end], None).await.expect("finished");
+    assert!(take(&house.jobs, "w").await.is_empty(), "it rests");
+    house.pass(Duration::from_secs(5)).await;
+    assert_eq!(take(&house.jobs, "w").await[0].claimed.attempt, 1, "it did not count");
+}
+
+#[tokio::test]
+async fn attempts_are_changed_without_a_restart_for_jobs_that_wait_already() {
+    let house = House::new(Settings::default());
+    add(&house.jobs, "x").await;
+    house.jobs.configure("scan", Settings { attempts: 1, ..Settings::default() }).await.expect("configured");
+    let work = take(&house.jobs, "w").await.remove(0);
+    house.jobs.finish(vec![failed(&work, true)], None).await.expect("finished");
+    assert_eq!(house.counts().await.failed, 1);
+}

@@ -6,6 +6,7 @@
 
 mod handle;
 mod image;
+mod rates;
 mod schedules;
 mod simulation;
 mod store;

@@ -14,8 +14,8 @@ pub use play::{Batch, Play};
 use proptest::prelude::*;
 
 /// Seeds of the test run, and steps of each. `MAINSTAY_SEED` begins elsewhere, `MAINSTAY_SEEDS` goes on for longer.
-const SEEDS: u64 = 120;
-const STEPS: u32 = 8_000;
+const SEEDS: u64 = 100;
+const STEPS: u32 = 6_000;
 
 #[test]
 fn the_engine_does_as_the_model_says_whatever_happens() {

@@ -116,10 +116,18 @@ async fn all_that_is_kept_of_a_job_can_be_read() {
     let path = folder.path().join(FILE);
     let mut store = Store::open(&path).expect("opened");
     let mut image = Image::default();
-    for batch in batches(14, 4000) {
+    let is_rich = |image: &Image| {
+        let kinds = [image.attempts.len(), image.results.len(), image.progress.len(), image.lines.len()];
+        image.rows.len() > 20 && kinds.into_iter().all(|count| count > 2)
+    };
+    for batch in batches(14, 8000) {
         store.commit(&batch.changes, false).expect("committed");
         image.commit(&batch.changes);
+        if is_rich(&image) {
+            break;
+        }
     }
+    assert!(is_rich(&image), "there is something to read");
     store.close();
     // A clock that stands: no lease ends while it is looked at.
     let setup = Setup { path, queues: Vec::new(), clock: Clock::of(|| 1), seed: 1 };
@@ -134,7 +142,6 @@ async fn all_that_is_kept_of_a_job_can_be_read() {
         let lines: Vec<(u64, String)> = detail.lines.into_iter().map(|line| (line.at_ms, line.line)).collect();
         assert_eq!(lines, image.lines.get(id).cloned().unwrap_or_default());
     }
-    assert!(image.attempts.len() > 3 && !image.results.is_empty(), "there is something to read");
     assert_eq!(jobs.get(1 << 40).await.expect("read"), None);
     jobs.close().await;
 }
@@ -147,4 +154,38 @@ fn a_second_owner_is_refused_until_the_first_lets_go() {
     assert!(matches!(Store::open(&path), Err(mainstay_store::Error::Owned { .. })));
     first.close();
     Store::open(&path).expect("opened once it was let go of");
+}
+
+#[test]
+fn schedules_are_given_back_as_they_were_set() {
+    use mainstay_jobs::change::Change;
+    use mainstay_jobs::job::Own;
+    use mainstay_jobs::schedule::{CatchUp, Rule, Schedule};
+    use mainstay_jobs::{Backoff, Growth, NewJob};
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut store = Store::open(&folder.path().join(FILE)).expect("opened");
+    let mut image = Image::default();
+    let backoff = Some(Backoff { growth: Growth::Fixed, delay_ms: 7, jitter_percent: 9 });
+    let own = Own { attempts: Some(2), backoff, timeout_ms: Some(0) };
+    let job = NewJob { priority: 3, group: Some("tenant".into()), own, ..NewJob::new("x") };
+    let cron = Rule::Cron { pattern: "5 4 * * sun".into(), zone: "America/New_York".into() };
+    let set = |name: &str, rule, catch_up, job| Schedule {
+        name: name.into(),
+        queue: "q".into(),
+        rule,
+        catch_up,
+        job,
+        next_ms: 1_767_225_600_000,
+    };
+    let schedules = [
+        set("a", cron, CatchUp::One, job),
+        set("b", Rule::Every(60_000), CatchUp::All, NewJob::default()),
+        set("c", Rule::Every(1000), CatchUp::None, NewJob::default()),
+    ];
+    let mut changes: Vec<Change> = schedules.into_iter().map(|one| Change::Schedule(Box::new(one))).collect();
+    changes.push(Change::Unschedule { name: "c".into() });
+    store.commit(&changes, true).expect("committed");
+    image.commit(&changes);
+    assert_eq!(image.schedules.len(), 2);
+    assert_eq!(loaded(&mut store), sorted(image.records()));
 }

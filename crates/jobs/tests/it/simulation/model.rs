@@ -16,6 +16,7 @@ pub struct Job {
     pub unique: Option<(u8, Option<u64>)>,
     own_attempts: Option<u32>,
     own_timeout_ms: Option<u64>,
+    own_backoff: Option<Backoff>,
     pub attempts: u32,
     pub starts: u32,
     pub stalls: u32,
@@ -297,6 +298,7 @@ impl Model {
                 unique: new.unique.as_ref().map(|unique| (digit(&unique.key), unique.for_ms)),
                 own_attempts: new.own.attempts,
                 own_timeout_ms: new.own.timeout_ms,
+                own_backoff: new.own.backoff,
                 attempts: 0,
                 starts: 0,
                 stalls: 0,
@@ -460,8 +462,9 @@ impl Model {
         if !retry || job.attempts >= job.own_attempts.unwrap_or(settings.attempts).max(1) {
             return self.end(id, if settings.dead_letter { State::Dead } else { State::Failed });
         }
-        let Backoff { jitter_percent, .. } = settings.backoff;
-        let full_ms = Backoff { jitter_percent: 0, ..settings.backoff }.wait_ms(job.attempts, 0);
+        let backoff = job.own_backoff.unwrap_or(settings.backoff);
+        let Backoff { jitter_percent, .. } = backoff;
+        let full_ms = Backoff { jitter_percent: 0, ..backoff }.wait_ms(job.attempts, 0);
         let (low_ms, high_ms) = match wait_ms {
             Some(wait_ms) => (wait_ms, wait_ms),
             None => (full_ms - full_ms * u64::from(jitter_percent) / 100, full_ms),

@@ -347,7 +347,9 @@ impl Play {
         }
         if draw.percent(20) {
             let attempts = Some(draw.below(4) as u32);
-            job.own = Own { attempts, backoff: None, timeout_ms: Some(draw.below(3) * 10_000) };
+            let backoff = Backoff { growth: Growth::Fixed, delay_ms: draw.below(3) * 900, jitter_percent: 20 };
+            let backoff = draw.percent(50).then_some(backoff);
+            job.own = Own { attempts, backoff, timeout_ms: Some(draw.below(3) * 10_000) };
         }
         job
     }
