@@ -47,6 +47,8 @@ proptest! {
             if fate != 0 {
                 ticks(&effects.changes).into_iter().for_each(|tick| *ran.entry(tick).or_default() += 1);
                 image.commit(&effects.changes);
+                let stands_ms = image.schedules.values().map(|schedule| schedule.next_ms).min();
+                prop_assert!(stands_ms > Some(wall_ms), "it moves on in the commit of its jobs: {:?}", stands_ms);
             }
             if fate < 2 {
                 engine = image.engine(1, wall_ms);
