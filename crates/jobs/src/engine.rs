@@ -14,6 +14,8 @@ mod operate;
 mod restore;
 mod ticks;
 
+pub use restore::Orphan;
+
 use crate::change::{Change, Counter, Held, Key, KeyKind, Progressed};
 use crate::event::{Event, What};
 use crate::job::{Ending, Job, NAME_BYTES_MAX, Name, State};

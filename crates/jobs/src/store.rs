@@ -13,7 +13,7 @@ use crate::job::Body;
 use mainstay_store::Error;
 use mainstay_store::migrate::Migrations;
 use mainstay_store::sqlite::Readers;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(crate) use read::detail;
 pub use read::{Detail, Line};
@@ -24,7 +24,10 @@ pub const FILE: &str = "jobs.db";
 pub const MIGRATIONS: Migrations = Migrations { block: "jobs", sqlite: &sqlite::MIGRATIONS, postgres: &[] };
 
 /// The store of one engine.
-pub struct Store(sqlite::Sqlite);
+pub struct Store {
+    inner: sqlite::Sqlite,
+    path: PathBuf,
+}
 
 impl Store {
     /// Opens the file, or makes it. Blocks.
@@ -32,7 +35,7 @@ impl Store {
     /// # Errors
     /// When another process owns it, it is damaged, or newer than this program.
     pub fn open(path: &Path) -> Result<Store, Error> {
-        sqlite::Sqlite::open(path).map(Store)
+        Ok(Store { inner: sqlite::Sqlite::open(path)?, path: path.to_owned() })
     }
 
     /// All that is kept, in the order [`Record`] says.
@@ -40,7 +43,7 @@ impl Store {
     /// # Errors
     /// The disk's, or that a row is not understood.
     pub fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), Error> {
-        self.0.load(each)
+        self.inner.load(each)
     }
 
     /// Commits all, with `fsync` so that a power cut does not take it back.
@@ -48,7 +51,7 @@ impl Store {
     /// # Errors
     /// The disk's; nothing was written then.
     pub fn commit(&mut self, changes: &[Change], fsync: bool) -> Result<(), Error> {
-        self.0.commit(changes, fsync)
+        self.inner.commit(changes, fsync)
     }
 
     /// Writes something that changes nothing.
@@ -56,7 +59,7 @@ impl Store {
     /// # Errors
     /// Why nothing can be written.
     pub fn probe(&mut self) -> Result<(), Error> {
-        self.0.probe()
+        self.inner.probe()
     }
 
     /// The bodies of these jobs, in their order.
@@ -64,15 +67,20 @@ impl Store {
     /// # Errors
     /// The disk's, or that one is not there.
     pub fn bodies(&mut self, jobs: &[u64]) -> Result<Vec<Body>, Error> {
-        self.0.bodies(jobs)
+        self.inner.bodies(jobs)
+    }
+
+    /// What is said when what it holds does not fit together.
+    pub(crate) fn damaged(&self, found: String) -> Error {
+        Error::Damaged { path: self.path.clone(), found }
     }
 
     pub(crate) fn readers(&self) -> Readers {
-        self.0.readers()
+        self.inner.readers()
     }
 
     /// Lets go of the file. Blocks.
     pub fn close(self) {
-        self.0.close();
+        self.inner.close();
     }
 }

@@ -175,10 +175,16 @@ impl Thread {
         {
             match message {
                 Message::Look(look) => looks.push(look),
-                message => pending.extend(self.decide(message, now_ms)),
+                message => {
+                    if let Message::Claim { claim, .. } = &message {
+                        // Those that wait already come first.
+                        self.serve(&claim.queue, now_ms, &mut pending);
+                    }
+                    pending.extend(self.decide(message, now_ms));
+                }
             }
         }
-        self.serve(now_ms, &mut pending);
+        self.serve_all(now_ms, &mut pending);
         let committed = self.commit();
         match committed {
             Ok(()) => {
@@ -259,22 +265,24 @@ impl Thread {
     }
 
     /// Gives what may start now to those that wait for it, and nothing to those that have waited long enough.
-    fn serve(&mut self, now_ms: u64, pending: &mut Vec<Pending>) {
+    fn serve_all(&mut self, now_ms: u64, pending: &mut Vec<Pending>) {
         for waiter in self.waiters.take_over(now_ms) {
             pending.push(Pending::Work { answer: waiter.answer, claimed: Vec::new() });
         }
         let queues: Vec<Name> = self.waiters.queues().cloned().collect();
-        for queue in queues {
-            while self.engine.startable_ms(&queue).is_some_and(|at_ms| at_ms <= now_ms)
-                && let Some(waiter) = self.waiters.pop(&queue)
-            {
-                let claimed = self.claim(&waiter.claim, now_ms);
-                if claimed.is_empty() {
-                    self.waiters.push_front(waiter);
-                    break;
-                }
-                pending.push(Pending::Work { answer: waiter.answer, claimed });
+        queues.iter().for_each(|queue| self.serve(queue, now_ms, pending));
+    }
+
+    fn serve(&mut self, queue: &Name, now_ms: u64, pending: &mut Vec<Pending>) {
+        while self.engine.startable_ms(queue).is_some_and(|at_ms| at_ms <= now_ms)
+            && let Some(waiter) = self.waiters.pop(queue)
+        {
+            let claimed = self.claim(&waiter.claim, now_ms);
+            if claimed.is_empty() {
+                self.waiters.push_front(waiter);
+                break;
             }
+            pending.push(Pending::Work { answer: waiter.answer, claimed });
         }
     }
 
@@ -329,7 +337,11 @@ impl Thread {
     fn reload(&mut self) -> Result<(), Error> {
         let now_ms = self.clock.now_ms();
         let mut engine = Engine::new(self.seed);
-        self.store.load(&mut |record| engine.restore(record, now_ms))?;
+        let mut fault = None;
+        self.store.load(&mut |record| fault = fault.or_else(|| engine.restore(record, now_ms).err()))?;
+        if let Some(fault) = fault {
+            return Err(self.store.damaged(fault.to_string()).into());
+        }
         self.engine = engine;
         self.effects.clear();
         for (queue, settings) in self.settings.clone() {

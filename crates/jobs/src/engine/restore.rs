@@ -8,10 +8,33 @@ use crate::job::{Extra, Job, Lease, State};
 use crate::op::LEASE_MS;
 use crate::queue::Queue;
 
+/// A record of a queue that is not there, or whose number leaves a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no queue number {0}")]
+pub struct Orphan(pub u32);
+
 impl Engine {
     /// Takes one record over, in the order [`Record`] says.
-    pub fn restore(&mut self, record: Record, now_ms: u64) {
+    ///
+    /// # Errors
+    /// When it belongs to a queue that is not there: no store of ours holds such, so somebody else wrote to it.
+    pub fn restore(&mut self, record: Record, now_ms: u64) -> Result<(), Orphan> {
         self.now_ms = self.now_ms.max(now_ms);
+        let belongs_to = match &record {
+            Record::Queue { id, .. } if *id as usize != self.queues.len() => Some(*id),
+            Record::Starts { queue, .. } => Some(*queue),
+            Record::Job(row) => Some(row.queue),
+            Record::Key { key, .. } => Some(key.queue),
+            Record::Queue { .. } | Record::Reserved { .. } | Record::Schedule(_) => None,
+        };
+        if let Some(queue) = belongs_to.filter(|queue| *queue as usize >= self.queues.len()) {
+            return Err(Orphan(queue));
+        }
+        self.take_over(record);
+        Ok(())
+    }
+
+    fn take_over(&mut self, record: Record) {
         match record {
             Record::Reserved { counter, ceiling } => {
                 let reserved = match counter {
@@ -21,7 +44,6 @@ impl Engine {
                 (reserved.next, reserved.ceiling) = (ceiling, ceiling);
             }
             Record::Queue { id, name, is_paused } => {
-                debug_assert_eq!(id as usize, self.queues.len(), "queues come in the order of their ids");
                 self.names.insert(name.clone(), id);
                 let mut queue = Queue::new(name);
                 queue.is_paused = is_paused;

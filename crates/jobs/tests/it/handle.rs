@@ -4,7 +4,7 @@ use mainstay_jobs::job::{Ending, Idempotency};
 use mainstay_jobs::op::Finish;
 use mainstay_jobs::schedule::{Rule, Schedule};
 use mainstay_jobs::{
-    Claim, Clock, Error, Jobs, Keep, NewJob, Outcome, Refusal, Settings, Setup, State, What, Work, store,
+    Claim, Clock, Durability, Error, Jobs, Keep, NewJob, Outcome, Refusal, Settings, Setup, State, What, Work, store,
 };
 use mainstay_limits::window::Limit;
 use std::path::Path;
@@ -410,4 +410,70 @@ async fn attempts_are_changed_without_a_restart_for_jobs_that_wait_already() {
     let work = take(&house.jobs, "w").await.remove(0);
     house.jobs.finish(vec![failed(&work, true)], None).await.expect("finished");
     assert_eq!(house.counts().await.failed, 1);
+}
+
+#[tokio::test]
+async fn rows_of_a_queue_that_somebody_deleted_are_said_to_be_damaged() {
+    let house = House::new(Settings::default());
+    add(&house.jobs, "x").await;
+    house.jobs.close().await;
+    let path = house.folder.path().join(store::FILE);
+    let other = mainstay_store::sqlite::rusqlite::Connection::open(&path).expect("opened");
+    other.execute_batch("DELETE FROM queue").expect("deleted");
+    drop(other);
+    let Err(Error::Store(said)) = open(house.folder.path(), &house.time, Settings::default()) else {
+        panic!("it was opened");
+    };
+    assert!(said.to_string().contains("is damaged (there is no queue number 0)"), "{said}");
+}
+
+/// Eight producers and eight workers at once; every third claim is dropped after a moment, with whatever it got.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_job_is_completed_once_though_claims_are_dropped_all_the_time() {
+    const EACH: u32 = 150;
+    let left = Arc::new(AtomicU64::new(u64::from(8 * EACH)));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(store::FILE);
+    let queues = vec![("scan".into(), Settings { durability: Durability::Os, ..Settings::default() })];
+    let jobs = Jobs::open(Setup { path, queues, clock: Clock::system(), seed: 1 }).expect("opened");
+    let produce = |jobs: Jobs| async move {
+        for _ in 0..EACH {
+            add(&jobs, "x").await;
+        }
+        Vec::new()
+    };
+    let consume = |jobs: Jobs, number: u64, left: Arc<AtomicU64>| async move {
+        let name = format!("w{number}");
+        let (mut done, mut round) = (Vec::new(), number);
+        while left.load(Ordering::SeqCst) > 0 {
+            round += 1;
+            let asked = jobs.claim(claim(&name, 2, Duration::from_millis(500)));
+            let work = if round.is_multiple_of(3) {
+                let moment = Duration::from_micros(round * 37 % 900);
+                tokio::time::timeout(moment, asked).await.unwrap_or(Ok(Vec::new())).expect("claimed")
+            } else {
+                asked.await.expect("claimed")
+            };
+            for work in work {
+                jobs.complete(work.claimed.job, work.claimed.token, None).await.expect("it is ours");
+                done.push(work.claimed.job);
+                left.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        done
+    };
+    let producers: Vec<_> = (0..8).map(|_| tokio::spawn(produce(jobs.clone()))).collect();
+    let workers: Vec<_> = (0..8).map(|number| tokio::spawn(consume(jobs.clone(), number, left.clone()))).collect();
+    let mut done: Vec<u64> = Vec::new();
+    for task in producers.into_iter().chain(workers) {
+        done.extend(task.await.expect("joined"));
+    }
+    let all = done.len();
+    done.sort_unstable();
+    done.dedup();
+    assert_eq!((all, done.len()), (8 * EACH as usize, 8 * EACH as usize), "each once");
+    let totals = jobs.queues().await.expect("queues")[0].totals;
+    // What a dropped claim had got was given back at once, and not found when its lease was over.
+    assert_eq!((totals.stalled, totals.retried), (0, 0), "{totals:?}");
+    jobs.close().await;
 }

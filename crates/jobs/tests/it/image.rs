@@ -83,7 +83,9 @@ impl Image {
     /// A new engine, as after a crash at this moment.
     pub fn engine(&self, seed: u64, now_ms: u64) -> Engine {
         let mut engine = Engine::new(seed);
-        self.records().into_iter().for_each(|record| engine.restore(record, now_ms));
+        for record in self.records() {
+            engine.restore(record, now_ms).expect("what was committed fits together");
+        }
         engine
     }
 }
