@@ -164,8 +164,9 @@ impl State {
         }
     }
 
-    /// How many there were and when, at the latest; oldest first.
-    fn told(&self, now_us: u64, mut tell: impl FnMut(u64, u32)) {
+    /// How many there were and when, at the latest; oldest first. Whoever keeps this and lets a new state
+    /// [`take`](State::take) it later admits no more than this one would have.
+    pub fn told(&self, now_us: u64, mut tell: impl FnMut(u64, u32)) {
         match self {
             State::Stamps(stamps) => (0..stamps.stamps.len()).for_each(|i| tell(stamps.at(i) * 1000, 1)),
             State::Parts(parts) => {
@@ -181,8 +182,8 @@ impl State {
         }
     }
 
-    /// Takes over what was counted elsewhere.
-    fn take(&mut self, at_us: u64, count: u32, limit: &Limit) {
+    /// Takes over what was counted elsewhere, oldest first.
+    pub fn take(&mut self, at_us: u64, count: u32, limit: &Limit) {
         match self {
             State::Stamps(stamps) => {
                 for _ in 0..count.min(limit.count) {

@@ -3,6 +3,7 @@
 //! Invariants: what `write` has answered survives `kill -9` and a power cut; nobody but this process writes the file
 //! while it is open; a full disk or a damaged file is an error and never a loss of what was written before.
 
+mod exclusive;
 mod file;
 mod group;
 mod threads;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use threads::{Read, Write};
 use tokio::sync::{mpsc, oneshot};
 
+pub use exclusive::{Exclusive, Readers};
 pub use rusqlite;
 
 /// Changes that wait for the writer: some 50 groups.
@@ -57,12 +59,9 @@ impl Sqlite {
             crate::migrate::sqlite(&mut connection, block)?;
         }
         let (writes, changes) = mpsc::channel(WRITES_MAX);
-        let (reads, questions) = mpsc::channel(READS_MAX);
-        let questions = Arc::new(Mutex::new(questions));
         let mut threads = vec![threads::writer(connection, changes)?];
-        for number in 0..READERS {
-            threads.push(threads::reader(number, file::reader(path)?, questions.clone())?);
-        }
+        let (reads, readers) = readers(path)?;
+        threads.extend(readers);
         let open = Open { writes, reads, threads, owner };
         Ok(Sqlite(Arc::new(Inner { open: Mutex::new(Some(open)) })))
     }
@@ -93,11 +92,7 @@ impl Sqlite {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
-        let sender = self.with(|open| open.reads.clone())?;
-        send(&sender, threads::read(question, answer)).await?;
-        drop(sender);
-        answered.await.unwrap_or(Err(Error::Closed))
+        ask(self.with(|open| open.reads.clone())?, question).await
     }
 
     /// What was accepted is written, then the file is let go of: another process may open it when this comes back.
@@ -124,6 +119,26 @@ impl Open {
         }
         drop(self.owner);
     }
+}
+
+/// The threads that read a file, and where they are asked.
+fn readers(path: &Path) -> Result<(mpsc::Sender<Read>, Vec<JoinHandle<()>>), Error> {
+    let (reads, questions) = mpsc::channel(READS_MAX);
+    let questions = Arc::new(Mutex::new(questions));
+    let start = |number| threads::reader(number, file::reader(path)?, questions.clone());
+    let threads = (0..READERS).map(start).collect::<Result<_, Error>>()?;
+    Ok((reads, threads))
+}
+
+async fn ask<T, F>(sender: mpsc::Sender<Read>, question: F) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+{
+    let (answer, answered) = oneshot::channel();
+    send(&sender, threads::read(question, answer)).await?;
+    drop(sender);
+    answered.await.unwrap_or(Err(Error::Closed))
 }
 
 async fn send<T>(sender: &mpsc::Sender<T>, item: T) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::process::Command;
 
 /// Crates of ours, and those of ours each may use. A star, not a chain: a new edge needs a reason here.
-const EDGES: [(&str, &[&str]); 14] = [
+const EDGES: [(&str, &[&str]); 15] = [
     ("mainstay-config", &[]),
     ("mainstay-runtime", &[]),
     // It alone forks; whatever it linked would run between fork and exec of every child.
@@ -38,6 +38,8 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("mainstay-store", &["mainstay-config", "mainstay-runtime", "mainstay-servers"]),
     // It asks Redis whether it is well as the app asks it: with its login, over TLS that is verified.
     ("mainstay-watch", &["mainstay-config", "mainstay-runtime", "mainstay-telemetry", "mainstay-store"]),
+    // Its rates are the windows of limits: one arithmetic decides how many may come, and how many may start.
+    ("mainstay-jobs", &["mainstay-limits", "mainstay-runtime", "mainstay-store"]),
     (
         "mainstay",
         &[

@@ -1,0 +1,107 @@
+//! What is to be kept, in the engine's words: the changes it makes, and the records it is made of again after a crash.
+//!
+//! Invariant: an engine that restores the records which all its changes add up to decides as the one that made them,
+//! except that every lease begins anew.
+
+use crate::job::{Attempt, Body, Kept, Name, Own, State, Unique};
+use crate::schedule::Schedule;
+
+/// A counter that is kept ahead of its use, so that no number is given twice whatever is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Counter {
+    Ids,
+    Tokens,
+}
+
+/// Which kind a key is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyKind {
+    /// Of a job, for as long as that is live or for a time.
+    Unique,
+    /// Of an add.
+    Idempotency,
+    /// Of a tick of a schedule.
+    Tick,
+}
+
+/// How many started when, in microseconds, oldest first.
+pub type Starts = Vec<(u64, u32)>;
+
+/// One change. All of a batch are committed, or none.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    Reserve { counter: Counter, ceiling: u64 },
+    Queue { id: u32, name: Name, is_paused: bool },
+    Starts { queue: u32, starts: Starts },
+    Insert { row: Box<Row>, body: Box<Body> },
+    Update(Box<Progressed>),
+    Attempt { job: u64, attempt: Box<Attempt> },
+    Result { job: u64, result: Vec<u8> },
+    Progress { job: u64, progress: Vec<u8> },
+    Line { job: u64, at_ms: u64, line: String },
+    Remove { job: u64, kept: Kept },
+    Key { key: Key, held: Held },
+    KeyGone { key: Key },
+    Schedule(Box<Schedule>),
+    Unschedule { name: Name },
+}
+
+/// A job as it is kept, without its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub queue: u32,
+    pub priority: u32,
+    pub created_ms: u64,
+    pub group: Option<Name>,
+    pub unique: Option<Unique>,
+    pub own: Own,
+    pub progressed: Progressed,
+}
+
+/// What of a job changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progressed {
+    pub job: u64,
+    pub state: State,
+    pub kept: Kept,
+    pub ready_ms: u64,
+    pub attempts: u32,
+    pub starts: u32,
+    pub stalls: u32,
+    pub token: u64,
+    pub started_ms: u64,
+    pub ended_ms: u64,
+    /// Of an active or a completed job.
+    pub worker: Option<Name>,
+    /// Of an active one; `u64::MAX` is never.
+    pub deadline_ms: u64,
+    /// Of an active one.
+    pub lease_ms: u64,
+}
+
+/// A key of a queue.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    pub queue: u32,
+    pub kind: KeyKind,
+    pub key: Name,
+}
+
+/// What a key stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub job: u64,
+    /// Without it until the job ends.
+    pub until_ms: Option<u64>,
+}
+
+/// What there is at a start. Queues come before jobs, in the order of their ids; jobs in the order of theirs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    Reserved { counter: Counter, ceiling: u64 },
+    Queue { id: u32, name: Name, is_paused: bool },
+    Starts { queue: u32, starts: Starts },
+    Job(Box<Row>),
+    Key { key: Key, held: Held },
+    Schedule(Box<Schedule>),
+}

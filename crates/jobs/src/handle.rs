@@ -1,0 +1,417 @@
+//! Jobs as the rest of Mainstay reaches them: every call goes to the engine's thread and comes back once what it
+//! changed is kept.
+//!
+//! Invariant: what was answered is committed, in the way its queue asks for. Must never answer before.
+
+use crate::clock::Clock;
+use crate::engine::{Engine, QueueGlance};
+use crate::error::Error;
+use crate::event::Event;
+use crate::job::{Body, NAME_BYTES_MAX, Name, NewJob, State};
+use crate::op::{Added, Answer, Claimed, Finish, Op, Outcome, SWEEP_MAX, fits};
+use crate::schedule::Schedule;
+use crate::settings::Settings;
+use crate::store::{Detail, Store};
+use crate::thread::{self, Message};
+use mainstay_store::sqlite::Readers;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+
+/// Calls that wait for the engine's thread: some ten batches.
+const CALLS_MAX: usize = 4096;
+/// So long a call waits for room before its caller is told that jobs are behind.
+const ROOM_LIMIT: Duration = Duration::from_secs(5);
+/// Events a subscriber may be behind; past it the oldest are lost to it, and it is told how many.
+const EVENTS_MAX: usize = 16_384;
+/// KiB of payloads that wait to be kept, over all calls.
+const PAYLOAD_KIB_MAX: usize = 64 * 1024;
+/// Bytes of payloads of one call.
+pub const ARRAY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Jobs a list gives at once.
+pub const LIST_MAX: usize = 1000;
+
+/// What jobs need at a start.
+#[derive(Debug)]
+pub struct Setup {
+    pub path: PathBuf,
+    pub queues: Vec<(Name, Settings)>,
+    pub clock: Clock,
+    /// Of jitter; any number.
+    pub seed: u64,
+}
+
+/// Queues of jobs. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Jobs(Arc<Inner>);
+
+struct Inner {
+    calls: mpsc::Sender<Message>,
+    events: broadcast::Sender<Event>,
+    readers: Readers,
+    /// A permit for each KiB of payload that may wait.
+    room: Semaphore,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A job that its worker has from now on, with what is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    pub claimed: Claimed,
+    pub body: Body,
+}
+
+/// Who wants jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub queue: Name,
+    /// The connection that vouches for what it takes; equal names are one worker.
+    pub worker: Name,
+    pub max: u32,
+    /// So long it waits while there are none.
+    pub wait: Duration,
+}
+
+/// What was said to each end of an attempt, and the jobs that were claimed with them.
+#[derive(Debug, Default)]
+pub struct Finished {
+    pub ends: Vec<Result<(), Error>>,
+    pub work: Vec<Work>,
+}
+
+impl Jobs {
+    /// Opens the store, takes over what is in it, and starts the engine's thread. Blocks: for a start, or for a thread
+    /// that may wait.
+    ///
+    /// # Errors
+    /// When the store cannot be opened or read, or a queue's settings are refused.
+    pub fn open(setup: Setup) -> Result<Jobs, Error> {
+        let store = Store::open(&setup.path)?;
+        let readers = store.readers();
+        let (calls, messages) = mpsc::channel(CALLS_MAX);
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let thread = thread::start(store, setup.queues, setup.clock, setup.seed, messages, events.clone())?;
+        let (room, thread) = (Semaphore::new(PAYLOAD_KIB_MAX), Mutex::new(Some(thread)));
+        Ok(Jobs(Arc::new(Inner { calls, events, readers, room, thread })))
+    }
+
+    /// Adds all of them or none; each is there for good when this comes back.
+    ///
+    /// # Errors
+    /// When one is too large, the queue full, or nothing can be kept.
+    pub async fn add(&self, queue: &str, jobs: Vec<NewJob>) -> Result<Vec<Added>, Error> {
+        let bytes = jobs.iter().map(|job| job.body.payload.len()).sum();
+        fits("the array's payload", bytes, ARRAY_BYTES_MAX)?;
+        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
+        let room = tokio::time::timeout(ROOM_LIMIT, self.0.room.acquire_many(kib)).await;
+        let _room = room.map_err(|_| Error::Behind(ROOM_LIMIT))?.map_err(|_| Error::Closed)?;
+        match self.op(Op::Add { queue: queue.into(), jobs }).await? {
+            Answer::Added(added) => Ok(added),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Takes jobs; none if there were none for as long as the claim waits. Who drops this call takes none.
+    ///
+    /// # Errors
+    /// When nothing can be kept.
+    pub async fn claim(&self, claim: Claim) -> Result<Vec<Work>, Error> {
+        let (answer, answered) = oneshot::channel();
+        let answered = Answered { answered, jobs: self, held: |work: &Vec<Work>| held(work) };
+        fits("the name of a worker", claim.worker.len(), NAME_BYTES_MAX)?;
+        self.send(Message::Claim { claim, answer }).await?;
+        answered.wait().await
+    }
+
+    /// Ends attempts, each by itself, and takes the next jobs in the same commit.
+    ///
+    /// # Errors
+    /// When nothing can be kept: then none has ended. What is wrong with one end is said of it alone.
+    pub async fn finish(&self, ends: Vec<Finish>, next: Option<Claim>) -> Result<Finished, Error> {
+        let (answer, answered) = oneshot::channel();
+        let answered = Answered { answered, jobs: self, held: |finished: &Finished| held(&finished.work) };
+        fits("the name of a worker", next.as_ref().map_or(0, |next| next.worker.len()), NAME_BYTES_MAX)?;
+        self.send(Message::Finish { ends, next, answer }).await?;
+        answered.wait().await
+    }
+
+    /// One attempt is done.
+    ///
+    /// # Errors
+    /// When the token is stale, the result too large, or nothing can be kept.
+    pub async fn complete(&self, job: u64, token: u64, result: Option<Vec<u8>>) -> Result<(), Error> {
+        self.done(Op::Finish(Finish { job, token, outcome: Outcome::Completed { result } })).await
+    }
+
+    /// The worker lives. Which of these jobs, by id and token, it has lost.
+    ///
+    /// # Errors
+    /// When jobs are closed.
+    pub async fn beat(&self, worker: &str, holding: Vec<(u64, u64)>) -> Result<Vec<u64>, Error> {
+        match self.op(Op::Beat { worker: worker.into(), holding }).await? {
+            Answer::Lost(lost) => Ok(lost),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The worker's last connection is gone: unless it beats within 5 s, its jobs are given to others.
+    ///
+    /// # Errors
+    /// When jobs are closed.
+    pub async fn disconnect(&self, worker: &str) -> Result<(), Error> {
+        self.done(Op::Disconnect { worker: worker.into() }).await
+    }
+
+    /// The attempt may take as long from now on, and its worker will not be asked for a sign of life meanwhile.
+    ///
+    /// # Errors
+    /// When the token is stale.
+    pub async fn extend(&self, job: u64, token: u64, lease: Duration) -> Result<(), Error> {
+        let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        self.done(Op::Extend { job, token, lease_ms }).await
+    }
+
+    /// How far an attempt is: any bytes.
+    ///
+    /// # Errors
+    /// When the token is stale.
+    pub async fn progress(&self, job: u64, token: u64, body: Vec<u8>) -> Result<(), Error> {
+        self.done(Op::Progress { job, token, body }).await
+    }
+
+    /// A line for the log of the job.
+    ///
+    /// # Errors
+    /// When the token is stale, or the log full.
+    pub async fn log(&self, job: u64, token: u64, line: String) -> Result<(), Error> {
+        self.done(Op::Log { job, token, line }).await
+    }
+
+    /// Nothing of the queue starts any more.
+    ///
+    /// # Errors
+    /// When nothing can be kept.
+    pub async fn pause(&self, queue: &str) -> Result<(), Error> {
+        self.done(Op::Pause { queue: queue.into() }).await
+    }
+
+    /// As before it was paused.
+    ///
+    /// # Errors
+    /// When nothing can be kept.
+    pub async fn resume(&self, queue: &str) -> Result<(), Error> {
+        self.done(Op::Resume { queue: queue.into() }).await
+    }
+
+    /// From now on the queue does as these say; what runs goes on.
+    ///
+    /// # Errors
+    /// When there are too many queues.
+    pub async fn configure(&self, queue: &str, settings: Settings) -> Result<(), Error> {
+        self.done(Op::Configure { queue: queue.into(), settings: Box::new(settings) }).await
+    }
+
+    /// Takes a job away that nobody works on.
+    ///
+    /// # Errors
+    /// When it is not there, or active.
+    pub async fn remove(&self, job: u64) -> Result<(), Error> {
+        self.done(Op::Remove { job }).await
+    }
+
+    /// A delayed job waits no longer.
+    ///
+    /// # Errors
+    /// When it is not there, or not delayed.
+    pub async fn promote(&self, job: u64) -> Result<(), Error> {
+        self.done(Op::Promote { job }).await
+    }
+
+    /// A failed or dead job gets all its attempts anew.
+    ///
+    /// # Errors
+    /// When it is not there, neither failed nor dead, or another has its key.
+    pub async fn retry(&self, job: u64) -> Result<(), Error> {
+        self.done(Op::Retry { job }).await
+    }
+
+    /// Removes all that waits, and with `delayed` all that is put off; how many. In pieces: others are served between.
+    ///
+    /// # Errors
+    /// When there is no such queue, or nothing can be kept.
+    pub async fn drain(&self, queue: &str, delayed: bool) -> Result<u64, Error> {
+        let queue: Name = queue.into();
+        self.sweep(|| Op::Drain { queue: queue.clone(), delayed, max: SWEEP_MAX }).await
+    }
+
+    /// Removes what ended in this state longer ago than `older`; how many.
+    ///
+    /// # Errors
+    /// When there is no such queue, the state is no end, or nothing can be kept.
+    pub async fn clean(&self, queue: &str, state: State, older: Duration) -> Result<u64, Error> {
+        let (queue, older_ms): (Name, u64) = (queue.into(), u64::try_from(older.as_millis()).unwrap_or(u64::MAX));
+        self.sweep(|| Op::Clean { queue: queue.clone(), state, older_ms, max: SWEEP_MAX }).await
+    }
+
+    /// Gives all that is failed or dead its attempts anew; how many.
+    ///
+    /// # Errors
+    /// When there is no such queue, the state is neither, or nothing can be kept.
+    pub async fn redrive(&self, queue: &str, state: State) -> Result<u64, Error> {
+        let queue: Name = queue.into();
+        self.sweep(|| Op::Redrive { queue: queue.clone(), state, max: SWEEP_MAX }).await
+    }
+
+    /// Puts a schedule in the place of the one of its name; where that stood is kept if its rule is the same.
+    ///
+    /// # Errors
+    /// When there are too many, or nothing can be kept.
+    pub async fn schedule(&self, schedule: Schedule) -> Result<(), Error> {
+        self.done(Op::Schedule(Box::new(schedule))).await
+    }
+
+    /// # Errors
+    /// When there is none of this name, or nothing can be kept.
+    pub async fn unschedule(&self, schedule: &str) -> Result<(), Error> {
+        self.done(Op::Unschedule { schedule: schedule.into() }).await
+    }
+
+    /// # Errors
+    /// When jobs are closed.
+    pub async fn schedules(&self) -> Result<Vec<Schedule>, Error> {
+        self.look(|engine| engine.schedules().cloned().collect()).await
+    }
+
+    /// All queues with their counts, in the order in which they came to be.
+    ///
+    /// # Errors
+    /// When jobs are closed.
+    pub async fn queues(&self) -> Result<Vec<QueueGlance>, Error> {
+        self.look(|engine| engine.queues().collect()).await
+    }
+
+    /// Jobs in a state, in the order in which they will start; of those that ended the last first.
+    ///
+    /// # Errors
+    /// When jobs are closed, or the disk fails.
+    pub async fn list(&self, queue: &str, state: State, skip: usize, most: usize) -> Result<Vec<Detail>, Error> {
+        let queue = queue.to_owned();
+        let ids = self.look(move |engine| engine.list(&queue, state, skip, most.min(LIST_MAX))).await?;
+        let question = move |c: &mainstay_store::sqlite::rusqlite::Connection| {
+            let found = ids.iter().map(|id| crate::store::detail(c, *id)).collect::<Result<Vec<_>, _>>()?;
+            // One may have been removed since.
+            Ok(found.into_iter().flatten().collect())
+        };
+        Ok(self.0.readers.read(question).await?)
+    }
+
+    /// All that is kept of a job, if it is there.
+    ///
+    /// # Errors
+    /// When jobs are closed, or the disk fails.
+    pub async fn get(&self, job: u64) -> Result<Option<Detail>, Error> {
+        Ok(self.0.readers.read(move |c| crate::store::detail(c, job)).await?)
+    }
+
+    /// What happens from now on, after it was committed.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.0.events.subscribe()
+    }
+
+    /// Looks at the clock: for one that was moved by hand.
+    ///
+    /// # Errors
+    /// When jobs are closed.
+    pub async fn tick(&self) -> Result<(), Error> {
+        self.done(Op::Tick).await
+    }
+
+    /// What was accepted is committed and the file let go of when this comes back; claims that wait get nothing.
+    /// Idempotent.
+    pub async fn close(&self) {
+        let (answer, answered) = oneshot::channel();
+        if self.0.calls.send(Message::Close { answer }).await.is_ok() {
+            let _ = answered.await;
+        }
+        let thread = self.0.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    /// Comes back when the thread has ended, whoever ended it: nothing is kept any more then.
+    pub async fn ended(&self) {
+        self.0.calls.closed().await;
+    }
+
+    async fn sweep(&self, op: impl Fn() -> Op) -> Result<u64, Error> {
+        let mut swept = 0;
+        loop {
+            match self.op(op()).await? {
+                Answer::Swept { count, more } => {
+                    swept += u64::from(count);
+                    if !more {
+                        return Ok(swept);
+                    }
+                }
+                _ => return Ok(swept),
+            }
+        }
+    }
+
+    async fn done(&self, op: Op) -> Result<(), Error> {
+        self.op(op).await.map(drop)
+    }
+
+    async fn op(&self, op: Op) -> Result<Answer, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Message::Op { op, answer }).await?;
+        answered.await.unwrap_or(Err(Error::Closed))
+    }
+
+    async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Engine) -> T + Send + 'static) -> Result<T, Error> {
+        let (answer, answered) = oneshot::channel();
+        let look = Box::new(move |engine: Result<&Engine, Error>| drop(answer.send(engine.map(look))));
+        self.send(Message::Look(look)).await?;
+        answered.await.unwrap_or(Err(Error::Closed))
+    }
+
+    async fn send(&self, message: Message) -> Result<(), Error> {
+        use mpsc::error::SendTimeoutError;
+        match self.0.calls.send_timeout(message, ROOM_LIMIT).await {
+            Ok(()) => Ok(()),
+            Err(SendTimeoutError::Timeout(_)) => Err(Error::Behind(ROOM_LIMIT)),
+            Err(SendTimeoutError::Closed(_)) => Err(Error::Closed),
+        }
+    }
+}
+
+fn held(work: &[Work]) -> Vec<(u64, u64)> {
+    work.iter().map(|work| (work.claimed.job, work.claimed.token)).collect()
+}
+
+/// An answer with jobs in it. Whoever stops waiting gives back what may have come in that moment.
+struct Answered<'a, T> {
+    answered: oneshot::Receiver<Result<T, Error>>,
+    jobs: &'a Jobs,
+    held: fn(&T) -> Vec<(u64, u64)>,
+}
+
+impl<T> Answered<'_, T> {
+    async fn wait(mut self) -> Result<T, Error> {
+        (&mut self.answered).await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+impl<T> Drop for Answered<'_, T> {
+    fn drop(&mut self) {
+        self.answered.close();
+        if let Ok(Ok(taken)) = self.answered.try_recv() {
+            // Where there is no room their leases end in their time.
+            let _ = self.jobs.0.calls.try_send(Message::Return { held: (self.held)(&taken) });
+        }
+    }
+}

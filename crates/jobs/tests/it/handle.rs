@@ -1,0 +1,479 @@
+//! Jobs as the server uses them: over the real store, with a clock that is moved by hand.
+
+use mainstay_jobs::job::{Ending, Idempotency};
+use mainstay_jobs::op::Finish;
+use mainstay_jobs::schedule::{Rule, Schedule};
+use mainstay_jobs::{
+    Claim, Clock, Durability, Error, Jobs, Keep, NewJob, Outcome, Refusal, Settings, Setup, State, What, Work, store,
+};
+use mainstay_limits::window::Limit;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const LONG: Duration = Duration::from_secs(30);
+const START_MS: u64 = 1_767_225_600_000;
+
+/// Jobs in a folder of their own, and the clock they go by.
+struct House {
+    jobs: Jobs,
+    time: Arc<AtomicU64>,
+    folder: TempDir,
+}
+
+impl House {
+    fn new(settings: Settings) -> House {
+        let folder = tempfile::tempdir().expect("a folder");
+        let time = Arc::new(AtomicU64::new(START_MS));
+        House { jobs: open(folder.path(), &time, settings).expect("opened"), time, folder }
+    }
+
+    async fn pass(&self, time: Duration) {
+        self.time.fetch_add(time.as_millis() as u64, Ordering::SeqCst);
+        self.jobs.tick().await.expect("ticked");
+    }
+
+    async fn counts(&self) -> mainstay_jobs::Counts {
+        let queues = self.jobs.queues().await.expect("queues");
+        queues.iter().find(|queue| &*queue.name == "scan").map(|queue| queue.counts).unwrap_or_default()
+    }
+
+    /// As after `kill -9`: the store is opened again, and the claims of before are known by their tokens alone.
+    async fn reopen(&mut self, settings: Settings) {
+        self.jobs.close().await;
+        self.jobs = open(self.folder.path(), &self.time, settings).expect("opened again");
+    }
+}
+
+fn open(folder: &Path, time: &Arc<AtomicU64>, settings: Settings) -> Result<Jobs, Error> {
+    let time = time.clone();
+    Jobs::open(Setup {
+        path: folder.join(store::FILE),
+        queues: vec![("scan".into(), settings)],
+        clock: Clock::of(move || time.load(Ordering::SeqCst)),
+        seed: 1,
+    })
+}
+
+fn claim(worker: &str, max: u32, wait: Duration) -> Claim {
+    Claim { queue: "scan".into(), worker: worker.into(), max, wait }
+}
+
+async fn take(jobs: &Jobs, worker: &str) -> Vec<Work> {
+    jobs.claim(claim(worker, 1, Duration::ZERO)).await.expect("claimed")
+}
+
+async fn add(jobs: &Jobs, payload: &str) -> u64 {
+    jobs.add("scan", vec![NewJob::new(payload)]).await.expect("added")[0].job
+}
+
+fn failed(work: &Work, retry: bool) -> Finish {
+    let outcome = Outcome::Failed { error: "no".into(), stack: Some("at scan.js:7".into()), retry, wait_ms: None };
+    Finish { job: work.claimed.job, token: work.claimed.token, outcome }
+}
+
+#[tokio::test]
+async fn a_job_is_added_claimed_and_completed_with_its_result() {
+    let house = House::new(Settings::default());
+    let mut new = NewJob::new(r#"{"url":"https://example.com"}"#);
+    new.body.name = "page".into();
+    new.body.trace = Some("00-1-2-01".into());
+    let job = house.jobs.add("scan", vec![new.clone()]).await.expect("added")[0].job;
+    let work = take(&house.jobs, "w").await;
+    assert_eq!((work.len(), work[0].claimed.job, work[0].claimed.attempt), (1, job, 1));
+    assert_eq!(work[0].body, new.body);
+    assert_eq!(house.counts().await.active, 1);
+    let token = work[0].claimed.token;
+    house.jobs.progress(job, token, b"50".to_vec()).await.expect("progress");
+    house.jobs.log(job, token, "half".into()).await.expect("logged");
+    house.jobs.complete(job, token, Some(br#"{"success":true}"#.to_vec())).await.expect("completed");
+    let detail = house.jobs.get(job).await.expect("read").expect("kept");
+    assert_eq!(detail.row.progressed.state, State::Completed);
+    assert_eq!(detail.result.as_deref(), Some(&br#"{"success":true}"#[..]));
+    assert_eq!((detail.progress.as_deref(), &*detail.lines[0].line), (Some(&b"50"[..]), "half"));
+    assert!(take(&house.jobs, "w").await.is_empty(), "completed once");
+}
+
+#[tokio::test]
+async fn tries_at_0_2_and_6_seconds_each_with_its_error_then_failed() {
+    let house = House::new(Settings::default());
+    let job = add(&house.jobs, "x").await;
+    let mut starts = Vec::new();
+    for _ in 0..200 {
+        if let Some(work) = take(&house.jobs, "w").await.first() {
+            starts.push(house.time.load(Ordering::SeqCst) - START_MS);
+            house.jobs.finish(vec![failed(work, true)], None).await.expect("finished");
+        }
+        house.pass(Duration::from_millis(50)).await;
+    }
+    assert_eq!(starts, [0, 2000, 6000]);
+    let detail = house.jobs.get(job).await.expect("read").expect("kept");
+    assert_eq!((detail.row.progressed.state, detail.attempts.len()), (State::Failed, 3));
+    assert_eq!(detail.attempts[2].stack.as_deref(), Some("at scan.js:7"));
+    // An operator gives it all its attempts anew.
+    house.jobs.retry(job).await.expect("retried");
+    assert_eq!(take(&house.jobs, "w").await[0].claimed.attempt, 1);
+}
+
+#[tokio::test]
+async fn a_stale_token_is_told_so_and_changes_nothing() {
+    let house = House::new(Settings::default());
+    let job = add(&house.jobs, "x").await;
+    let old = take(&house.jobs, "slow").await.remove(0);
+    // Its timeout passes, and it waits for its second attempt.
+    house.pass(Duration::from_secs(30)).await;
+    house.pass(Duration::from_secs(2)).await;
+    let new = take(&house.jobs, "quick").await.remove(0);
+    assert!(new.claimed.token > old.claimed.token);
+    let said = house.jobs.complete(job, old.claimed.token, None).await;
+    assert!(matches!(said, Err(Error::Refused(Refusal::Stale { state: State::Active, .. }))), "{said:?}");
+    assert_eq!(house.jobs.beat("slow", vec![(job, old.claimed.token)]).await.expect("beat"), [job]);
+    house.jobs.complete(job, new.claimed.token, None).await.expect("the holder completes");
+    let detail = house.jobs.get(job).await.expect("read").expect("kept");
+    assert_eq!(detail.attempts.iter().map(|attempt| attempt.ending).collect::<Vec<_>>(), [Ending::Timeout]);
+}
+
+#[tokio::test]
+async fn a_disconnected_workers_job_is_anothers_within_six_seconds_unless_it_comes_back() {
+    let house = House::new(Settings::default());
+    let job = add(&house.jobs, "x").await;
+    take(&house.jobs, "w").await;
+    house.jobs.disconnect("w").await.expect("disconnected");
+    house.pass(Duration::from_millis(4900)).await;
+    house.jobs.beat("w", Vec::new()).await.expect("it is back");
+    house.pass(Duration::from_secs(10)).await;
+    assert_eq!(house.counts().await.active, 1, "it came back in time");
+    house.jobs.disconnect("w").await.expect("disconnected");
+    house.pass(Duration::from_secs(5)).await;
+    let work = take(&house.jobs, "other").await;
+    assert_eq!((work[0].claimed.job, work[0].claimed.attempt), (job, 1), "it costs no attempt");
+}
+
+#[tokio::test]
+async fn a_claim_waits_for_an_add_and_the_first_to_wait_is_the_first_to_get() {
+    let house = House::new(Settings::default());
+    let first = tokio::spawn({
+        let jobs = house.jobs.clone();
+        async move { jobs.claim(claim("a", 1, LONG)).await }
+    });
+    // A look is answered after what was asked before it: the first claim waits by then.
+    tokio::task::yield_now().await;
+    house.jobs.tick().await.expect("ticked");
+    let second = tokio::spawn({
+        let jobs = house.jobs.clone();
+        async move { jobs.claim(claim("b", 1, LONG)).await }
+    });
+    tokio::task::yield_now().await;
+    house.jobs.tick().await.expect("ticked");
+    let job = add(&house.jobs, "x").await;
+    let work = first.await.expect("joined").expect("claimed");
+    assert_eq!(work[0].claimed.job, job);
+    assert!(!second.is_finished());
+    house.pass(LONG).await;
+    assert!(second.await.expect("joined").expect("nothing").is_empty(), "it waited as long as it asked");
+}
+
+#[tokio::test]
+async fn a_claim_that_nobody_waits_for_any_more_takes_nothing() {
+    let house = House::new(Settings::default());
+    for _ in 0..20 {
+        let left = house.jobs.claim(claim("gone", 1, LONG));
+        tokio::time::timeout(Duration::ZERO, left).await.expect_err("nothing is there");
+    }
+    let job = add(&house.jobs, "x").await;
+    let work = house.jobs.claim(claim("here", 1, LONG)).await.expect("claimed");
+    assert_eq!((work[0].claimed.job, work[0].claimed.attempt), (job, 1));
+}
+
+#[tokio::test]
+async fn ends_are_told_each_by_itself_and_bring_the_next_jobs() {
+    let house = House::new(Settings::default());
+    for payload in ["a", "b", "c"] {
+        add(&house.jobs, payload).await;
+    }
+    let work = house.jobs.claim(claim("w", 2, Duration::ZERO)).await.expect("claimed");
+    let done =
+        |work: &Work, token| Finish { job: work.claimed.job, token, outcome: Outcome::Completed { result: None } };
+    let ends = vec![done(&work[0], work[0].claimed.token), done(&work[1], 1 << 40)];
+    let finished = house.jobs.finish(ends, Some(claim("w", 5, Duration::ZERO))).await.expect("finished");
+    assert!(finished.ends[0].is_ok());
+    assert!(matches!(finished.ends[1], Err(Error::Refused(Refusal::Stale { .. }))));
+    assert_eq!(finished.work.iter().map(|work| &work.body.payload[..]).collect::<Vec<_>>(), [b"c"]);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_restart_with_the_tokens_of_before() {
+    let mut house = House::new(Settings::default());
+    let ids: Vec<u64> = [add(&house.jobs, "a").await, add(&house.jobs, "b").await].to_vec();
+    let held = take(&house.jobs, "w").await.remove(0);
+    house.jobs.pause("scan").await.expect("paused");
+    house.reopen(Settings::default()).await;
+    assert_eq!((house.counts().await.active, house.counts().await.waiting), (1, 1));
+    assert!(take(&house.jobs, "w").await.is_empty(), "it is paused still");
+    house.jobs.resume("scan").await.expect("resumed");
+    house.jobs.complete(ids[0], held.claimed.token, None).await.expect("its token holds");
+    let next = take(&house.jobs, "w").await.remove(0);
+    assert_eq!(next.claimed.job, ids[1]);
+    assert!(next.claimed.token > held.claimed.token);
+    assert!(add(&house.jobs, "c").await > ids[1]);
+}
+
+#[tokio::test]
+async fn five_starts_in_any_sixty_seconds_over_restarts() {
+    let rate = Limit { count: 5, window_ms: 60_000, smooth: false };
+    let settings = Settings { rate: Some(rate), ..Settings::default() };
+    let mut house = House::new(settings.clone());
+    house.jobs.add("scan", (0..20).map(|_| NewJob::new("x")).collect()).await.expect("added");
+    let mut starts: Vec<u64> = Vec::new();
+    for round in 0..30 {
+        for work in house.jobs.claim(claim("w", 3, Duration::ZERO)).await.expect("claimed") {
+            starts.push(house.time.load(Ordering::SeqCst));
+            house.jobs.complete(work.claimed.job, work.claimed.token, None).await.expect("completed");
+        }
+        if round % 3 == 0 {
+            house.reopen(settings.clone()).await;
+        }
+        house.pass(Duration::from_millis(7_300)).await;
+    }
+    assert!(starts.windows(6).all(|six| six[5] - six[0] >= 60_000), "{starts:?}");
+    assert_eq!(starts.len(), 20, "as many as the rate lets: {starts:?}");
+}
+
+#[tokio::test]
+async fn an_add_that_is_repeated_gives_the_job_of_the_first() {
+    let mut house = House::new(Settings::default());
+    let new = || {
+        let idempotency = Some(Idempotency { key: "order-7".into(), for_ms: 60_000 });
+        NewJob { idempotency, ..NewJob::new("x") }
+    };
+    let first = house.jobs.add("scan", vec![new(), new()]).await.expect("added");
+    assert_eq!((first[0].job, first[0].is_new, first[1].is_new), (first[1].job, true, false));
+    house.reopen(Settings::default()).await;
+    let again = house.jobs.add("scan", vec![new()]).await.expect("known");
+    assert_eq!((again[0].job, again[0].is_new), (first[0].job, false));
+    house.pass(Duration::from_secs(60)).await;
+    assert!(house.jobs.add("scan", vec![new()]).await.expect("added")[0].is_new, "it is forgotten by then");
+}
+
+#[tokio::test]
+async fn a_hundred_completed_are_kept_and_what_is_removed_is_gone() {
+    let house = House::new(Settings { completed: Keep { count: 3, age_ms: Some(10_000) }, ..Settings::default() });
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        let job = add(&house.jobs, "x").await;
+        let work = take(&house.jobs, "w").await.remove(0);
+        house.jobs.complete(job, work.claimed.token, None).await.expect("completed");
+        all.push(job);
+    }
+    assert_eq!(house.counts().await.completed, 3);
+    assert_eq!(house.jobs.get(all[1]).await.expect("read"), None);
+    let listed = house.jobs.list("scan", State::Completed, 0, 10).await.expect("listed");
+    assert_eq!(listed.iter().map(|detail| detail.row.progressed.job).collect::<Vec<_>>(), [all[4], all[3], all[2]]);
+    house.pass(Duration::from_secs(10)).await;
+    assert_eq!(house.counts().await.completed, 0, "too old");
+}
+
+#[tokio::test]
+async fn a_drain_of_more_than_a_piece_takes_all() {
+    let house = House::new(Settings::default());
+    house.jobs.add("scan", (0..2500).map(|_| NewJob::new("x")).collect()).await.expect("added");
+    assert_eq!(house.jobs.drain("scan", true).await.expect("drained"), 2500);
+    assert_eq!(house.counts().await, mainstay_jobs::Counts::default());
+    let unknown = house.jobs.drain("none", true).await;
+    assert!(matches!(unknown, Err(Error::Refused(Refusal::NoSuchQueue(_)))), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn dead_letters_wait_for_an_operator() {
+    let house = House::new(Settings { attempts: 1, dead_letter: true, ..Settings::default() });
+    let job = add(&house.jobs, "x").await;
+    let work = take(&house.jobs, "w").await.remove(0);
+    house.jobs.finish(vec![failed(&work, true)], None).await.expect("finished");
+    assert_eq!(house.counts().await.dead, 1);
+    assert_eq!(house.jobs.redrive("scan", State::Dead).await.expect("redriven"), 1);
+    assert_eq!(take(&house.jobs, "w").await[0].claimed.job, job);
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_is_said_and_what_was_kept_before_is_what_there_is() {
+    let house = House::new(Settings::default());
+    let kept = add(&house.jobs, "kept").await;
+    let path = house.folder.path().join(store::FILE);
+    let other = mainstay_store::sqlite::rusqlite::Connection::open(&path).expect("opened beside it");
+    other.execute_batch("BEGIN IMMEDIATE").expect("held");
+    let said = house.jobs.add("scan", vec![NewJob::new("lost")]).await;
+    assert!(matches!(said, Err(Error::Store(_))), "{said:?}");
+    other.execute_batch("ROLLBACK").expect("let go of");
+    let next = add(&house.jobs, "next").await;
+    assert!(next > kept);
+    let waiting = house.jobs.list("scan", State::Waiting, 0, 10).await.expect("listed");
+    let payloads: Vec<&[u8]> = waiting.iter().map(|detail| &detail.body.payload[..]).collect();
+    assert_eq!(payloads, [&b"kept"[..], b"next"]);
+}
+
+#[tokio::test]
+async fn events_are_told_in_order_after_their_commit() {
+    let house = House::new(Settings::default());
+    let mut events = house.jobs.events();
+    let job = add(&house.jobs, "x").await;
+    let work = take(&house.jobs, "w").await.remove(0);
+    house.jobs.complete(job, work.claimed.token, None).await.expect("completed");
+    let mut told = Vec::new();
+    while told.last() != Some(&What::Drained) {
+        told.push(events.recv().await.expect("an event").what);
+    }
+    assert_eq!(told, [What::Added, What::Started { start: 1 }, What::Completed, What::Drained]);
+}
+
+#[tokio::test]
+async fn a_schedule_adds_a_job_a_tick_and_stands_where_it_stood_after_a_restart() {
+    let mut house = House::new(Settings::default());
+    let schedule = |now_ms| {
+        let rule = Rule::Cron { pattern: "*/10 * * * *".into(), zone: "Europe/Berlin".into() };
+        Schedule::new("sweep".into(), "scan".into(), rule, NewJob::new("sweep"), now_ms).expect("understood")
+    };
+    house.jobs.schedule(schedule(START_MS)).await.expect("set");
+    house.pass(Duration::from_secs(600)).await;
+    house.pass(Duration::from_secs(1)).await;
+    assert_eq!(house.counts().await.waiting, 1);
+    house.reopen(Settings::default()).await;
+    house.jobs.schedule(schedule(START_MS + 601_000)).await.expect("set again");
+    house.pass(Duration::from_secs(599)).await;
+    assert_eq!(house.counts().await.waiting, 2);
+    assert_eq!(house.jobs.schedules().await.expect("listed").len(), 1);
+    house.jobs.unschedule("sweep").await.expect("taken away");
+    house.pass(Duration::from_secs(6000)).await;
+    assert_eq!(house.counts().await.waiting, 2);
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_closed_is_said() {
+    let house = House::new(Settings::default());
+    let large = house.jobs.add("scan", vec![NewJob::new(vec![0; 1024 * 1024 + 1])]).await;
+    assert!(matches!(large, Err(Error::Refused(Refusal::TooLong { .. }))), "{large:?}");
+    assert_eq!(house.counts().await.waiting, 0);
+    house.jobs.close().await;
+    house.jobs.close().await;
+    let closed = house.jobs.add("scan", vec![NewJob::new("x")]).await;
+    assert!(matches!(closed, Err(Error::Closed)), "{closed:?}");
+}
+
+#[tokio::test]
+async fn a_delayed_job_starts_by_itself_when_it_is_due() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(store::FILE);
+    let queues = vec![("scan".into(), Settings::default())];
+    let jobs = Jobs::open(Setup { path, queues, clock: Clock::system(), seed: 1 }).expect("opened");
+    let began = std::time::Instant::now();
+    jobs.add("scan", vec![NewJob { delay_ms: 30, ..NewJob::new("x") }]).await.expect("added");
+    let work = jobs.claim(claim("w", 1, LONG)).await.expect("claimed");
+    assert_eq!(work.len(), 1);
+    assert!(began.elapsed() >= Duration::from_millis(29), "{:?}", began.elapsed());
+    jobs.close().await;
+}
+
+#[tokio::test]
+async fn a_deep_queue_asks_for_workers_until_it_is_no_longer_deep() {
+    let house = House::new(Settings::default());
+    let mut events = house.jobs.events();
+    house.jobs.add("scan", (0..12).map(|_| NewJob::new("x")).collect()).await.expect("added");
+    let mut turns = Vec::new();
+    house.jobs.claim(claim("w", 12, Duration::ZERO)).await.expect("claimed");
+    while turns.len() < 2 {
+        if let What::Short(is_short) = events.recv().await.expect("an event").what {
+            turns.push(is_short);
+        }
+    }
+    assert_eq!(turns, [true, false]);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_told_503_gives_back_and_the_queue_rests() {
+    let house = House::new(Settings::default());
+    let job = add(&house.jobs, "x").await;
+    let work = take(&house.jobs, "w").await.remove(0);
+    let outcome = Outcome::Released { error: "503".into(), hold_ms: 5000 };
+    let end = Finish { job, token: work.claimed.token, outcome };
+    house.jobs.finish(vec![end], None).await.expect("finished");
+    assert!(take(&house.jobs, "w").await.is_empty(), "it rests");
+    house.pass(Duration::from_secs(5)).await;
+    assert_eq!(take(&house.jobs, "w").await[0].claimed.attempt, 1, "it did not count");
+}
+
+#[tokio::test]
+async fn attempts_are_changed_without_a_restart_for_jobs_that_wait_already() {
+    let house = House::new(Settings::default());
+    add(&house.jobs, "x").await;
+    house.jobs.configure("scan", Settings { attempts: 1, ..Settings::default() }).await.expect("configured");
+    let work = take(&house.jobs, "w").await.remove(0);
+    house.jobs.finish(vec![failed(&work, true)], None).await.expect("finished");
+    assert_eq!(house.counts().await.failed, 1);
+}
+
+#[tokio::test]
+async fn rows_of_a_queue_that_somebody_deleted_are_said_to_be_damaged() {
+    let house = House::new(Settings::default());
+    add(&house.jobs, "x").await;
+    house.jobs.close().await;
+    let path = house.folder.path().join(store::FILE);
+    let other = mainstay_store::sqlite::rusqlite::Connection::open(&path).expect("opened");
+    other.execute_batch("DELETE FROM queue").expect("deleted");
+    drop(other);
+    let Err(Error::Store(said)) = open(house.folder.path(), &house.time, Settings::default()) else {
+        panic!("it was opened");
+    };
+    assert!(said.to_string().contains("is damaged (there is no queue number 0)"), "{said}");
+}
+
+/// Eight producers and eight workers at once; every third claim is dropped after a moment, with whatever it got.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_job_is_completed_once_though_claims_are_dropped_all_the_time() {
+    const EACH: u32 = 150;
+    let left = Arc::new(AtomicU64::new(u64::from(8 * EACH)));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(store::FILE);
+    let queues = vec![("scan".into(), Settings { durability: Durability::Os, ..Settings::default() })];
+    let jobs = Jobs::open(Setup { path, queues, clock: Clock::system(), seed: 1 }).expect("opened");
+    let produce = |jobs: Jobs| async move {
+        for _ in 0..EACH {
+            add(&jobs, "x").await;
+        }
+        Vec::new()
+    };
+    let consume = |jobs: Jobs, number: u64, left: Arc<AtomicU64>| async move {
+        let name = format!("w{number}");
+        let (mut done, mut round) = (Vec::new(), number);
+        while left.load(Ordering::SeqCst) > 0 {
+            round += 1;
+            let asked = jobs.claim(claim(&name, 2, Duration::from_millis(500)));
+            let work = if round.is_multiple_of(3) {
+                let moment = Duration::from_micros(round * 37 % 900);
+                tokio::time::timeout(moment, asked).await.unwrap_or(Ok(Vec::new())).expect("claimed")
+            } else {
+                asked.await.expect("claimed")
+            };
+            for work in work {
+                jobs.complete(work.claimed.job, work.claimed.token, None).await.expect("it is ours");
+                done.push(work.claimed.job);
+                left.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        done
+    };
+    let producers: Vec<_> = (0..8).map(|_| tokio::spawn(produce(jobs.clone()))).collect();
+    let workers: Vec<_> = (0..8).map(|number| tokio::spawn(consume(jobs.clone(), number, left.clone()))).collect();
+    let mut done: Vec<u64> = Vec::new();
+    for task in producers.into_iter().chain(workers) {
+        done.extend(task.await.expect("joined"));
+    }
+    let all = done.len();
+    done.sort_unstable();
+    done.dedup();
+    assert_eq!((all, done.len()), (8 * EACH as usize, 8 * EACH as usize), "each once");
+    let totals = jobs.queues().await.expect("queues")[0].totals;
+    // What a dropped claim had got was given back at once, and not found when its lease was over.
+    assert_eq!((totals.stalled, totals.retried), (0, 0), "{totals:?}");
+    jobs.close().await;
+}

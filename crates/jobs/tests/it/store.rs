@@ -1,0 +1,191 @@
+//! What every store must do, shown on what the simulation commits: it gives back the sum of all changes, at whatever
+//! commit it is killed; of a commit that is torn, nothing.
+
+use crate::image::Image;
+use crate::simulation::{Batch, Play};
+use mainstay_jobs::change::Record;
+use mainstay_jobs::store::{FILE, Store};
+use mainstay_jobs::{Clock, Jobs, Setup};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a play with this seed commits, and the image it starts from: a play begins with its queues.
+fn batches(seed: u64, steps: u32) -> Vec<Batch> {
+    let mut play = Play::recorded(seed);
+    let first = play.first.clone();
+    play.run(steps);
+    let mut all = vec![first];
+    all.append(&mut play.batches);
+    all
+}
+
+fn loaded(store: &mut Store) -> Vec<String> {
+    let mut records = Vec::new();
+    store.load(&mut |record| records.push(record)).expect("what was committed can be read");
+    sorted(records)
+}
+
+/// A store may give the records of a kind in any order, where none is asked for.
+fn sorted(records: Vec<Record>) -> Vec<String> {
+    let mut lines: Vec<String> = records.iter().map(|record| format!("{record:?}")).collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// The files as they are at this instant, as after `kill -9`.
+fn copied(from: &Path, to: &Path) -> PathBuf {
+    fs::create_dir_all(to).expect("a folder");
+    for ending in ["", "-wal"] {
+        let name = format!("{FILE}{ending}");
+        if from.join(&name).exists() {
+            fs::copy(from.join(&name), to.join(&name)).expect("copied");
+        }
+    }
+    to.join(FILE)
+}
+
+fn wal(folder: &Path) -> PathBuf {
+    folder.join(format!("{FILE}-wal"))
+}
+
+fn wal_bytes(folder: &Path) -> u64 {
+    fs::metadata(wal(folder)).map_or(0, |found| found.len())
+}
+
+#[test]
+fn it_gives_back_what_was_committed_after_a_kill_at_any_commit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut store = Store::open(&folder.path().join(FILE)).expect("opened");
+    let mut image = Image::default();
+    for (number, batch) in batches(11, 400).iter().enumerate() {
+        store.commit(&batch.changes, batch.fsync).expect("committed");
+        image.commit(&batch.changes);
+        let killed = copied(folder.path(), &folder.path().join(number.to_string()));
+        let mut after = Store::open(&killed).expect("opened after a kill");
+        assert_eq!(loaded(&mut after), sorted(image.records()), "after commit {number}");
+    }
+    assert!(image.rows.len() > 10, "{} jobs are left", image.rows.len());
+}
+
+#[test]
+fn of_a_commit_that_is_torn_nothing_is_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut store = Store::open(&folder.path().join(FILE)).expect("opened");
+    let mut image = Image::default();
+    let mut torn = 0;
+    for (number, batch) in batches(12, 300).iter().enumerate() {
+        let before = wal_bytes(folder.path());
+        store.commit(&batch.changes, batch.fsync).expect("committed");
+        let after = wal_bytes(folder.path());
+        if after > before {
+            let copy = folder.path().join(number.to_string());
+            let killed = copied(folder.path(), &copy);
+            let log = fs::File::options().write(true).open(wal(&copy)).expect("the log");
+            // Anywhere within what this commit wrote.
+            log.set_len(before + (number as u64 * 977) % (after - before)).expect("cut");
+            let mut found = Store::open(&killed).expect("opened after a torn commit");
+            assert_eq!(loaded(&mut found), sorted(image.records()), "commit {number} was torn");
+            torn += 1;
+        }
+        image.commit(&batch.changes);
+    }
+    assert!(torn > 50, "{torn} commits were torn");
+}
+
+#[test]
+fn a_commit_of_which_one_change_is_refused_writes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut store = Store::open(&folder.path().join(FILE)).expect("opened");
+    let all = batches(13, 200);
+    let (last, before) = all.split_last().expect("batches");
+    before.iter().for_each(|batch| store.commit(&batch.changes, batch.fsync).expect("committed"));
+    let kept = loaded(&mut store);
+    let mut changes = all.iter().flat_map(|batch| &batch.changes);
+    let insert = changes.rfind(|change| matches!(change, mainstay_jobs::change::Change::Insert { .. }));
+    let mut twice = last.changes.clone();
+    // An id that is there, or is there by then.
+    twice.extend([insert.cloned(), insert.cloned()].into_iter().flatten());
+    store.commit(&twice, true).expect_err("an id was inserted twice");
+    assert_eq!(loaded(&mut store), kept);
+    store.commit(&last.changes, true).expect("the next commit is not disturbed");
+}
+
+#[tokio::test]
+async fn all_that_is_kept_of_a_job_can_be_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(FILE);
+    let mut store = Store::open(&path).expect("opened");
+    let mut image = Image::default();
+    let is_rich = |image: &Image| {
+        let kinds = [image.attempts.len(), image.results.len(), image.progress.len(), image.lines.len()];
+        image.rows.len() > 20 && kinds.into_iter().all(|count| count > 2)
+    };
+    for batch in batches(14, 8000) {
+        store.commit(&batch.changes, false).expect("committed");
+        image.commit(&batch.changes);
+        if is_rich(&image) {
+            break;
+        }
+    }
+    assert!(is_rich(&image), "there is something to read");
+    store.close();
+    // A clock that stands: no lease ends while it is looked at.
+    let setup = Setup { path, queues: Vec::new(), clock: Clock::of(|| 1), seed: 1 };
+    let jobs = Jobs::open(setup).expect("opened");
+    for (id, row) in &image.rows {
+        let detail = jobs.get(*id).await.expect("read").expect("it is there");
+        assert_eq!(detail.row, *row);
+        assert_eq!(Some(&detail.body), image.bodies.get(id));
+        assert_eq!(detail.result.as_ref(), image.results.get(id));
+        assert_eq!(detail.progress.as_ref(), image.progress.get(id));
+        assert_eq!(detail.attempts, image.attempts.get(id).cloned().unwrap_or_default());
+        let lines: Vec<(u64, String)> = detail.lines.into_iter().map(|line| (line.at_ms, line.line)).collect();
+        assert_eq!(lines, image.lines.get(id).cloned().unwrap_or_default());
+    }
+    assert_eq!(jobs.get(1 << 40).await.expect("read"), None);
+    jobs.close().await;
+}
+
+#[test]
+fn a_second_owner_is_refused_until_the_first_lets_go() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(FILE);
+    let first = Store::open(&path).expect("opened");
+    assert!(matches!(Store::open(&path), Err(mainstay_store::Error::Owned { .. })));
+    first.close();
+    Store::open(&path).expect("opened once it was let go of");
+}
+
+#[test]
+fn schedules_are_given_back_as_they_were_set() {
+    use mainstay_jobs::change::Change;
+    use mainstay_jobs::job::Own;
+    use mainstay_jobs::schedule::{CatchUp, Rule, Schedule};
+    use mainstay_jobs::{Backoff, Growth, NewJob};
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut store = Store::open(&folder.path().join(FILE)).expect("opened");
+    let mut image = Image::default();
+    let backoff = Some(Backoff { growth: Growth::Fixed, delay_ms: 7, jitter_percent: 9 });
+    let own = Own { attempts: Some(2), backoff, timeout_ms: Some(0) };
+    let job = NewJob { priority: 3, group: Some("tenant".into()), own, ..NewJob::new("x") };
+    let cron = Rule::Cron { pattern: "5 4 * * sun".into(), zone: "America/New_York".into() };
+    let set = |name: &str, rule, catch_up, job| Schedule {
+        name: name.into(),
+        queue: "q".into(),
+        rule,
+        catch_up,
+        job,
+        next_ms: 1_767_225_600_000,
+    };
+    let schedules = [
+        set("a", cron, CatchUp::One, job),
+        set("b", Rule::Every(60_000), CatchUp::All, NewJob::default()),
+        set("c", Rule::Every(1000), CatchUp::None, NewJob::default()),
+    ];
+    let mut changes: Vec<Change> = schedules.into_iter().map(|one| Change::Schedule(Box::new(one))).collect();
+    changes.push(Change::Unschedule { name: "c".into() });
+    store.commit(&changes, true).expect("committed");
+    image.commit(&changes);
+    assert_eq!(image.schedules.len(), 2);
+    assert_eq!(loaded(&mut store), sorted(image.records()));
+}
