@@ -48,6 +48,8 @@ pub struct Options {
     pub redis: Option<mainstay_store::redis::Options>,
     /// How users are recognised, where the file says so.
     pub identity: mainstay_identity::Options,
+    /// Paths where the app is given jobs; nobody else may ask for them.
+    pub jobs: Vec<String>,
     pub respond: respond::Options,
     /// Signs the cookies of `balance = "sticky"` in place of the data folder's key: one for several hosts.
     pub sticky_secret: Option<String>,
@@ -176,6 +178,11 @@ pub struct TlsFiles {
 }
 
 impl Options {
+    /// Paths by which the app is given what only Mainstay may give it.
+    pub fn pushed(&self) -> impl Iterator<Item = &str> {
+        self.identity.deliver().into_iter().chain(self.jobs.iter().map(String::as_str))
+    }
+
     /// Some certificate can be served.
     pub fn serves_tls(&self) -> bool {
         !self.tls.is_empty() || self.acme.serve_tls()
@@ -230,6 +237,7 @@ impl Options {
             tls,
             bans: Policy::read(reader),
             identity,
+            jobs: Vec::new(),
             respond: respond::Options::read(reader),
             sticky_secret: edge
                 .key("sticky_secret")

@@ -16,6 +16,7 @@ use crate::service_call;
 use crate::snapshot::{Held, Snapshot};
 use crate::sticky::Key;
 use crate::tls::{self, Certificates, Given};
+use crate::upstream::Upstream;
 use crate::worker::{self, CoreHandle, Order};
 use arc_swap::ArcSwap;
 use mainstay_identity::sessions::Sessions;
@@ -27,6 +28,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -105,6 +107,8 @@ struct Inner {
     certificates: Certificates,
     schemas: ArcSwap<Schemas>,
     options: Mutex<Options>,
+    /// Of what is not a client's request: whose turn it is.
+    turns: AtomicUsize,
 }
 
 /// A new configuration that has been proved and waits to be put in force.
@@ -197,6 +201,7 @@ impl Service {
             certificates,
             schemas: ArcSwap::from_pointee(schemas),
             options: Mutex::new(parts.options),
+            turns: AtomicUsize::new(0),
         }));
         Ok((Service { shared, acceptor, cores }, handle))
     }
@@ -281,6 +286,23 @@ impl Handle {
     fn read_schemas(&self, options: &Options) -> Result<Schemas, Error> {
         let (schemas, faults) = input::load(options.inputs(), &self.0.schemas.load());
         if faults.is_empty() { Ok(schemas) } else { Err(Error::Schema(faults.join("\n"))) }
+    }
+
+    /// An instance that serves now, of the app that this leads to, and that app's name; in turn.
+    pub fn instance_for(&self, method: &str, path: &str) -> Option<(String, SocketAddr)> {
+        let options = self.options();
+        let leads = |app: &&App| app.routes.iter().any(|route| route.covers(method, "", path));
+        let app = options.apps.iter().find(leads).or_else(|| options.apps.first())?;
+        let group = self.members().groups().into_iter().find(|group| group.name == app.name)?;
+        let now_ms = Clock::now().0;
+        let serves = |upstream: &&Arc<Upstream>| {
+            !upstream.is_draining() && !upstream.is_probe_failed() && !upstream.is_ejected(now_ms)
+        };
+        let list = group.list();
+        let serving: Vec<SocketAddr> = list.upstreams.iter().filter(serves).map(|u| u.address).collect();
+        let turn = self.0.turns.fetch_add(1, Relaxed);
+        let address = serving.get(turn.checked_rem(serving.len())?)?;
+        Some((app.name.clone(), *address))
     }
 
     /// Reads the schema files once more. True if one of them says something else; on any fault nothing is changed.

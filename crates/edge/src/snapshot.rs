@@ -20,6 +20,7 @@ use crate::tls::Certificates;
 use mainstay_identity::{Verifier, exchange};
 use mainstay_limits::Rates;
 use mainstay_telemetry::Names;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,8 +49,8 @@ pub struct Snapshot {
     pub csrf: csrf::Rules,
     /// The services of this process answer for some paths.
     serves: bool,
-    /// Where the app is given mails: nobody else may give it any. Canonical.
-    mailed: Option<String>,
+    /// Where the app is given mails and jobs: nobody else may give it any. Canonical.
+    pushed: BTreeSet<String>,
     /// Some pattern names a host; else nobody needs to read it.
     pub by_host: bool,
     pub tls: Option<Arc<rustls::ServerConfig>>,
@@ -169,7 +170,7 @@ impl Snapshot {
             hide_traces: options.hide_traces,
             csrf: csrf::Rules::new(options, names),
             serves: options.identity.serves(),
-            mailed: options.identity.deliver().map(|path| canonical(path).path.into_owned()),
+            pushed: options.pushed().map(|path| canonical(path).path.into_owned()).collect(),
             identity: identity::Rules::new(options, names, verifier),
             by_host,
             tls: options.serves_tls().then(|| certificates.config()),
@@ -221,7 +222,7 @@ impl Snapshot {
         match local::ours(path) {
             Ours::No if self.serves && exchange::is_ours(path) => Ours::Service,
             // Nothing of ours is there either, so it is answered as if it did not exist.
-            _ if self.mailed.as_deref() == Some(path) => Ours::Alone,
+            _ if self.pushed.contains(path) => Ours::Alone,
             other => other,
         }
     }

@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod health;
 mod init;
+mod jobs;
 mod journal;
 mod limits;
 mod log_line;
@@ -79,6 +80,8 @@ enum Verb {
     Bans(bans::Args),
     /// Show rate limits and who causes refusals, or forget what is counted of a client
     Limits(limits::Args),
+    /// Show queues of jobs; `list`, `show`, `add`, `retry`, `remove`, `pause`, `redrive`, `schedule` and more
+    Jobs(jobs::Args),
     /// Show the response cache, or take something out of it
     Cache(cache::Args),
     /// List, renew and check certificates; trust the local authority
@@ -130,6 +133,7 @@ fn verb(cli: Cli) -> Result<u8, Failure> {
         Verb::Token(args) => token::run(place, args),
         Verb::Bans(args) => bans::run(place, args),
         Verb::Limits(args) => limits::run(place, args),
+        Verb::Jobs(args) => jobs::run(place, args),
         Verb::Cache(args) => cache::run(place, args),
         Verb::Certificates(args) => certificates::run(place, args),
         Verb::Upgrade(args) => upgrade::run(place, args),

@@ -106,6 +106,7 @@ async fn metrics(server: &Server) -> String {
     upstreams(server, &mut out);
     mainstay_edge::expose_cache(&server.edge.cache_counts(), &mut out);
     server.edge.limits().expose(&mut out);
+    server.queues.expose(&mut out).await;
     let mut text = out.finish();
     text.push_str(&nodejs::render(&instances, Clock::unix_micros() as f64 / 1e6));
     text

@@ -10,13 +10,10 @@ use http::header::{CONTENT_TYPE, HOST};
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
-use mainstay_edge::upstream::Upstream;
 use mainstay_identity::accounts::Mail;
-use mainstay_runtime::Clock;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -78,7 +75,8 @@ fn shown(mail: &Mail) {
 }
 
 async fn push(server: &Server, path: &str, mail: &Mail) -> Result<(), String> {
-    let address = instance(server, path).ok_or_else(|| "no instance of the app is ready".to_owned())?;
+    let (_, address) =
+        server.edge.instance_for("POST", path).ok_or_else(|| "no instance of the app is ready".to_owned())?;
     let body = serde_json::to_vec(mail).map_err(|error| error.to_string())?;
     let request = Request::post(path).header(CONTENT_TYPE, "application/json").header(HOST, address.to_string());
     let request = request.body(Full::new(Bytes::from(body))).map_err(|error| error.to_string())?;
@@ -100,18 +98,4 @@ async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Stat
             Ok(asking.await?.status())
         }
     }
-}
-
-/// One that serves now, of the app that this path leads to.
-fn instance(server: &Server, path: &str) -> Option<SocketAddr> {
-    let options = server.edge.options();
-    let leads = |app: &&mainstay_edge::options::App| app.routes.iter().any(|route| route.covers("POST", "", path));
-    let app = options.apps.iter().find(leads).or_else(|| options.apps.first())?;
-    let group = server.edge.members().groups().into_iter().find(|group| group.name == app.name)?;
-    let now_ms = Clock::now().0;
-    let serves = |upstream: &&Arc<Upstream>| {
-        !upstream.is_draining() && !upstream.is_probe_failed() && !upstream.is_ejected(now_ms)
-    };
-    let list = group.list();
-    list.upstreams.iter().find(serves).map(|upstream| upstream.address)
 }

@@ -3,6 +3,7 @@
 //! Invariant: nothing here is worth a test without a process; what is lives in the block it belongs to.
 
 mod accounts;
+mod api;
 mod bans;
 mod cache;
 mod certificates;
@@ -14,6 +15,7 @@ mod errors;
 mod exit;
 mod hearers;
 mod init;
+mod jobs;
 mod journal;
 mod keys;
 mod limits;
@@ -25,6 +27,7 @@ mod operators;
 mod output;
 mod place;
 mod providers;
+mod queues;
 mod reload;
 mod revocations;
 mod scrape;

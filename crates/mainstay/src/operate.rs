@@ -1,7 +1,7 @@
 //! The commands of the control API, each one line into the blocks.
 
 use crate::control::answer::{DroppedAnswer, HealthAnswer, StatusAnswer, UpstreamAnswer};
-use crate::control::{Command, Handler, Health, Refused, Restart, Say};
+use crate::control::{Command, Handler, Health, JobsAsked, Refused, Restart, Say};
 use crate::server::Server;
 use crate::{accounts, bans, cache, certificates, journal, limits, operators, upgrade};
 use mainstay_runtime::Clock;
@@ -44,6 +44,7 @@ async fn run(server: &Server, command: Command, say: Say) -> Result<Value, Refus
         Command::Limits(asked) => limits::run(server, &asked).await,
         Command::Cache(asked) => cache::run(server, &asked),
         Command::Journal(asked) => journal::read(server, &asked).await,
+        Command::Jobs(asked) => jobs(server, asked).await,
     }
 }
 
@@ -95,6 +96,15 @@ fn elsewhere(server: &Server, supervised: impl Fn(&str) -> bool) -> Vec<Upstream
         }
     }
     answers
+}
+
+/// What an operator changed stands in the journal.
+async fn jobs(server: &Server, asked: JobsAsked) -> Result<Value, Refused> {
+    let answer = crate::jobs::run(server.queues.jobs().as_ref(), asked.clone()).await?;
+    if let Some((action, detail)) = crate::jobs::deed(&asked, &answer) {
+        server.book.did(action, detail);
+    }
+    Ok(answer)
 }
 
 /// Asks every service now, so that the last step of a deploy sees this moment and not ten seconds ago.

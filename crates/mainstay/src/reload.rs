@@ -53,10 +53,12 @@ pub async fn run(server: &Server, say: &Say) -> Result<Value, Refused> {
         return Ok(json!({ "changed": [], "instances": null }));
     }
     let _hearing = server.hearers.add(say);
-    let Wanted { inputs, settings, report } = wanted;
+    let Wanted { inputs, mut settings, report } = wanted;
+    server.queues.access.give(&mut settings.fleet);
     let settings = Rc::new(settings);
     let instances = apply(server, &settings).await?;
     server.services.reload(&settings.edge.identity);
+    server.queues.reload(&settings.jobs);
     server.link.send(&ToSupervisor::Adopt { inputs: inputs.to_json() });
     server.link.send(&settings.stop_limit());
     let now = Current::new(inputs, &settings, report.settings);
@@ -67,6 +69,9 @@ pub async fn run(server: &Server, say: &Say) -> Result<Value, Refused> {
     }
     if changed.is_empty() {
         say.line("no setting has another value").await;
+    }
+    if settings.jobs.is_on && server.queues.access.address().is_none() {
+        say.line("[jobs] begins with the next start   type: mainstay stop, then mainstay run").await;
     }
     if !server.book.is_on(&settings.store) {
         say.line("[store] durable is opened by a server that starts   type: mainstay upgrade").await;

@@ -53,9 +53,15 @@ pub fn open(listeners: &[(SocketAddr, bool)]) -> Vec<String> {
     shown.iter().map(|url| line("open", &format!("{url:<29}your app, through the edge"))).collect()
 }
 
-/// Variables the children were given.
-pub fn given() -> String {
-    line("given", "PORT HOST")
+/// Variables the children were given. `asks`: there is something that they may ask for.
+pub fn given(has_ports: bool, asks: bool) -> Option<String> {
+    let names = match (has_ports, asks) {
+        (true, true) => "PORT HOST MAINSTAY_URL MAINSTAY_TOKEN",
+        (true, false) => "PORT HOST",
+        (false, true) => "MAINSTAY_URL MAINSTAY_TOKEN",
+        (false, false) => return None,
+    };
+    Some(line("given", names))
 }
 
 /// What, where, and what to type.

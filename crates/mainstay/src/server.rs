@@ -26,6 +26,7 @@ pub struct Server {
     pub watch: mainstay_watch::Handle,
     pub book: crate::journal::Book,
     pub services: crate::services::Services,
+    pub queues: crate::queues::Queues,
     /// Machines that may see the inside.
     pub operators: Operators,
     pub link: Link,

@@ -6,8 +6,8 @@
 // Its tasks live on the service runtime, and end with it.
 #![allow(clippy::disallowed_methods)]
 
-use crate::revocations;
 use crate::stores::Store;
+use crate::{queues, revocations};
 use arc_swap::ArcSwapOption;
 use http::StatusCode;
 use mainstay_edge::service_call::{Call, Receiver};
@@ -52,6 +52,8 @@ pub struct Parts {
     pub mail: mpsc::Sender<Mail>,
     /// Mails that no path of the app takes are shown.
     pub shows_mail: bool,
+    /// Where the file has jobs.
+    pub queues: Option<(queues::Keeper, mainstay_edge::Handle)>,
 }
 
 /// As the control thread holds it. Dropped, it ends.
@@ -110,6 +112,9 @@ async fn run(
 ) {
     let Parts { mut calls, sessions, upkeep, store, redis, notes, signer, revoked, oauth, mail, shows_mail, .. } =
         parts;
+    if let Some((keeper, edge)) = parts.queues {
+        tokio::spawn(keeper.run(edge, shutdown.clone()));
+    }
     let told = redis.as_ref().and_then(|options| revocations::shared(options, &revoked, &shutdown));
     let (redis, heard) = redis.map(|options| shared(&options, &shutdown)).unwrap_or_default();
     tokio::spawn(upkeep.run(heard, shutdown.clone()));

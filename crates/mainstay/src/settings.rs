@@ -21,6 +21,7 @@ pub struct Settings {
     pub logs: mainstay_telemetry::Options,
     pub watch: mainstay_watch::Options,
     pub store: mainstay_store::Options,
+    pub jobs: mainstay_jobs::Options,
     pub ops: Ops,
     /// `APP_VERSION`.
     pub app_version: Option<String>,
@@ -141,6 +142,8 @@ fn from(reader: &Reader, inputs: &Inputs) -> Settings {
     let store = mainstay_store::Options::read(reader);
     edge.share(reader, &store);
     let watch = mainstay_watch::Options::read(reader, store.redis.as_ref());
+    let jobs = mainstay_jobs::Options::read(reader);
+    edge.jobs = jobs.queues.iter().filter_map(|queue| Some(queue.push.as_ref()?.path.clone())).collect();
     let ops = Ops::read(reader);
     check_variables(reader);
     Settings {
@@ -150,6 +153,7 @@ fn from(reader: &Reader, inputs: &Inputs) -> Settings {
         logs,
         watch,
         store,
+        jobs,
         ops,
         app_version: reader.variable("APP_VERSION").map(|version| version.value),
         secrets: reader.secrets(),

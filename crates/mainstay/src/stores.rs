@@ -54,6 +54,7 @@ pub fn open(tasks: &Tasks, server: &Rc<Server>, journal: (Opening, bool), voice:
     let sessions = server.edge.options().identity.sessions.is_some();
     tasks.spawn("look at Redis", OnEnd::Ignore, look(options, uses(sessions), voice.clone(), watching.clone()));
     journal::open(tasks, server, journal, voice, watching);
+    server.queues.open();
 }
 
 /// Faults and warnings, for a verb that waits for them.

@@ -22,6 +22,8 @@ use tokio::task::AbortHandle;
 /// Until the new server has seen the apps that serve; a little less than the supervisor gives it.
 const PROVING_LIMIT: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// What is being pushed while another server takes over; its successor waits for the jobs meanwhile.
+const PUSHES_LIMIT: Duration = Duration::from_secs(1);
 /// What was said so far is in the files before the next server writes.
 const SYNC_LIMIT: Duration = Duration::from_millis(500);
 /// For the last line of an answer to reach who asked.
@@ -206,7 +208,7 @@ pub async fn retire(server: &Server, owned: Owned, voice: &Voice) {
     let _held = server.reloading.lock().await;
     server.edge.stop_accepting();
     // Its successor opens the store once it is told that it may.
-    server.book.close().await;
+    tokio::join!(server.queues.close(PUSHES_LIMIT), server.book.close());
     owned.control.iter().for_each(AbortHandle::abort);
     server.fleet.retire();
     server.certificates.release().await;

@@ -129,9 +129,8 @@ impl Voice {
             return;
         }
         let mut rest = screen::open(&listeners);
-        if settings.fleet.apps.iter().any(|app| app.port != mainstay_fleet::Port::None) {
-            rest.push(screen::given());
-        }
+        let has_ports = settings.fleet.apps.iter().any(|app| app.port != mainstay_fleet::Port::None);
+        rest.extend(screen::given(has_ports, settings.jobs.is_on && !settings.fleet.apps.is_empty()));
         rest.extend(report.warnings.iter().map(screen::warn));
         self.welcome.replace(rest);
         if settings.fleet.apps.is_empty() {

@@ -16,6 +16,7 @@ use crate::operate;
 use crate::operators;
 use crate::output::Outputs;
 use crate::providers;
+use crate::queues::Queues;
 use crate::server::{Current, Facts, Server};
 use crate::services;
 use crate::settings::{self, Settings};
@@ -51,6 +52,8 @@ const FLEET_EVENTS_MAX: usize = 256;
 /// What the supervisor handed over, by what it is.
 struct Handed {
     edge: Vec<(SocketAddr, TcpListener)>,
+    /// Where apps ask, if there is something to ask for.
+    api: Option<TcpListener>,
     control: Vec<UnixListener>,
     instances: Vec<(Instance, Option<(OwnedFd, OwnedFd)>)>,
 }
@@ -83,11 +86,12 @@ pub fn run(hello: Hello, descriptors: Vec<OwnedFd>, channel: Channel) -> anyhow:
 /// Descriptors come in the order of the greeting: one a listener, then stdout and stderr of each instance.
 fn sort(hello: &Hello, descriptors: Vec<OwnedFd>) -> anyhow::Result<Handed> {
     let mut descriptors = descriptors.into_iter();
-    let mut handed = Handed { edge: Vec::new(), control: Vec::new(), instances: Vec::new() };
+    let mut handed = Handed { edge: Vec::new(), api: None, control: Vec::new(), instances: Vec::new() };
     for listener in &hello.listeners {
         let Some(fd) = descriptors.next() else { bail!("the supervisor named more listeners than it handed over") };
         match listener {
             Listener::Tcp(address) => handed.edge.push((*address, TcpListener::from(fd))),
+            Listener::Api(_) => handed.api = Some(TcpListener::from(fd)),
             Listener::Control(_) => handed.control.push(UnixListener::from(fd)),
         }
     }
@@ -99,7 +103,7 @@ fn sort(hello: &Hello, descriptors: Vec<OwnedFd>) -> anyhow::Result<Handed> {
 }
 
 async fn serve(start: Start) -> anyhow::Result<i32> {
-    let Start { hello, inputs, settings, report, handed, link, incoming } = start;
+    let Start { hello, inputs, mut settings, report, handed, link, incoming } = start;
     let mut tasks = Tasks::default();
     let (stop_watching, watching) = Shutdown::new();
 
@@ -116,7 +120,11 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     let (watch_service, watch) = watch::Service::new(settings.watch.clone());
     let (book, opening) = journal::Book::new(&settings.store, hello.data.clone());
     let (mail, mails) = mpsc::channel(MAILS_MAX);
-    let (services, services_end) = services::start(login.parts(&settings, &book, called, mail))?;
+    let (queues, keeper) = Queues::new(&settings.jobs, hello.data.clone(), &hello.boot, handed.api)?;
+    queues.access.give(&mut settings.fleet);
+    let mut parts = login.parts(&settings, &book, called, mail);
+    parts.queues = keeper.map(|keeper| (keeper, edge.clone()));
+    let (services, services_end) = services::start(parts)?;
     let outputs = Outputs::new(told.handle.clone(), hello.handover.is_some() || hello.memory.is_some());
     let (fleet_service, fleet) =
         fleet::Service::new(settings.fleet.clone(), outside(members, &link, &voice, outputs.clone()));
@@ -131,6 +139,7 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
         watch,
         book,
         services,
+        queues,
         operators: Operators::default(),
         link,
         hearers: voice.hearers(),
@@ -204,6 +213,7 @@ impl Login {
             oauth: self.oauth,
             mail,
             shows_mail: mailing::has_screen(settings),
+            queues: None,
         }
     }
 }
@@ -352,6 +362,7 @@ async fn end(server: &Server, voice: &Voice) {
     if left > 0 {
         voice.warn(&format!("{left} connections were cut when the drain limit of {limit:?} had passed"));
     }
+    server.queues.close(limit).await;
     let stopped = server.fleet.stop(limit).await;
     journal::stopped(server).await;
     for label in stopped.killed {

@@ -66,7 +66,7 @@ impl Bound {
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.listener {
             Listener::Tcp(address) => Some(*address),
-            Listener::Control(_) => None,
+            Listener::Api(_) | Listener::Control(_) => None,
         }
     }
 }
@@ -80,6 +80,11 @@ impl AsFd for Bound {
 pub fn bind(listener: &Listener) -> Result<Bound, Error> {
     match listener {
         Listener::Tcp(address) => tcp(*address),
+        Listener::Api(address) => {
+            let mut bound = tcp(*address)?;
+            bound.listener = Listener::Api(bound.address().unwrap_or(*address));
+            Ok(bound)
+        }
         Listener::Control(path) => control(path),
     }
 }

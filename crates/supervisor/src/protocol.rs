@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 /// Raised with every change of a message, or of what a supervisor carries over into the next file's, that the other
 /// side would misread. An upgrade between two numbers is refused before anything is touched.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// From the supervisor to the server.
 #[derive(Debug, Serialize, Deserialize)]
@@ -129,6 +129,8 @@ pub struct Handover {
 pub enum Listener {
     /// A TCP address of the edge.
     Tcp(SocketAddr),
+    /// Where apps ask for what Mainstay gives them; loopback.
+    Api(SocketAddr),
     /// The control socket, mode 0600.
     Control(std::path::PathBuf),
 }

@@ -39,7 +39,7 @@ const EDGES: [(&str, &[&str]); 15] = [
     // It asks Redis whether it is well as the app asks it: with its login, over TLS that is verified.
     ("mainstay-watch", &["mainstay-config", "mainstay-runtime", "mainstay-telemetry", "mainstay-store"]),
     // Its rates are the windows of limits: one arithmetic decides how many may come, and how many may start.
-    ("mainstay-jobs", &["mainstay-limits", "mainstay-runtime", "mainstay-store"]),
+    ("mainstay-jobs", &["mainstay-config", "mainstay-limits", "mainstay-runtime", "mainstay-store"]),
     (
         "mainstay",
         &[
@@ -53,6 +53,7 @@ const EDGES: [(&str, &[&str]); 15] = [
             "mainstay-fleet",
             "mainstay-watch",
             "mainstay-store",
+            "mainstay-jobs",
         ],
     ),
     // Drives the binary from outside: linking a part of it would let a test reach round the front door.

@@ -31,6 +31,7 @@ mod http2_load;
 mod identity;
 mod input;
 mod install;
+mod jobs;
 mod limits;
 mod lossless;
 mod metrics;

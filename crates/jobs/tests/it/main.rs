@@ -6,6 +6,7 @@
 
 mod handle;
 mod image;
+mod push;
 mod rates;
 mod schedules;
 mod simulation;

@@ -92,6 +92,10 @@ pub fn start(place: &Place, inputs: &Inputs) -> Result<u8, Failure> {
         eprintln!("mainstay: ended {left} processes that an earlier run had left behind");
     }
     let mut listeners = bind(&settings.edge, settings.environment.production)?;
+    if settings.jobs.is_on {
+        let api = Listener::Api(SocketAddr::from(([127, 0, 0, 1], 0)));
+        listeners.push(listen::bind(&api).map_err(refused)?);
+    }
     let control = Listener::Control(place.choose_socket()?);
     listeners.push(listen::bind(&control).map_err(refused)?);
     let own = std::env::current_exe().context("cannot find this program's own file")?;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Longest wait for an answer that is only a look at what is known.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
+/// Bytes of a command, as the socket takes it.
+pub const COMMAND_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -26,6 +28,7 @@ pub enum Command {
     Limits(Limits),
     Cache(Cache),
     Journal(JournalAsked),
+    Jobs(JobsAsked),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +143,92 @@ pub enum Cache {
     All,
 }
 
+/// Queues, jobs and schedules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobsAsked {
+    Queues,
+    List(JobsListed),
+    /// One, with what it was given if that is asked for.
+    Show {
+        id: u64,
+        payload: bool,
+    },
+    Add(Box<JobAdded>),
+    Retry(u64),
+    Remove(u64),
+    Promote(u64),
+    Pause(String),
+    Resume(String),
+    Drain {
+        queue: String,
+        delayed: bool,
+    },
+    Clean {
+        queue: String,
+        state: String,
+        older_ms: u64,
+    },
+    /// `None`: what failed and what is dead.
+    Redrive {
+        queue: String,
+        state: Option<String>,
+    },
+    Schedules,
+    Schedule(Box<ScheduleSet>),
+    Unschedule(String),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobsListed {
+    pub queue: String,
+    /// `None`: all of them, those that run first.
+    pub state: Option<String>,
+    pub skip: usize,
+    pub limit: usize,
+}
+
+/// What a job is, whoever adds it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobAsked {
+    pub name: String,
+    /// JSON, as it was written.
+    pub payload: String,
+    pub priority: u32,
+    pub attempts: Option<u32>,
+    pub group: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobAdded {
+    pub queue: String,
+    pub job: JobAsked,
+    pub delay_ms: u64,
+    pub key: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleSet {
+    pub name: String,
+    pub queue: String,
+    pub rule: RuleAsked,
+    /// `none`, `one` or `all`.
+    pub catch_up: String,
+    pub job: JobAsked,
+}
+
+/// When a schedule ticks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleAsked {
+    Cron { pattern: String, zone: String },
+    EveryMs(u64),
+}
+
 /// The certificates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -209,6 +298,7 @@ impl Command {
             Command::Limits(_) => "/limits",
             Command::Cache(_) => "/cache",
             Command::Journal(_) => "/journal",
+            Command::Jobs(_) => "/jobs",
         }
     }
 
@@ -228,6 +318,7 @@ impl Command {
             Command::Limits(c) => serde_json::to_vec(c),
             Command::Cache(c) => serde_json::to_vec(c),
             Command::Journal(c) => serde_json::to_vec(c),
+            Command::Jobs(c) => serde_json::to_vec(c),
         }
     }
 
@@ -249,6 +340,7 @@ impl Command {
             "/limits" => serde_json::from_slice(body).map(Command::Limits),
             "/cache" => serde_json::from_slice(body).map(Command::Cache),
             "/journal" => serde_json::from_slice(body).map(Command::Journal),
+            "/jobs" => serde_json::from_slice(body).map(Command::Jobs),
             _ => return None,
         })
     }
@@ -266,6 +358,7 @@ impl Command {
                 | Command::Token(TokenAsked::List)
                 | Command::Cache(Cache::Status)
                 | Command::Journal(_)
+                | Command::Jobs(JobsAsked::Queues | JobsAsked::List(_) | JobsAsked::Show { .. } | JobsAsked::Schedules)
         )
     }
 
@@ -301,6 +394,17 @@ mod tests {
             Command::Cache(Cache::Status),
             Command::Cache(Cache::Path("/a/*".to_owned())),
             Command::Journal(JournalAsked { since_us: 1, kinds: vec!["ban".to_owned()], ..Default::default() }),
+            Command::Jobs(JobsAsked::Queues),
+            Command::Jobs(JobsAsked::Show { id: 7, payload: true }),
+            Command::Jobs(JobsAsked::Add(Box::new(JobAdded { queue: "scan".to_owned(), ..Default::default() }))),
+            Command::Jobs(JobsAsked::Redrive { queue: "scan".to_owned(), state: None }),
+            Command::Jobs(JobsAsked::Schedule(Box::new(ScheduleSet {
+                name: "nightly".to_owned(),
+                queue: "scan".to_owned(),
+                rule: RuleAsked::EveryMs(60_000),
+                catch_up: "one".to_owned(),
+                job: JobAsked::default(),
+            }))),
         ];
         for command in commands {
             let body = command.body().expect("json");

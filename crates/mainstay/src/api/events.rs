@@ -1,0 +1,95 @@
+//! Answers that go on for as long as somebody listens: what happens to jobs, after it was committed; and the presence of
+//! a worker, which is there exactly as long.
+
+use super::serve::Body;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Frame;
+use hyper::{Response, header};
+use mainstay_jobs::{Event, Jobs};
+use serde_json::json;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc};
+
+/// A comment that keeps the connection, and tells a client that is gone.
+const REST: Duration = Duration::from_secs(15);
+/// A third of a lease.
+const BEAT_EVERY: Duration = Duration::from_secs(10);
+/// Events that wait for a slow reader; past it, it is told how many it lost.
+const EVENTS_MAX: usize = 256;
+
+/// Of one queue, or of all.
+#[allow(clippy::disallowed_methods)]
+pub fn stream(jobs: &Jobs, queue: Option<String>) -> Response<Body> {
+    let (sender, receiver) = mpsc::channel(EVENTS_MAX);
+    tokio::spawn(told(jobs.events(), queue, sender));
+    lines(receiver)
+}
+
+/// What the worker has is its own for as long as this is open, however long its own loop is blocked; once it is gone, so
+/// is the worker, and others are given its jobs after 5 s.
+#[allow(clippy::disallowed_methods)]
+pub fn presence(jobs: &Jobs, worker: String) -> Response<Body> {
+    let (sender, receiver) = mpsc::channel(EVENTS_MAX);
+    let jobs = jobs.clone();
+    tokio::spawn(async move {
+        while !sender.is_closed() {
+            if jobs.beat(&worker, Vec::new()).await.is_err() {
+                return;
+            }
+            // A full channel is a reader that is slow, and there.
+            let _ = sender.try_send(":\n\n".to_owned());
+            let _ = tokio::time::timeout(BEAT_EVERY, sender.closed()).await;
+        }
+        let _ = jobs.disconnect(&worker).await;
+    });
+    lines(receiver)
+}
+
+fn lines(receiver: mpsc::Receiver<String>) -> Response<Body> {
+    let mut response = Response::new(Lines(receiver).boxed());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn told(mut events: broadcast::Receiver<Event>, queue: Option<String>, to: mpsc::Sender<String>) {
+    loop {
+        let text = match tokio::time::timeout(REST, events.recv()).await {
+            Ok(Ok(event)) if queue.as_deref().is_none_or(|queue| *event.queue == *queue) => line(&event),
+            Ok(Ok(_)) => continue,
+            Ok(Err(broadcast::error::RecvError::Lagged(lost))) => format!("event: lost\ndata: {lost}\n\n"),
+            Ok(Err(broadcast::error::RecvError::Closed)) => return,
+            Err(_) => ":\n\n".to_owned(),
+        };
+        if to.send(text).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn line(event: &Event) -> String {
+    let what = event.what.as_str();
+    let data = json!({ "queue": &*event.queue, "id": event.job, "atMs": event.at_ms, "event": what });
+    format!("event: {what}\ndata: {data}\n\n")
+}
+
+/// A body that is written event by event.
+#[derive(Debug)]
+struct Lines(mpsc::Receiver<String>);
+
+impl hyper::body::Body for Lines {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        self.0.poll_recv(cx).map(|text| text.map(|text| Ok(Frame::data(Bytes::from(text)))))
+    }
+}

@@ -1,0 +1,196 @@
+//! The verbs of jobs: add, look, claim, finish.
+
+use super::asked::{Add, Adds, Beat, Ends, Fault, Wanted, Word, read};
+use super::serve::{Body, json, wrong_method};
+use super::{asked, events};
+use crate::jobs::{one, page, payload, queue_shown};
+use hyper::http::request::Parts;
+use hyper::{Method, Response, StatusCode};
+use mainstay_jobs::{Jobs, LIST_MAX, State, Work};
+use serde_json::{Value, json};
+
+/// Where a list says no number.
+const SHOWN: usize = 100;
+/// Jobs of one call.
+const ADDS_MAX: usize = 10_000;
+
+/// What a path names.
+enum Place<'a> {
+    Queues,
+    Jobs(&'a str),
+    Claim(&'a str),
+    Finish,
+    Job(u64),
+    Verb(u64, &'a str),
+    Beat(&'a str),
+    Presence(&'a str),
+    Events,
+}
+
+pub async fn answer(jobs: &Jobs, head: &Parts, body: &[u8]) -> Result<Response<Body>, Fault> {
+    let path = head.uri.path();
+    let decoded = |text: &str| percent_decoded(text);
+    let segments: Vec<String> = path.trim_matches('/').split('/').map(decoded).collect();
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let place = place(&segments).ok_or_else(|| Fault::not_found(format!("there is no {path}   see: docs/jobs.md")))?;
+    let (get, post) = (head.method == Method::GET, head.method == Method::POST);
+    match place {
+        Place::Queues if get => {
+            let queues: Vec<Value> = jobs.queues().await?.iter().map(queue_shown).collect();
+            Ok(json(StatusCode::OK, &json!({ "queues": queues })))
+        }
+        Place::Jobs(queue) if post => add(jobs, queue, head, body).await,
+        Place::Jobs(queue) if get => list(jobs, queue, head).await,
+        Place::Claim(queue) if post => {
+            let claim = read::<Wanted>(body)?.claim(Some(queue))?;
+            let work = jobs.claim(claim).await?;
+            Ok(json(StatusCode::OK, &json!({ "jobs": work.iter().map(told).collect::<Vec<_>>() })))
+        }
+        Place::Finish if post => finish(jobs, body).await,
+        Place::Job(id) if get => {
+            let found = one(jobs, id, true).await?;
+            let job = found.ok_or_else(|| Fault::not_found(format!("there is no job {id}")))?;
+            Ok(json(StatusCode::OK, &job))
+        }
+        Place::Job(id) if head.method == Method::DELETE => done(jobs.remove(id).await),
+        Place::Verb(id, verb) if post => word(jobs, id, verb, body).await,
+        Place::Beat(worker) if post => {
+            let beat = if body.is_empty() { Beat::default() } else { read(body)? };
+            let lost = jobs.beat(worker, beat.holding).await?;
+            Ok(json(StatusCode::OK, &json!({ "lost": lost })))
+        }
+        Place::Presence(worker) if get => Ok(events::presence(jobs, worker.to_owned())),
+        Place::Events if get => Ok(events::stream(jobs, query(head, "queue"))),
+        Place::Queues | Place::Events | Place::Presence(_) => Err(wrong_method(&[Method::GET])),
+        Place::Jobs(_) => Err(wrong_method(&[Method::GET, Method::POST])),
+        Place::Job(_) => Err(wrong_method(&[Method::GET, Method::DELETE])),
+        Place::Claim(_) | Place::Finish | Place::Verb(..) | Place::Beat(_) => Err(wrong_method(&[Method::POST])),
+    }
+}
+
+fn place<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
+    Some(match segments {
+        ["v1", "queues"] => Place::Queues,
+        ["v1", "queues", queue, "jobs"] if !queue.is_empty() => Place::Jobs(queue),
+        ["v1", "queues", queue, "claim"] if !queue.is_empty() => Place::Claim(queue),
+        ["v1", "jobs", "finish"] => Place::Finish,
+        ["v1", "jobs", id] => Place::Job(id.parse().ok()?),
+        ["v1", "jobs", id, verb @ ("retry" | "promote" | "progress" | "log" | "extend")] => {
+            Place::Verb(id.parse().ok()?, verb)
+        }
+        ["v1", "workers", worker, "beat"] if !worker.is_empty() => Place::Beat(worker),
+        ["v1", "workers", worker, "presence"] if !worker.is_empty() => Place::Presence(worker),
+        ["v1", "events"] => Place::Events,
+        _ => return None,
+    })
+}
+
+/// All of them, or none.
+async fn add(jobs: &Jobs, queue: &str, head: &Parts, body: &[u8]) -> Result<Response<Body>, Fault> {
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let (key, trace) = (text("idempotency-key"), text("traceparent"));
+    // What is no array is read as one job, so that its faults are told by name.
+    let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    let adds = if is_array { Adds::Many(read(body)?) } else { Adds::One(Box::new(read::<Add>(body)?)) };
+    let (adds, single) = match adds {
+        Adds::Many(all) => (all, false),
+        Adds::One(one) => (vec![*one], true),
+    };
+    if adds.len() > ADDS_MAX {
+        let text = format!("{} jobs in one call; at most {ADDS_MAX}", adds.len());
+        return Err(Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text));
+    }
+    let jobs_of = |(number, add): (usize, Add)| add.job(key.map(|key| (key, number)), trace);
+    let new = adds.into_iter().enumerate().map(jobs_of).collect::<Result<Vec<_>, _>>()?;
+    let added = jobs.add(queue, new).await?;
+    let one = |added: &mainstay_jobs::op::Added| json!({ "id": added.job, "isNew": added.is_new });
+    let status = if added.iter().any(|added| added.is_new) { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(match added.first() {
+        Some(first) if single => json(status, &one(first)),
+        _ => json(status, &json!({ "jobs": added.iter().map(one).collect::<Vec<_>>() })),
+    })
+}
+
+async fn list(jobs: &Jobs, queue: &str, head: &Parts) -> Result<Response<Body>, Fault> {
+    let text = query(head, "state").unwrap_or_else(|| "waiting".to_owned());
+    let state = State::parse(&text).ok_or_else(|| {
+        let known: Vec<&str> = State::ALL.into_iter().map(State::as_str).collect();
+        Fault::bad(format!("state: `{text}`; {}", known.join(", ")))
+    })?;
+    let number = |name: &str, usual: usize| match query(head, name) {
+        None => Ok(usual),
+        Some(text) => text.parse().map_err(|_| Fault::bad(format!("{name}: `{text}` is no number"))),
+    };
+    let (skip, limit) = (number("skip", 0)?, number("limit", SHOWN)?.min(LIST_MAX));
+    let queues = jobs.queues().await?;
+    let of = queues.iter().find(|one| *one.name == *queue);
+    let of = of.ok_or_else(|| Fault::not_found(format!("there is no queue {queue}")))?;
+    let found = page(jobs, of, &[state], skip, limit).await?;
+    Ok(json(StatusCode::OK, &json!({ "jobs": found })))
+}
+
+/// Each by itself; with one alone, its fault is the answer.
+async fn finish(jobs: &Jobs, body: &[u8]) -> Result<Response<Body>, Fault> {
+    let Ends { ends, next } = read(body)?;
+    let ids: Vec<u64> = ends.iter().map(|end| end.id).collect();
+    let is_alone = ids.len() == 1 && next.is_none();
+    let next = next.map(|wanted| wanted.claim(None)).transpose()?;
+    let finished = jobs.finish(ends.into_iter().map(asked::End::finish).collect(), next).await?;
+    let mut told_ends = Vec::with_capacity(ids.len());
+    for (id, end) in ids.into_iter().zip(finished.ends) {
+        match end.map_err(Fault::from) {
+            Ok(()) => told_ends.push(json!({ "id": id, "ok": true })),
+            Err(fault) if is_alone => return Err(fault),
+            Err(fault) => told_ends.push(json!({ "id": id, "ok": false, "code": fault.code, "error": fault.detail })),
+        }
+    }
+    let work: Vec<Value> = finished.work.iter().map(told).collect();
+    Ok(json(StatusCode::OK, &json!({ "ends": told_ends, "jobs": work })))
+}
+
+async fn word(jobs: &Jobs, id: u64, verb: &str, body: &[u8]) -> Result<Response<Body>, Fault> {
+    match verb {
+        "retry" => return done(jobs.retry(id).await),
+        "promote" => return done(jobs.promote(id).await),
+        _ => {}
+    }
+    let word: Word = read(body)?;
+    let missing = |field: &str| Fault::bad(format!("{field} is not there"));
+    match verb {
+        "progress" => {
+            let progress = word.progress.as_ref().ok_or_else(|| missing("progress"))?;
+            done(jobs.progress(id, word.token, serde_json::to_vec(progress).unwrap_or_default()).await)
+        }
+        "log" => done(jobs.log(id, word.token, word.line.ok_or_else(|| missing("line"))?).await),
+        _ => {
+            let lease = word.lease()?.ok_or_else(|| missing("lease"))?;
+            done(jobs.extend(id, word.token, lease).await)
+        }
+    }
+}
+
+fn done(result: Result<(), mainstay_jobs::Error>) -> Result<Response<Body>, Fault> {
+    result?;
+    Ok(json(StatusCode::OK, &json!({ "ok": true })))
+}
+
+/// A job for its worker.
+fn told(work: &Work) -> Value {
+    let claimed = &work.claimed;
+    let deadline = (claimed.deadline_ms != u64::MAX).then_some(claimed.deadline_ms);
+    json!({
+        "id": claimed.job, "token": claimed.token, "name": work.body.name, "data": payload(&work.body.payload),
+        "attempt": claimed.attempt, "attempts": claimed.attempts, "deadlineMs": deadline,
+        "group": claimed.group.as_deref(), "traceparent": work.body.trace,
+    })
+}
+
+/// The first value of this name, decoded.
+fn query(head: &Parts, name: &str) -> Option<String> {
+    let pairs = head.uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| percent_decoded(value))
+}
+
+fn percent_decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}

@@ -1,0 +1,141 @@
+//! Connections of apps, and who may ask at all.
+
+use super::{Tokens, asked::Fault, jobs};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use mainstay_jobs::Jobs;
+use mainstay_runtime::Shutdown;
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// Instances, each with the connections of its pool; more is a loop that forgot to close.
+const CONNECTIONS_MAX: usize = 1024;
+/// A thousand jobs at once.
+const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+const HEADER_LIMIT: Duration = Duration::from_secs(10);
+
+pub type Body = BoxBody<Bytes, Infallible>;
+
+/// What is asked of, while it is open.
+#[derive(Clone)]
+pub struct Open {
+    pub jobs: Arc<ArcSwapOption<Jobs>>,
+    pub tokens: Arc<Tokens>,
+    /// That were given a token.
+    pub apps: Arc<ArcSwap<Vec<String>>>,
+}
+
+/// Until the end is asked for. On the service runtime.
+#[allow(clippy::disallowed_methods)]
+pub async fn serve(listener: TcpListener, open: Open, shutdown: Shutdown) {
+    let turns = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let address = listener.local_addr().ok();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.requested() => return,
+        };
+        let (Ok((stream, _)), Ok(turn)) = (accepted, turns.clone().try_acquire_owned()) else {
+            // Out of descriptors or of turns: a moment for those who hold them.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let (open, shutdown) = (open.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            let _turn = turn;
+            let _ = stream.set_nodelay(true);
+            let service = hyper::service::service_fn(move |request| {
+                let open = open.clone();
+                async move { Ok::<_, Infallible>(answer(request, &open, address).await) }
+            });
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT);
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            tokio::pin!(connection);
+            tokio::select! {
+                // A broken connection concerns nobody but the one who broke it.
+                _ = connection.as_mut() => {}
+                () = shutdown.requested() => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                }
+            }
+        });
+    }
+}
+
+async fn answer(request: Request<Incoming>, open: &Open, address: Option<SocketAddr>) -> Response<Body> {
+    if let Err(fault) = admitted(&request, open, address) {
+        return refused(&fault);
+    }
+    let (head, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
+        return refused(&Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "a request holds at most 16 MiB"));
+    };
+    let Some(of) = open.jobs.load_full() else {
+        let text = "jobs are not open: another server lets go of them now, or the disk refuses (mainstay logs)";
+        return refused(&Fault::new(StatusCode::SERVICE_UNAVAILABLE, "jobs_away", text));
+    };
+    match jobs::answer(&of, &head, &body.to_bytes()).await {
+        Ok(response) => response,
+        Err(fault) => refused(&fault),
+    }
+}
+
+/// An app of this boot, over the loopback, and nobody's page.
+fn admitted(request: &Request<Incoming>, open: &Open, address: Option<SocketAddr>) -> Result<(), Fault> {
+    let text = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let forbidden = |text| Fault::new(StatusCode::FORBIDDEN, "forbidden", text);
+    if request.headers().contains_key(header::ORIGIN) {
+        return Err(forbidden("pages are not answered: this is for backends"));
+    }
+    let host = text(header::HOST).unwrap_or_default();
+    let port = address.map_or(0, |address| address.port());
+    if ![format!("127.0.0.1:{port}"), format!("localhost:{port}")].contains(&host.to_ascii_lowercase()) {
+        return Err(forbidden("ask at MAINSTAY_URL, by its own name"));
+    }
+    let bearer = text(header::AUTHORIZATION).and_then(|text| text.split_once(' '));
+    let given = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
+    match given.and_then(|given| open.tokens.app(&open.apps.load(), given).map(drop)) {
+        Some(()) => Ok(()),
+        None => {
+            let text = "send Authorization: Bearer with MAINSTAY_TOKEN, which each instance is given at its start";
+            Err(Fault::new(StatusCode::UNAUTHORIZED, "unauthorized", text))
+        }
+    }
+}
+
+fn refused(fault: &Fault) -> Response<Body> {
+    let problem = json!({
+        "type": "about:blank", "title": fault.status.canonical_reason(), "status": fault.status.as_u16(),
+        "code": fault.code, "detail": fault.detail, "error": fault.detail,
+    });
+    let mut response = json(fault.status, &problem);
+    let kind = header::HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+pub(super) fn json(status: StatusCode, value: &Value) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(value.to_string() + "\n")).boxed());
+    *response.status_mut() = status;
+    let kind = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// What a path answers to.
+pub(super) fn wrong_method(allowed: &[Method]) -> Fault {
+    let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+    Fault::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("it takes {}", names.join(", ")))
+}

@@ -1,0 +1,274 @@
+//! Jobs as operators see and change them, and how they are shown to whoever asks, over the socket or over HTTP.
+
+mod shown;
+
+pub use shown::{listed, payload, queue_shown, schedule_shown, shown};
+
+use crate::control::{JobAdded, JobAsked, JobsAsked, JobsListed, Refused, RuleAsked, ScheduleSet};
+use crate::settings::chain;
+use mainstay_jobs::engine::QueueGlance;
+use mainstay_jobs::job::{Body, Own, Unique};
+use mainstay_jobs::schedule::{CatchUp, Rule, Schedule};
+use mainstay_jobs::{Error, Jobs, LIST_MAX, NewJob, Refusal, State};
+use mainstay_runtime::Clock;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Jobs read at once for a list: each is read with its payload, which may be a megabyte.
+const PAGE: usize = 20;
+/// Names of queues in a refusal.
+const NAMES_MAX: usize = 10;
+/// In the order in which an operator looks for something.
+const LISTED: [State; 6] =
+    [State::Active, State::Waiting, State::Delayed, State::Failed, State::Dead, State::Completed];
+
+pub async fn run(jobs: Option<&Jobs>, asked: JobsAsked) -> Result<Value, Refused> {
+    let Some(jobs) = jobs else {
+        return Err(Refused::new(
+            "there is no queue   fix: [jobs.NAME] in mainstay.toml, then mainstay reload   if there is one, jobs are \
+             not open: mainstay logs --level error",
+        ));
+    };
+    match asked {
+        JobsAsked::Queues => {
+            let queues = jobs.queues().await.map_err(refused)?;
+            Ok(json!({ "queues": queues.iter().map(queue_shown).collect::<Vec<_>>() }))
+        }
+        JobsAsked::List(asked) => list(jobs, asked).await,
+        JobsAsked::Show { id, payload } => {
+            let one = one(jobs, id, payload).await.map_err(refused)?;
+            one.ok_or_else(|| refused(Error::Refused(Refusal::NoSuchJob(id))))
+        }
+        JobsAsked::Add(asked) => add(jobs, *asked).await,
+        JobsAsked::Retry(id) => jobs.retry(id).await.map(|()| json!({ "id": id })).map_err(refused),
+        JobsAsked::Remove(id) => jobs.remove(id).await.map(|()| json!({ "id": id })).map_err(refused),
+        JobsAsked::Promote(id) => jobs.promote(id).await.map(|()| json!({ "id": id })).map_err(refused),
+        JobsAsked::Pause(queue) => {
+            known(jobs, &queue).await?;
+            jobs.pause(&queue).await.map_err(refused)?;
+            Ok(queue_shown(&known(jobs, &queue).await?))
+        }
+        JobsAsked::Resume(queue) => {
+            known(jobs, &queue).await?;
+            jobs.resume(&queue).await.map_err(refused)?;
+            Ok(queue_shown(&known(jobs, &queue).await?))
+        }
+        JobsAsked::Drain { queue, delayed } => {
+            known(jobs, &queue).await?;
+            let count = jobs.drain(&queue, delayed).await.map_err(refused)?;
+            Ok(json!({ "queue": queue, "count": count }))
+        }
+        JobsAsked::Clean { queue, state, older_ms } => {
+            known(jobs, &queue).await?;
+            let count = jobs.clean(&queue, read(&state)?, Duration::from_millis(older_ms)).await.map_err(refused)?;
+            Ok(json!({ "queue": queue, "count": count }))
+        }
+        JobsAsked::Redrive { queue, state } => redrive(jobs, &queue, state.as_deref()).await,
+        JobsAsked::Schedules => {
+            let schedules = jobs.schedules().await.map_err(refused)?;
+            Ok(json!({ "schedules": schedules.iter().map(schedule_shown).collect::<Vec<_>>() }))
+        }
+        JobsAsked::Schedule(asked) => schedule(jobs, *asked).await,
+        JobsAsked::Unschedule(name) => {
+            jobs.unschedule(&name).await.map_err(refused)?;
+            Ok(json!({ "name": name }))
+        }
+    }
+}
+
+/// What the journal says of it; nothing of what changed nothing.
+pub fn deed(asked: &JobsAsked, answer: &Value) -> Option<(&'static str, String)> {
+    let count = |queue: &str| format!("{} of {queue}", answer["count"]);
+    Some(match asked {
+        JobsAsked::Queues | JobsAsked::List(_) | JobsAsked::Show { .. } | JobsAsked::Schedules => return None,
+        JobsAsked::Add(_) if answer["isNew"] == false => return None,
+        JobsAsked::Add(asked) => ("job added", format!("{} to {}", answer["id"], asked.queue)),
+        JobsAsked::Retry(id) => ("job retried", id.to_string()),
+        JobsAsked::Remove(id) => ("job removed", id.to_string()),
+        JobsAsked::Promote(id) => ("job promoted", id.to_string()),
+        JobsAsked::Pause(queue) => ("queue paused", queue.clone()),
+        JobsAsked::Resume(queue) => ("queue resumed", queue.clone()),
+        JobsAsked::Drain { queue, .. } => ("queue drained", count(queue)),
+        JobsAsked::Clean { queue, state, .. } => ("queue cleaned", format!("{} that were {state}", count(queue))),
+        JobsAsked::Redrive { queue, .. } => ("queue redriven", count(queue)),
+        JobsAsked::Schedule(asked) => ("schedule set", format!("{} for {}", asked.name, asked.queue)),
+        JobsAsked::Unschedule(name) => ("schedule removed", name.clone()),
+    })
+}
+
+/// The queue of this name, if there is one.
+///
+/// # Errors
+/// When jobs are closed.
+pub async fn queue(jobs: &Jobs, name: &str) -> Result<Option<QueueGlance>, Error> {
+    Ok(jobs.queues().await?.into_iter().find(|queue| &*queue.name == name))
+}
+
+/// Or which there are: a slip of the pen makes no queue.
+async fn known(jobs: &Jobs, name: &str) -> Result<QueueGlance, Refused> {
+    if let Some(queue) = queue(jobs, name).await.map_err(refused)? {
+        return Ok(queue);
+    }
+    let queues = jobs.queues().await.map_err(refused)?;
+    let mut names: Vec<&str> = queues.iter().map(|queue| &*queue.name).take(NAMES_MAX).collect();
+    names.extend((queues.len() > NAMES_MAX).then_some("…"));
+    let there = if names.is_empty() { "there is none".to_owned() } else { format!("there are {}", names.join(", ")) };
+    Err(Refused::new(format!("there is no queue `{name}`, {there}   a new one: [jobs.NAME] in mainstay.toml")))
+}
+
+fn read(state: &str) -> Result<State, Refused> {
+    State::parse(state).ok_or_else(|| Refused::new(no_state(state)))
+}
+
+/// For a person who typed one that there is not.
+pub fn no_state(state: &str) -> String {
+    format!("there is no state `{state}`, there are {}", State::ALL.map(State::as_str).join(", "))
+}
+
+async fn list(jobs: &Jobs, asked: JobsListed) -> Result<Value, Refused> {
+    let queue = known(jobs, &asked.queue).await?;
+    let states = match &asked.state {
+        Some(state) => vec![read(state)?],
+        None => LISTED.to_vec(),
+    };
+    let limit = asked.limit.clamp(1, LIST_MAX);
+    let found = page(jobs, &queue, &states, asked.skip, limit).await.map_err(refused)?;
+    let all: u64 = states.iter().map(|state| queue.counts.of(*state)).sum();
+    let left = all.saturating_sub((asked.skip + found.len()) as u64);
+    Ok(json!({ "queue": &*queue.name, "jobs": found, "left": left }))
+}
+
+/// Jobs of these states, one state after the other, without payloads, results and stack traces.
+///
+/// # Errors
+/// When jobs are closed, or the disk fails.
+pub async fn page(
+    jobs: &Jobs,
+    queue: &QueueGlance,
+    states: &[State],
+    mut skip: usize,
+    limit: usize,
+) -> Result<Vec<Value>, Error> {
+    let mut found = Vec::new();
+    for state in states {
+        let there = usize::try_from(queue.counts.of(*state)).unwrap_or(usize::MAX);
+        if skip >= there {
+            skip -= there;
+            continue;
+        }
+        while found.len() < limit {
+            let most = PAGE.min(limit - found.len());
+            let details = jobs.list(&queue.name, *state, skip, most).await?;
+            found.extend(details.iter().map(|detail| listed(detail, queue)));
+            skip += most;
+            if details.len() < most {
+                break;
+            }
+        }
+        skip = 0;
+    }
+    Ok(found)
+}
+
+/// All of a job, if it is there.
+///
+/// # Errors
+/// When jobs are closed, or the disk fails.
+pub async fn one(jobs: &Jobs, id: u64, with_payload: bool) -> Result<Option<Value>, Error> {
+    let Some(detail) = jobs.get(id).await? else { return Ok(None) };
+    // A job knows its queue by number, and queues are listed in the order of their numbers.
+    let queue = jobs.queues().await?.into_iter().nth(detail.row.queue as usize);
+    Ok(queue.map(|queue| shown(&detail, &queue, with_payload)))
+}
+
+async fn add(jobs: &Jobs, asked: JobAdded) -> Result<Value, Refused> {
+    known(jobs, &asked.queue).await?;
+    let unique = asked.key.map(|key| Unique { key: key.into(), for_ms: None });
+    let job = NewJob { delay_ms: asked.delay_ms, unique, ..new(asked.job) };
+    let added = jobs.add(&asked.queue, vec![job]).await.map_err(refused)?;
+    let one = added.first().ok_or_else(|| Refused::new("nothing was added"))?;
+    Ok(json!({ "id": one.job, "queue": asked.queue, "isNew": one.is_new }))
+}
+
+fn new(asked: JobAsked) -> NewJob {
+    NewJob {
+        body: Body { name: asked.name, payload: asked.payload.into_bytes(), trace: None },
+        priority: asked.priority,
+        group: asked.group.map(Into::into),
+        own: Own { attempts: asked.attempts, ..Own::default() },
+        ..NewJob::default()
+    }
+}
+
+async fn redrive(jobs: &Jobs, queue: &str, state: Option<&str>) -> Result<Value, Refused> {
+    known(jobs, queue).await?;
+    let states = match state {
+        Some(state) => vec![read(state)?],
+        None => vec![State::Failed, State::Dead],
+    };
+    let mut count = 0;
+    for state in states {
+        count += jobs.redrive(queue, state).await.map_err(refused)?;
+    }
+    Ok(json!({ "queue": queue, "count": count }))
+}
+
+async fn schedule(jobs: &Jobs, asked: ScheduleSet) -> Result<Value, Refused> {
+    known(jobs, &asked.queue).await?;
+    let catch_up = CatchUp::parse(&asked.catch_up)
+        .ok_or_else(|| Refused::new(format!("--catch-up is none, one or all, and not `{}`", asked.catch_up)))?;
+    let rule = match asked.rule {
+        RuleAsked::Cron { pattern, zone } => Rule::Cron { pattern, zone },
+        RuleAsked::EveryMs(every_ms) => Rule::Every(every_ms),
+    };
+    let wall_ms = Clock::unix_micros() / 1000;
+    let made = Schedule::new(asked.name.as_str().into(), asked.queue.into(), rule, new(asked.job), wall_ms);
+    let made = made.map_err(|refusal| refused(Error::Refused(refusal)))?;
+    jobs.schedule(Schedule { catch_up, ..made }).await.map_err(refused)?;
+    // One that was there with the same rule stands where it stood.
+    let all = jobs.schedules().await.map_err(refused)?;
+    Ok(all.iter().find(|schedule| *schedule.name == *asked.name).map_or(Value::Null, schedule_shown))
+}
+
+/// What was wrong, and what to type.
+fn refused(error: Error) -> Refused {
+    let next = match &error {
+        Error::Refused(refusal) => advice(refusal),
+        Error::Store(_) => "see: mainstay logs --level error".to_owned(),
+        Error::Behind(_) => "the disk is slow or busy; try again".to_owned(),
+        Error::Closed => "the server ends or hands over; try again".to_owned(),
+    };
+    Refused::new(format!("{}   {next}", chain(&error)))
+}
+
+fn advice(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::NoSuchJob(_) => "see: mainstay jobs list QUEUE   (what ended is kept for a while)".to_owned(),
+        Refusal::NoSuchQueue(_) => "see: mainstay jobs".to_owned(),
+        Refusal::NoSuchSchedule(_) => "see: mainstay jobs schedules".to_owned(),
+        Refusal::Stale { job, .. } => format!("see: mainstay jobs show {job}"),
+        Refusal::WrongState { job, state } => match state {
+            State::Waiting => "it starts in its turn".to_owned(),
+            State::Delayed => format!("to start it now: mainstay jobs promote {job}"),
+            State::Active => "a worker has it; try again when that is done".to_owned(),
+            State::Completed => "to do it again: mainstay jobs add QUEUE --payload …".to_owned(),
+            State::Failed | State::Dead => format!("to start it again: mainstay jobs retry {job}"),
+        },
+        Refusal::NotThat(_) => {
+            "clean takes completed, failed and dead; redrive failed and dead; what waits: mainstay jobs drain QUEUE"
+                .to_owned()
+        }
+        Refusal::Duplicate { job } => format!("see: mainstay jobs show {job}"),
+        Refusal::Full(_) => "make room: mainstay jobs drain QUEUE, or jobs clean QUEUE --state … --older …".to_owned(),
+        Refusal::TooMany(_) => "see: mainstay jobs, and mainstay jobs schedules".to_owned(),
+        Refusal::TooLong { .. } => "give less".to_owned(),
+        Refusal::Pattern(_) => {
+            "expected --cron \"0 3 * * *\" (minute, hour, day, month, weekday; seconds in front if there are six) \
+             with --tz as Europe/Berlin, or --every 1s at least"
+                .to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,325 @@
+//! The block of jobs in this server: open from the moment it owns the data folder until it lets go, on the service
+//! runtime; what apps ask for, and what is pushed to them.
+//!
+//! It begins with the first configuration that has `[jobs]`, and ends with the server. Must never keep one from serving.
+
+// Its tasks live on the service runtime, and end with it.
+#![allow(clippy::disallowed_methods)]
+
+use crate::api::{self, Tokens};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use mainstay_edge::Handle;
+use mainstay_jobs::push::Find;
+use mainstay_jobs::{Clock, Error, Instance, Jobs, Name, Options, Pusher, Setup, store};
+use mainstay_runtime::{Shutdown, Trigger};
+use mainstay_telemetry::metrics::exposition::{Exposition, Kind};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// Between two attempts to open a file that another holds, or that the disk refuses.
+const OPEN_EVERY: Duration = Duration::from_secs(1);
+/// Beyond what pushes are given: the commit of what they said.
+const CLOSE_REST: Duration = Duration::from_millis(500);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The data folder is somebody else's.
+    Waiting,
+    Open,
+    /// What is being pushed has so long.
+    Closing(Duration),
+}
+
+/// As the control thread holds it.
+pub struct Queues {
+    current: Arc<ArcSwapOption<Jobs>>,
+    options: watch::Sender<Arc<Options>>,
+    phase: watch::Sender<Phase>,
+    closed: watch::Receiver<bool>,
+    listeners: mpsc::Sender<TcpListener>,
+    pub access: Access,
+}
+
+/// What instances are given so that they can ask.
+#[derive(Debug, Default)]
+pub struct Access {
+    open: std::sync::OnceLock<(SocketAddr, Arc<Tokens>)>,
+    /// Apps that were given a token.
+    apps: Arc<ArcSwap<Vec<String>>>,
+}
+
+impl Access {
+    /// Apps' environments, as those that start from now on get them.
+    pub fn give(&self, fleet: &mut mainstay_fleet::Options) {
+        let Some((address, tokens)) = self.open.get() else { return };
+        for app in &mut fleet.apps {
+            let app = Rc::make_mut(app);
+            let given = [("MAINSTAY_TOKEN", tokens.of(&app.name)), ("MAINSTAY_URL", format!("http://{address}"))];
+            for (name, value) in given {
+                app.env.retain(|(known, _)| known != name);
+                app.env.push((name.to_owned(), value));
+            }
+            app.env.sort();
+        }
+        self.apps.store(Arc::new(fleet.apps.iter().map(|app| app.name.clone()).collect()));
+    }
+
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.open.get().map(|(address, _)| *address)
+    }
+}
+
+/// What the service runtime does of it.
+pub struct Keeper {
+    current: Arc<ArcSwapOption<Jobs>>,
+    options: watch::Receiver<Arc<Options>>,
+    phase: watch::Receiver<Phase>,
+    closed: watch::Sender<bool>,
+    listeners: mpsc::Receiver<TcpListener>,
+    tokens: Arc<Tokens>,
+    apps: Arc<ArcSwap<Vec<String>>>,
+    data: PathBuf,
+    worker: Name,
+    clock: Clock,
+}
+
+impl Queues {
+    /// `listener`: where apps ask, if jobs are on.
+    ///
+    /// # Errors
+    /// Without the key of tokens.
+    pub fn new(
+        options: &Options,
+        data: PathBuf,
+        boot: &str,
+        listener: Option<TcpListener>,
+    ) -> anyhow::Result<(Queues, Option<Keeper>)> {
+        let (current, (phase, phases)) = (Arc::default(), watch::channel(Phase::Waiting));
+        let (options, changes) = watch::channel(Arc::new(options.clone()));
+        let (closed, is_closed) = watch::channel(false);
+        let (listeners, coming) = mpsc::channel(1);
+        let queues = Queues {
+            current: Arc::clone(&current),
+            options,
+            phase,
+            closed: is_closed,
+            listeners,
+            access: Access::default(),
+        };
+        let Some(listener) = listener else { return Ok((queues, None)) };
+        let tokens = Arc::new(Tokens::load(&data, boot)?);
+        let _ = queues.access.open.set((listener.local_addr()?, tokens.clone()));
+        queues.listeners.try_send(listener)?;
+        // Another name in each process: nobody vouches for what a server before held.
+        let worker: Name = format!("push {boot} {}", std::process::id()).as_str().into();
+        let apps = queues.access.apps.clone();
+        let (listeners, clock) = (coming, Clock::system());
+        let (options, phase) = (changes, phases);
+        let keeper = Keeper { current, options, phase, closed, listeners, tokens, apps, data, worker, clock };
+        Ok((queues, Some(keeper)))
+    }
+
+    /// `None` until they are open, and where the file has no `[jobs]`.
+    pub fn jobs(&self) -> Option<Jobs> {
+        self.current.load_full().map(|jobs| (*jobs).clone())
+    }
+
+    /// The data folder is ours.
+    pub fn open(&self) {
+        self.phase.send_replace(Phase::Open);
+    }
+
+    /// Of a new configuration.
+    pub fn reload(&self, options: &Options) {
+        if **self.options.borrow() != *options {
+            self.options.send_replace(Arc::new(options.clone()));
+        }
+    }
+
+    /// S4 and J5: how many are in which state, and what happened since the start.
+    pub async fn expose(&self, out: &mut Exposition) {
+        let Some(jobs) = self.jobs() else { return };
+        let Ok(queues) = jobs.queues().await else { return };
+        for queue in &queues {
+            let labels = [("queue", &*queue.name)];
+            let gauges = [
+                ("queue_jobs_waiting", queue.counts.waiting, "Jobs that may start."),
+                ("queue_jobs_active", queue.counts.active, "Jobs that a worker has."),
+                ("queue_jobs_delayed", queue.counts.delayed, "Jobs that are put off."),
+                ("queue_jobs_failed", queue.counts.failed, "Jobs that failed for good, and are kept."),
+                ("queue_jobs_dead", queue.counts.dead, "Jobs that wait for an operator."),
+                ("queue_wants_workers", u64::from(queue.is_short), "1: more wait and fewer run than it is set for."),
+            ];
+            for (name, value, help) in gauges {
+                out.family(name, Kind::Gauge, help).sample(&labels, value);
+            }
+            let totals = queue.totals;
+            for (event, count) in [
+                ("added", totals.added),
+                ("started", totals.started),
+                ("completed", totals.completed),
+                ("retried", totals.retried),
+                ("failed", totals.failed),
+                ("stalled", totals.stalled),
+                ("dead", totals.dead),
+            ] {
+                let labels = [("queue", &*queue.name), ("event", event)];
+                out.family("queue_job_events_total", Kind::Counter, "What happened to jobs.").sample(&labels, count);
+            }
+        }
+    }
+
+    /// Claims no more, gives what is being pushed so long, and lets go of the file. Idempotent.
+    pub async fn close(&self, limit: Duration) {
+        if self.access.address().is_none() {
+            return;
+        }
+        self.phase.send_replace(Phase::Closing(limit));
+        let mut closed = self.closed.clone();
+        let _ = tokio::time::timeout(limit + CLOSE_REST, closed.wait_for(|closed| *closed)).await;
+    }
+}
+
+impl Keeper {
+    /// On the service runtime, until it is closed. `edge`: who serves.
+    pub async fn run(mut self, edge: Handle, shutdown: Shutdown) {
+        let (stop, end) = Shutdown::new();
+        let serving = self.serve(&end).await;
+        if self.opens(&shutdown).await {
+            self.works(&edge, &shutdown).await;
+        }
+        stop.request();
+        if let Some(jobs) = self.current.swap(None) {
+            jobs.close().await;
+        }
+        if let Some(serving) = serving {
+            serving.abort();
+        }
+        self.closed.send_replace(true);
+    }
+
+    /// Apps are answered 503 until jobs are open.
+    async fn serve(&mut self, end: &Shutdown) -> Option<JoinHandle<()>> {
+        let listener = self.listeners.recv().await?;
+        let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
+        let listener = listener.inspect_err(|error| tracing::error!(%error, "apps cannot ask for jobs")).ok()?;
+        let open = api::Open { jobs: self.current.clone(), tokens: self.tokens.clone(), apps: self.apps.clone() };
+        Some(tokio::spawn(api::serve(listener, open, end.clone())))
+    }
+
+    /// False where the end came first.
+    async fn opens(&mut self, shutdown: &Shutdown) -> bool {
+        let mut is_said = false;
+        loop {
+            let phase = *self.phase.borrow_and_update();
+            match phase {
+                Phase::Closing(_) => return false,
+                Phase::Open => match self.open().await {
+                    Ok(jobs) => {
+                        self.current.store(Some(Arc::new(jobs)));
+                        return true;
+                    }
+                    Err(error) if !std::mem::replace(&mut is_said, true) => {
+                        let error = crate::settings::chain(&error);
+                        tracing::error!(error, "jobs are not open; it is tried again");
+                    }
+                    Err(_) => {}
+                },
+                Phase::Waiting => {}
+            }
+            tokio::select! {
+                () = shutdown.requested() => return false,
+                changed = self.phase.changed() => if changed.is_err() { return false },
+                () = tokio::time::sleep(OPEN_EVERY), if phase == Phase::Open => {}
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Jobs, Error> {
+        let options = self.options.borrow().clone();
+        let queues = options.queues.iter().map(|queue| (queue.name.clone(), queue.settings.clone())).collect();
+        let seed = mainstay_runtime::Clock::unix_micros();
+        let setup = Setup { path: self.data.join(store::FILE), queues, clock: self.clock.clone(), seed };
+        tokio::task::spawn_blocking(move || Jobs::open(setup)).await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Until it is to close; comes back once nothing is pushed any more.
+    async fn works(&mut self, edge: &Handle, shutdown: &Shutdown) {
+        let Some(jobs) = self.current.load_full() else { return };
+        let (mut pushing, stop) = self.push(&jobs, edge);
+        let mut before = self.options.borrow_and_update().clone();
+        plan(&jobs, &Options::default(), &before).await;
+        loop {
+            tokio::select! {
+                () = shutdown.requested() => break,
+                changed = self.options.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let options = self.options.borrow_and_update().clone();
+                    for queue in &options.queues {
+                        if let Err(error) = jobs.configure(&queue.name, queue.settings.clone()).await {
+                            tracing::error!(queue = &*queue.name, %error, "a queue goes on as it was");
+                        }
+                    }
+                    plan(&jobs, &before, &options).await;
+                    before = options;
+                }
+                changed = self.phase.changed() => {
+                    if changed.is_err() || matches!(*self.phase.borrow(), Phase::Closing(_)) {
+                        break;
+                    }
+                }
+            }
+        }
+        stop.request();
+        let limit = match *self.phase.borrow() {
+            Phase::Closing(limit) => limit,
+            Phase::Waiting | Phase::Open => Duration::ZERO,
+        };
+        let _ = tokio::time::timeout(limit, &mut pushing).await;
+    }
+
+    fn push(&self, jobs: &Jobs, edge: &Handle) -> (JoinHandle<()>, Trigger) {
+        let (stop, end) = Shutdown::new();
+        let limit = edge.options().timeouts.drain;
+        let pusher = Pusher::new(jobs.clone(), self.worker.clone(), self.find(edge)).with_clock(self.clock.clone());
+        (tokio::spawn(pusher.run(self.options.clone(), end, limit)), stop)
+    }
+
+    fn find(&self, edge: &Handle) -> Find {
+        let (edge, tokens) = (edge.clone(), self.tokens.clone());
+        Arc::new(move |path: &str| {
+            let (app, address) = edge.instance_for("POST", path)?;
+            Some(Instance { address, key: tokens.of(&app).into() })
+        })
+    }
+}
+
+/// The file's schedules: those it has, and no longer those it had. Others, set by an operator, stay as they are.
+async fn plan(jobs: &Jobs, before: &Options, now: &Options) {
+    let planned = |options: &Options| -> Vec<Name> {
+        options.queues.iter().flat_map(|queue| queue.schedules.iter().map(|planned| planned.name.clone())).collect()
+    };
+    let wall_ms = mainstay_runtime::Clock::unix_micros() / 1000;
+    for queue in &now.queues {
+        for planned in &queue.schedules {
+            let set = match planned.schedule(&queue.name, wall_ms) {
+                Ok(schedule) => jobs.schedule(schedule).await,
+                Err(refusal) => Err(refusal.into()),
+            };
+            if let Err(error) = set {
+                tracing::error!(schedule = &*planned.name, at = planned.at, %error, "a schedule does not run");
+            }
+        }
+    }
+    let stays = planned(now);
+    for gone in planned(before).iter().filter(|name| !stays.contains(name)) {
+        let _ = jobs.unschedule(gone).await;
+    }
+}
