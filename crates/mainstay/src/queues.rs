@@ -1,30 +1,38 @@
 //! The block of jobs in this server: open from the moment it owns the data folder until it lets go, on the service
 //! runtime; what apps ask for, and what is pushed to them.
 //!
-//! It begins with the first configuration that has `[jobs]`, and ends with the server. Must never keep one from serving.
+//! It begins with a start whose file has `[jobs]`, and ends with the server. Must never keep one from serving.
 
 // Its tasks live on the service runtime, and end with it.
 #![allow(clippy::disallowed_methods)]
 
 use crate::api::{self, Tokens};
+use crate::settings::Settings;
+use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_edge::Handle;
 use mainstay_jobs::push::Find;
-use mainstay_jobs::{Clock, Error, Instance, Jobs, Name, Options, Pusher, Setup, store};
+use mainstay_jobs::{Clock, Error, Instance, Jobs, Name, Options, Pusher, Setup, State, store};
 use mainstay_runtime::{Shutdown, Trigger};
+use mainstay_supervisor::protocol::Hello;
 use mainstay_telemetry::metrics::exposition::{Exposition, Kind};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Between two attempts to open a file that another holds, or that the disk refuses.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
 /// Beyond what pushes are given: the commit of what they said.
 const CLOSE_REST: Duration = Duration::from_millis(500);
+
+/// By what a server that pushes is known among workers.
+const WORKER: &str = "push";
+/// Jobs looked at for those that a server before this one pushed.
+const ACTIVE_MAX: usize = 1000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -41,7 +49,6 @@ pub struct Queues {
     options: watch::Sender<Arc<Options>>,
     phase: watch::Sender<Phase>,
     closed: watch::Receiver<bool>,
-    listeners: mpsc::Sender<TcpListener>,
     pub access: Access,
 }
 
@@ -80,7 +87,7 @@ pub struct Keeper {
     options: watch::Receiver<Arc<Options>>,
     phase: watch::Receiver<Phase>,
     closed: watch::Sender<bool>,
-    listeners: mpsc::Receiver<TcpListener>,
+    listener: Option<TcpListener>,
     tokens: Arc<Tokens>,
     apps: Arc<ArcSwap<Vec<String>>>,
     data: PathBuf,
@@ -89,38 +96,37 @@ pub struct Keeper {
 }
 
 impl Queues {
-    /// `listener`: where apps ask, if jobs are on.
+    /// `listener`: where apps ask, if jobs are on; `settings` then give them what they need for it.
     ///
     /// # Errors
     /// Without the key of tokens.
     pub fn new(
-        options: &Options,
-        data: PathBuf,
-        boot: &str,
+        settings: &mut Settings,
+        hello: &Hello,
         listener: Option<TcpListener>,
     ) -> anyhow::Result<(Queues, Option<Keeper>)> {
         let (current, (phase, phases)) = (Arc::default(), watch::channel(Phase::Waiting));
-        let (options, changes) = watch::channel(Arc::new(options.clone()));
+        let (options, changes) = watch::channel(Arc::new(settings.jobs.clone()));
         let (closed, is_closed) = watch::channel(false);
-        let (listeners, coming) = mpsc::channel(1);
-        let queues = Queues {
-            current: Arc::clone(&current),
-            options,
-            phase,
-            closed: is_closed,
-            listeners,
-            access: Access::default(),
-        };
+        let (access, jobs) = (Access::default(), Arc::clone(&current));
+        let queues = Queues { current: jobs, options, phase, closed: is_closed, access };
         let Some(listener) = listener else { return Ok((queues, None)) };
-        let tokens = Arc::new(Tokens::load(&data, boot)?);
+        let tokens = Arc::new(Tokens::load(&hello.data, &hello.boot).context("the key of apps' tokens")?);
         let _ = queues.access.open.set((listener.local_addr()?, tokens.clone()));
-        queues.listeners.try_send(listener)?;
-        // Another name in each process: nobody vouches for what a server before held.
-        let worker: Name = format!("push {boot} {}", std::process::id()).as_str().into();
-        let apps = queues.access.apps.clone();
-        let (listeners, clock) = (coming, Clock::system());
-        let (options, phase) = (changes, phases);
-        let keeper = Keeper { current, options, phase, closed, listeners, tokens, apps, data, worker, clock };
+        queues.access.give(&mut settings.fleet);
+        let keeper = Keeper {
+            current,
+            options: changes,
+            phase: phases,
+            closed,
+            listener: Some(listener),
+            tokens,
+            apps: queues.access.apps.clone(),
+            data: hello.data.clone(),
+            // Another name in each process: nobody vouches for what a server before held.
+            worker: format!("{WORKER} {} {}", hello.boot, std::process::id()).as_str().into(),
+            clock: Clock::system(),
+        };
         Ok((queues, Some(keeper)))
     }
 
@@ -189,7 +195,7 @@ impl Keeper {
     /// On the service runtime, until it is closed. `edge`: who serves.
     pub async fn run(mut self, edge: Handle, shutdown: Shutdown) {
         let (stop, end) = Shutdown::new();
-        let serving = self.serve(&end).await;
+        let serving = self.serve(&end);
         if self.opens(&shutdown).await {
             self.works(&edge, &shutdown).await;
         }
@@ -204,8 +210,8 @@ impl Keeper {
     }
 
     /// Apps are answered 503 until jobs are open.
-    async fn serve(&mut self, end: &Shutdown) -> Option<JoinHandle<()>> {
-        let listener = self.listeners.recv().await?;
+    fn serve(&mut self, end: &Shutdown) -> Option<JoinHandle<()>> {
+        let listener = self.listener.take()?;
         let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
         let listener = listener.inspect_err(|error| tracing::error!(%error, "apps cannot ask for jobs")).ok()?;
         let open = api::Open { jobs: self.current.clone(), tokens: self.tokens.clone(), apps: self.apps.clone() };
@@ -245,7 +251,9 @@ impl Keeper {
         let queues = options.queues.iter().map(|queue| (queue.name.clone(), queue.settings.clone())).collect();
         let seed = mainstay_runtime::Clock::unix_micros();
         let setup = Setup { path: self.data.join(store::FILE), queues, clock: self.clock.clone(), seed };
-        tokio::task::spawn_blocking(move || Jobs::open(setup)).await.unwrap_or(Err(Error::Closed))
+        let jobs = tokio::task::spawn_blocking(move || Jobs::open(setup)).await.unwrap_or(Err(Error::Closed))?;
+        abandoned(&jobs).await?;
+        Ok(jobs)
     }
 
     /// Until it is to close; comes back once nothing is pushed any more.
@@ -299,6 +307,20 @@ impl Keeper {
             Some(Instance { address, key: tokens.of(&app).into() })
         })
     }
+}
+
+/// What a server before this one was pushing: its connections ended with it, and nobody will say what became of them.
+async fn abandoned(jobs: &Jobs) -> Result<(), Error> {
+    let mut workers = std::collections::BTreeSet::new();
+    for queue in jobs.queues().await? {
+        let active = jobs.list(&queue.name, State::Active, 0, ACTIVE_MAX).await?;
+        let pushed = active.into_iter().filter_map(|detail| detail.row.progressed.worker);
+        workers.extend(pushed.filter(|worker| worker.starts_with(&format!("{WORKER} "))));
+    }
+    for worker in workers {
+        jobs.disconnect(&worker).await?;
+    }
+    Ok(())
 }
 
 /// The file's schedules: those it has, and no longer those it had. Others, set by an operator, stay as they are.

@@ -16,7 +16,7 @@ use crate::operate;
 use crate::operators;
 use crate::output::Outputs;
 use crate::providers;
-use crate::queues::Queues;
+use crate::queues::{Keeper, Queues};
 use crate::server::{Current, Facts, Server};
 use crate::services;
 use crate::settings::{self, Settings};
@@ -120,11 +120,9 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     let (watch_service, watch) = watch::Service::new(settings.watch.clone());
     let (book, opening) = journal::Book::new(&settings.store, hello.data.clone());
     let (mail, mails) = mpsc::channel(MAILS_MAX);
-    let (queues, keeper) = Queues::new(&settings.jobs, hello.data.clone(), &hello.boot, handed.api)?;
-    queues.access.give(&mut settings.fleet);
-    let mut parts = login.parts(&settings, &book, called, mail);
-    parts.queues = keeper.map(|keeper| (keeper, edge.clone()));
-    let (services, services_end) = services::start(parts)?;
+    let (queues, keeper) = Queues::new(&mut settings, &hello, handed.api)?;
+    let keeper = keeper.map(|keeper| (keeper, edge.clone()));
+    let (services, services_end) = services::start(login.parts(&settings, &book, called, mail, keeper))?;
     let outputs = Outputs::new(told.handle.clone(), hello.handover.is_some() || hello.memory.is_some());
     let (fleet_service, fleet) =
         fleet::Service::new(settings.fleet.clone(), outside(members, &link, &voice, outputs.clone()));
@@ -199,6 +197,7 @@ impl Login {
         book: &journal::Book,
         calls: edge::service_call::Receiver,
         mail: mpsc::Sender<Mail>,
+        queues: Option<(Keeper, edge::Handle)>,
     ) -> services::Parts {
         services::Parts {
             calls,
@@ -213,7 +212,7 @@ impl Login {
             oauth: self.oauth,
             mail,
             shows_mail: mailing::has_screen(settings),
-            queues: None,
+            queues,
         }
     }
 }

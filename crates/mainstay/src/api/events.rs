@@ -1,5 +1,5 @@
-//! Answers that go on for as long as somebody listens: what happens to jobs, after it was committed; and the presence of
-//! a worker, which is there exactly as long.
+//! Answers that go on for as long as somebody listens: what happens to jobs, after it was committed; and the presence
+//! of a worker, which is there exactly as long.
 
 use super::serve::Body;
 use bytes::Bytes;
@@ -29,8 +29,8 @@ pub fn stream(jobs: &Jobs, queue: Option<String>) -> Response<Body> {
     lines(receiver)
 }
 
-/// What the worker has is its own for as long as this is open, however long its own loop is blocked; once it is gone, so
-/// is the worker, and others are given its jobs after 5 s.
+/// What the worker has is its own for as long as this is open, however long its own loop is blocked; once it is gone,
+/// so is the worker, and others are given its jobs after 5 s.
 #[allow(clippy::disallowed_methods)]
 pub fn presence(jobs: &Jobs, worker: String) -> Response<Body> {
     let (sender, receiver) = mpsc::channel(EVENTS_MAX);
