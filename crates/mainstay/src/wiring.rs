@@ -106,7 +106,6 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     let Start { hello, inputs, mut settings, report, handed, link, incoming } = start;
     let mut tasks = Tasks::default();
     let (stop_watching, watching) = Shutdown::new();
-
     let told = Told::start(&settings, &hello.data, hello.handover.is_some())?;
     let voice = Voice::new(told.handle.clone(), told.level.clone(), told.text);
     voice.hush(hello.handover.is_some());
@@ -114,15 +113,15 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     let (asks, asked) = edge::local::channel();
     let (calls, called) = edge::service_call::channel();
     let login = Login::new(&settings, &hello)?;
-    let (listeners, members_of_edge) = (handed.edge, members.clone());
-    let (edge_service, edge) = edge_of(&settings, &hello, &told, (listeners, members_of_edge), (asks, calls), &login)?;
+    let serving = (handed.edge, members.clone());
+    let (edge_service, edge) = edge_of(&settings, &hello, &told, serving, (asks, calls), &login)?;
     let (keeping, certificates) = edge::acme::Service::new(keeping(&settings, &edge, &hello));
     let (watch_service, watch) = watch::Service::new(settings.watch.clone());
     let (book, opening) = journal::Book::new(&settings.store, hello.data.clone());
     let (mail, mails) = mpsc::channel(MAILS_MAX);
     let (queues, keeper) = Queues::new(&mut settings, &hello, handed.api)?;
-    let keeper = keeper.map(|keeper| (keeper, edge.clone()));
-    let (services, services_end) = services::start(login.parts(&settings, &book, called, mail, keeper))?;
+    let parts = login.parts(&settings, &book, called, mail, keeper.map(|keeper| (keeper, edge.clone())));
+    let (services, services_end) = services::start(parts)?;
     let outputs = Outputs::new(told.handle.clone(), hello.handover.is_some() || hello.memory.is_some());
     let (fleet_service, fleet) =
         fleet::Service::new(settings.fleet.clone(), outside(members, &link, &voice, outputs.clone()));
@@ -154,13 +153,13 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     }
     fleet_service.adopt(handed.instances);
     let turns = Rc::new(Turns::default());
-    let hearing = hear(incoming, fleet_events, server.clone(), voice.clone(), turns.clone());
     tasks.spawn("fleet", OnEnd::Ignore, fleet_service.run(events));
     tasks.spawn("probes of services", OnEnd::Ignore, watch_service.run(watching.clone()));
     tasks.spawn("certificates", OnEnd::Ignore, keeping.run(watching.clone()));
     tasks.spawn("mails of accounts", OnEnd::Ignore, mailing::delivered(mails, server.clone()));
     tasks.spawn("services", OnEnd::Stop, async { drop(services_end.await) });
     tasks.spawn("documents", OnEnd::Stop, local::serve(asked, server.clone()));
+    let hearing = hear(incoming, fleet_events, server.clone(), voice.clone(), turns.clone());
     tasks.spawn("supervisor messages", OnEnd::Stop, hearing);
     look_after(&mut tasks, &server, &hello, &voice, &watching);
     ready(&hello, &server, edge_service, &outputs, &turns).await?;

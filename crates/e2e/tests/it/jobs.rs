@@ -106,7 +106,6 @@ fn j1_j2_j10_four_queues_by_push_with_retries_results_and_their_concurrency() {
     let tables: String =
         FOUR.iter().map(|(name, many)| queue(name, &format!("concurrency = {many}\nattempts = 3"))).collect();
     let mainstay = app(&tables).ready("/");
-    mainstay.says("MAINSTAY_URL MAINSTAY_TOKEN");
     let asking = Asking::of(&mainstay);
     let mut ids = BTreeMap::new();
     for (name, _) in FOUR {
