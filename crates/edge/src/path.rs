@@ -212,6 +212,12 @@ impl Pattern {
         self.matches_path(path)
     }
 
+    /// As `matches`, whatever the host.
+    pub fn matches_anywhere(&self, method: &str, path: &str) -> bool {
+        (self.methods.is_empty() || self.methods.iter().any(|m| m.eq_ignore_ascii_case(method)))
+            && self.matches_path(path)
+    }
+
     /// As `matches`, but what is said of GET holds for HEAD too: frameworks answer both by one handler.
     pub fn covers(&self, method: &str, host: &str, path: &str) -> bool {
         self.covers_method(method) && self.covers_path(host, path)

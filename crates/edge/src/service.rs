@@ -10,6 +10,7 @@ use crate::limit::{self, shown::Limits};
 use crate::local::LocalSender;
 use crate::members::Members;
 use crate::options::{App, Options};
+use crate::path::canonical;
 use crate::probe;
 use crate::redis::{Link, Links};
 use crate::service_call;
@@ -62,6 +63,9 @@ pub enum Error {
     #[error("a thread of the edge could not be started")]
     Thread(#[source] io::Error),
 }
+
+/// 2^64 by the golden ratio: consecutive numbers times it lie far apart.
+const TURN_SPREAD: usize = 0x9e37_79b9_7f4a_7c15_u64 as usize;
 
 /// What the edge is built from.
 #[derive(Debug)]
@@ -288,21 +292,20 @@ impl Handle {
         if faults.is_empty() { Ok(schemas) } else { Err(Error::Schema(faults.join("\n"))) }
     }
 
-    /// An instance that serves now, of the app that this leads to, and that app's name; in turn.
+    /// An instance that serves now, of the app that such a request leads to, and that app's name; now one, now another.
     pub fn instance_for(&self, method: &str, path: &str) -> Option<(String, SocketAddr)> {
-        let options = self.options();
-        let leads = |app: &&App| app.routes.iter().any(|route| route.covers(method, "", path));
-        let app = options.apps.iter().find(leads).or_else(|| options.apps.first())?;
-        let group = self.members().groups().into_iter().find(|group| group.name == app.name)?;
+        let snapshot = self.0.shared.snapshot.load();
+        let served = snapshot.app_of(method, &canonical(path).path)?;
         let now_ms = Clock::now().0;
         let serves = |upstream: &&Arc<Upstream>| {
             !upstream.is_draining() && !upstream.is_probe_failed() && !upstream.is_ejected(now_ms)
         };
-        let list = group.list();
+        let list = served.group.list();
         let serving: Vec<SocketAddr> = list.upstreams.iter().filter(serves).map(|u| u.address).collect();
-        let turn = self.0.turns.fetch_add(1, Relaxed);
+        // Not one after the other: whoever looks twice for each request would see every second one alone.
+        let turn = self.0.turns.fetch_add(1, Relaxed).wrapping_mul(TURN_SPREAD) >> (usize::BITS / 2);
         let address = serving.get(turn.checked_rem(serving.len())?)?;
-        Some((app.name.clone(), *address))
+        Some((served.app.name.clone(), *address))
     }
 
     /// Reads the schema files once more. True if one of them says something else; on any fault nothing is changed.

@@ -236,6 +236,16 @@ impl Snapshot {
         self.apps.get(*i)
     }
 
+    /// The app that serves a request of our own, which has no host: where hosts alone tell apps apart, the first whose
+    /// path it is.
+    pub fn app_of(&self, method: &str, path: &str) -> Option<&Served> {
+        let by_path = || {
+            let (_, i) = self.table.iter().find(|(pattern, _)| pattern.matches_anywhere(method, path))?;
+            self.apps.get(*i)
+        };
+        self.app(method, "", path).or_else(by_path)
+    }
+
     /// The folder this is looked for in, unless an app's route speaks of it more specifically.
     pub fn files(&self, method: &str, host: &str, path: &str) -> Option<&Files> {
         let (pattern, files) = self.files.iter().find(|(pattern, _)| pattern.matches(method, host, path))?;

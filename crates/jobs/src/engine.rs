@@ -340,7 +340,9 @@ impl Engine {
     fn beat(&mut self, worker: &Name, holding: &[(u64, u64)]) -> Answer {
         let now_ms = self.now_ms;
         for job in self.workers.get(worker).into_iter().flatten() {
-            if let Some(lease) = self.jobs.get_mut(job).and_then(|job| job.lease.as_mut()) {
+            // What was asked for by token ends in its own time: whoever asked may be another than who beats.
+            let lease = self.jobs.get_mut(job).and_then(|job| job.lease.as_mut());
+            if let Some(lease) = lease.filter(|lease| lease.length_ms <= LEASE_MS) {
                 // Its timer stays where it is and looks again; so a lease may become longer and never shorter.
                 lease.until_ms = lease.until_ms.max(now_ms + lease.length_ms);
             }
@@ -355,6 +357,10 @@ impl Engine {
         let until_ms = self.now_ms + GRACE_MS;
         for id in self.workers.get(worker).into_iter().flatten() {
             let Some(lease) = self.jobs.get_mut(id).and_then(|job| job.lease.as_mut()) else { continue };
+            // Asked for by token: the connection is not what it goes by.
+            if lease.length_ms > LEASE_MS {
+                continue;
+            }
             lease.until_ms = lease.until_ms.min(until_ms);
             if lease.until_ms < lease.timer_ms {
                 self.timers.remove(&(lease.timer_ms, *id));

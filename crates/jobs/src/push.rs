@@ -93,14 +93,14 @@ impl Pusher {
         Pusher { clock, ..self }
     }
 
-    /// Until the end is asked for; then claims no more, and comes back once what runs has ended or `limit` has passed.
-    /// What is left then is given back, and does not count. Must run on a tokio runtime with I/O and time.
-    pub async fn run(self, options: watch::Receiver<Arc<Options>>, shutdown: Shutdown, limit: Duration) {
+    /// Until the end is asked for; then claims no more, and comes back once what runs has ended or `give_up` asks. What
+    /// is left then is given back, and does not count. Must run on a tokio runtime with I/O and time.
+    pub async fn run(self, options: watch::Receiver<Arc<Options>>, shutdown: Shutdown, give_up: Shutdown) {
         let Pusher { jobs, worker, find, clock } = self;
         let (links, held) = (Links::default(), Mutex::default());
         let desk = Arc::new(Desk { jobs, worker, find, clock, shutdown, links, held });
         tokio::select! {
-            () = lanes(&desk, options, limit) => {}
+            () = lanes(&desk, options, give_up) => {}
             never = desk.vouched() => match never {},
         }
         desk.give_back().await;
@@ -108,7 +108,7 @@ impl Pusher {
 }
 
 /// A lane for each queue with `push`, as the options have them now.
-async fn lanes(desk: &Arc<Desk>, mut options: watch::Receiver<Arc<Options>>, limit: Duration) {
+async fn lanes(desk: &Arc<Desk>, mut options: watch::Receiver<Arc<Options>>, give_up: Shutdown) {
     let mut running = JoinSet::new();
     let mut rules: BTreeMap<Name, watch::Sender<Rules>> = BTreeMap::new();
     loop {
@@ -126,8 +126,11 @@ async fn lanes(desk: &Arc<Desk>, mut options: watch::Receiver<Arc<Options>>, lim
             expected(ended);
         }
     };
-    let in_time = tokio::time::timeout(limit, ended).await;
-    if in_time.is_err() {
+    let in_time = tokio::select! {
+        () = ended => true,
+        () = give_up.requested() => false,
+    };
+    if !in_time {
         running.shutdown().await;
     }
 }

@@ -13,34 +13,49 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_edge::Handle;
 use mainstay_jobs::push::Find;
 use mainstay_jobs::{Clock, Error, Instance, Jobs, Name, Options, Pusher, Setup, State, store};
-use mainstay_runtime::{Shutdown, Trigger};
+use mainstay_runtime::Shutdown;
 use mainstay_supervisor::protocol::Hello;
 use mainstay_telemetry::metrics::exposition::{Exposition, Kind};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Between two attempts to open a file that another holds, or that the disk refuses.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
-/// Beyond what pushes are given: the commit of what they said.
-const CLOSE_REST: Duration = Duration::from_millis(500);
+/// For what is given back to be kept.
+const GIVE_BACK_LIMIT: Duration = Duration::from_millis(300);
+/// Beyond what pushes are given; and the last commit.
+const REST: Duration = Duration::from_millis(500);
 
 /// By what a server that pushes is known among workers.
 const WORKER: &str = "push";
-/// Jobs looked at for those that a server before this one pushed.
-const ACTIVE_MAX: usize = 1000;
+/// Jobs read at once for those that a server before this one pushed.
+const PAGE: usize = 20;
+/// Before the names of schedules that stand in the file.
+const OF_THE_FILE: &str = "file:";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The data folder is somebody else's.
     Waiting,
     Open,
-    /// What is being pushed has so long.
-    Closing(Duration),
+    /// Nothing more starts; what is being pushed has so long.
+    Settling(Duration),
+    /// The file is let go of.
+    Closed,
+}
+
+/// How far the end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Done {
+    Nothing,
+    Settled,
+    Closed,
 }
 
 /// As the control thread holds it.
@@ -48,7 +63,8 @@ pub struct Queues {
     current: Arc<ArcSwapOption<Jobs>>,
     options: watch::Sender<Arc<Options>>,
     phase: watch::Sender<Phase>,
-    closed: watch::Receiver<bool>,
+    done: watch::Receiver<Done>,
+    is_ending: Arc<AtomicBool>,
     pub access: Access,
 }
 
@@ -73,7 +89,12 @@ impl Access {
             }
             app.env.sort();
         }
-        self.apps.store(Arc::new(fleet.apps.iter().map(|app| app.name.clone()).collect()));
+        // Nobody's is taken away: a reload may come to nothing, and an app that goes still ends what it has.
+        let mut apps = Vec::clone(&self.apps.load());
+        let new = fleet.apps.iter().map(|app| app.name.clone()).filter(|name| !apps.contains(name));
+        let new: Vec<String> = new.collect();
+        apps.extend(new);
+        self.apps.store(Arc::new(apps));
     }
 
     pub fn address(&self) -> Option<SocketAddr> {
@@ -86,7 +107,9 @@ pub struct Keeper {
     current: Arc<ArcSwapOption<Jobs>>,
     options: watch::Receiver<Arc<Options>>,
     phase: watch::Receiver<Phase>,
-    closed: watch::Sender<bool>,
+    done: watch::Sender<Done>,
+    opened: watch::Sender<bool>,
+    is_ending: Arc<AtomicBool>,
     listener: Option<TcpListener>,
     tokens: Arc<Tokens>,
     apps: Arc<ArcSwap<Vec<String>>>,
@@ -107,9 +130,9 @@ impl Queues {
     ) -> anyhow::Result<(Queues, Option<Keeper>)> {
         let (current, (phase, phases)) = (Arc::default(), watch::channel(Phase::Waiting));
         let (options, changes) = watch::channel(Arc::new(settings.jobs.clone()));
-        let (closed, is_closed) = watch::channel(false);
-        let (access, jobs) = (Access::default(), Arc::clone(&current));
-        let queues = Queues { current: jobs, options, phase, closed: is_closed, access };
+        let (done, is_done) = watch::channel(Done::Nothing);
+        let (access, jobs, is_ending) = (Access::default(), Arc::clone(&current), Arc::<AtomicBool>::default());
+        let queues = Queues { current: jobs, options, phase, done: is_done, is_ending: is_ending.clone(), access };
         let Some(listener) = listener else { return Ok((queues, None)) };
         let tokens = Arc::new(Tokens::load(&hello.data, &hello.boot).context("the key of apps' tokens")?);
         let _ = queues.access.open.set((listener.local_addr()?, tokens.clone()));
@@ -118,7 +141,9 @@ impl Queues {
             current,
             options: changes,
             phase: phases,
-            closed,
+            done,
+            opened: watch::Sender::new(false),
+            is_ending,
             listener: Some(listener),
             tokens,
             apps: queues.access.apps.clone(),
@@ -180,14 +205,26 @@ impl Queues {
         }
     }
 
-    /// Claims no more, gives what is being pushed so long, and lets go of the file. Idempotent.
-    pub async fn close(&self, limit: Duration) {
+    /// Nothing more starts, and what is being pushed has so long. Who works may still say what became of it.
+    pub async fn settle(&self, limit: Duration) {
         if self.access.address().is_none() {
             return;
         }
-        self.phase.send_replace(Phase::Closing(limit));
-        let mut closed = self.closed.clone();
-        let _ = tokio::time::timeout(limit + CLOSE_REST, closed.wait_for(|closed| *closed)).await;
+        self.is_ending.store(true, Ordering::Relaxed);
+        self.phase.send_replace(Phase::Settling(limit));
+        let mut done = self.done.clone();
+        let limit = limit + GIVE_BACK_LIMIT + REST;
+        let _ = tokio::time::timeout(limit, done.wait_for(|done| *done >= Done::Settled)).await;
+    }
+
+    /// Lets go of the file. Idempotent.
+    pub async fn close(&self) {
+        if self.access.address().is_none() {
+            return;
+        }
+        self.phase.send_replace(Phase::Closed);
+        let mut done = self.done.clone();
+        let _ = tokio::time::timeout(REST, done.wait_for(|done| *done == Done::Closed)).await;
     }
 }
 
@@ -195,26 +232,44 @@ impl Keeper {
     /// On the service runtime, until it is closed. `edge`: who serves.
     pub async fn run(mut self, edge: Handle, shutdown: Shutdown) {
         let (stop, end) = Shutdown::new();
+        // Not before the data folder is ours: until then who asks is another server's, or waits in the backlog.
+        let _ = self.phase.wait_for(|phase| *phase != Phase::Waiting).await;
         let serving = self.serve(&end);
-        if self.opens(&shutdown).await {
-            self.works(&edge, &shutdown).await;
+        while self.opens(&shutdown).await && self.works(&edge, &shutdown).await {
+            tracing::error!("jobs have ended unexpectedly; they are opened anew");
+            self.let_go().await;
+            tokio::time::sleep(OPEN_EVERY).await;
         }
+        // Workers may still say what became of their jobs.
+        let _ = self.phase.wait_for(|phase| *phase == Phase::Closed).await;
+        self.let_go().await;
         stop.request();
-        if let Some(jobs) = self.current.swap(None) {
-            jobs.close().await;
-        }
         if let Some(serving) = serving {
             serving.abort();
         }
-        self.closed.send_replace(true);
+        self.done.send_replace(Done::Closed);
     }
 
-    /// Apps are answered 503 until jobs are open.
+    async fn let_go(&self) {
+        self.opened.send_replace(false);
+        if let Some(jobs) = self.current.swap(None) {
+            jobs.close().await;
+        }
+    }
+
+    /// Apps wait some seconds for jobs to be open.
     fn serve(&mut self, end: &Shutdown) -> Option<JoinHandle<()>> {
         let listener = self.listener.take()?;
         let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
         let listener = listener.inspect_err(|error| tracing::error!(%error, "apps cannot ask for jobs")).ok()?;
-        let open = api::Open { jobs: self.current.clone(), tokens: self.tokens.clone(), apps: self.apps.clone() };
+        let open = api::Open {
+            jobs: self.current.clone(),
+            opened: self.opened.subscribe(),
+            is_ending: self.is_ending.clone(),
+            workers: Arc::default(),
+            tokens: self.tokens.clone(),
+            apps: self.apps.clone(),
+        };
         Some(tokio::spawn(api::serve(listener, open, end.clone())))
     }
 
@@ -224,10 +279,14 @@ impl Keeper {
         loop {
             let phase = *self.phase.borrow_and_update();
             match phase {
-                Phase::Closing(_) => return false,
+                Phase::Settling(_) | Phase::Closed => {
+                    self.done.send_replace(Done::Settled);
+                    return false;
+                }
                 Phase::Open => match self.open().await {
                     Ok(jobs) => {
                         self.current.store(Some(Arc::new(jobs)));
+                        self.opened.send_replace(true);
                         return true;
                     }
                     Err(error) if !std::mem::replace(&mut is_said, true) => {
@@ -256,48 +315,50 @@ impl Keeper {
         Ok(jobs)
     }
 
-    /// Until it is to close; comes back once nothing is pushed any more.
-    async fn works(&mut self, edge: &Handle, shutdown: &Shutdown) {
-        let Some(jobs) = self.current.load_full() else { return };
-        let (mut pushing, stop) = self.push(&jobs, edge);
-        let mut before = self.options.borrow_and_update().clone();
-        plan(&jobs, &Options::default(), &before).await;
-        loop {
+    /// Until it is to settle, and nothing is pushed any more. True where jobs, or what pushes them, ended by themselves.
+    async fn works(&mut self, edge: &Handle, shutdown: &Shutdown) -> bool {
+        let Some(jobs) = self.current.load_full() else { return true };
+        let (stop, end) = Shutdown::new();
+        let (give_up, given_up) = Shutdown::new();
+        let pusher = Pusher::new(jobs.as_ref().clone(), self.worker.clone(), self.find(edge));
+        let pusher = pusher.with_clock(self.clock.clone());
+        let mut pushing = tokio::spawn(pusher.run(self.options.clone(), end, given_up));
+        let options = self.options.borrow_and_update().clone();
+        configured(&jobs, &options).await;
+        let is_unexpected = loop {
             tokio::select! {
-                () = shutdown.requested() => break,
+                () = shutdown.requested() => break false,
+                () = jobs.ended() => break true,
+                _ = &mut pushing => break true,
                 changed = self.options.changed() => {
                     if changed.is_err() {
-                        break;
+                        break false;
                     }
                     let options = self.options.borrow_and_update().clone();
-                    for queue in &options.queues {
-                        if let Err(error) = jobs.configure(&queue.name, queue.settings.clone()).await {
-                            tracing::error!(queue = &*queue.name, %error, "a queue goes on as it was");
-                        }
-                    }
-                    plan(&jobs, &before, &options).await;
-                    before = options;
+                    configured(&jobs, &options).await;
                 }
                 changed = self.phase.changed() => {
-                    if changed.is_err() || matches!(*self.phase.borrow(), Phase::Closing(_)) {
-                        break;
+                    if changed.is_err() || *self.phase.borrow() != Phase::Open {
+                        break false;
                     }
                 }
             }
+        };
+        if is_unexpected {
+            pushing.abort();
+            return true;
         }
         stop.request();
         let limit = match *self.phase.borrow() {
-            Phase::Closing(limit) => limit,
-            Phase::Waiting | Phase::Open => Duration::ZERO,
+            Phase::Settling(limit) => limit,
+            Phase::Waiting | Phase::Open | Phase::Closed => Duration::ZERO,
         };
-        let _ = tokio::time::timeout(limit, &mut pushing).await;
-    }
-
-    fn push(&self, jobs: &Jobs, edge: &Handle) -> (JoinHandle<()>, Trigger) {
-        let (stop, end) = Shutdown::new();
-        let limit = edge.options().timeouts.drain;
-        let pusher = Pusher::new(jobs.clone(), self.worker.clone(), self.find(edge)).with_clock(self.clock.clone());
-        (tokio::spawn(pusher.run(self.options.clone(), end, limit)), stop)
+        if tokio::time::timeout(limit, &mut pushing).await.is_err() {
+            give_up.request();
+            let _ = tokio::time::timeout(GIVE_BACK_LIMIT, &mut pushing).await;
+        }
+        self.done.send_replace(Done::Settled);
+        false
     }
 
     fn find(&self, edge: &Handle) -> Find {
@@ -313,9 +374,18 @@ impl Keeper {
 async fn abandoned(jobs: &Jobs) -> Result<(), Error> {
     let mut workers = std::collections::BTreeSet::new();
     for queue in jobs.queues().await? {
-        let active = jobs.list(&queue.name, State::Active, 0, ACTIVE_MAX).await?;
-        let pushed = active.into_iter().filter_map(|detail| detail.row.progressed.worker);
-        workers.extend(pushed.filter(|worker| worker.starts_with(&format!("{WORKER} "))));
+        let mut skip = 0;
+        loop {
+            // Each is read with its payload, so not all at once.
+            let active = jobs.list(&queue.name, State::Active, skip, PAGE).await?;
+            skip += active.len();
+            let is_last = active.len() < PAGE;
+            let pushed = active.into_iter().filter_map(|detail| detail.row.progressed.worker);
+            workers.extend(pushed.filter(|worker| worker.starts_with(&format!("{WORKER} "))));
+            if is_last {
+                break;
+            }
+        }
     }
     for worker in workers {
         jobs.disconnect(&worker).await?;
@@ -323,15 +393,24 @@ async fn abandoned(jobs: &Jobs) -> Result<(), Error> {
     Ok(())
 }
 
-/// The file's schedules: those it has, and no longer those it had. Others, set by an operator, stay as they are.
-async fn plan(jobs: &Jobs, before: &Options, now: &Options) {
-    let planned = |options: &Options| -> Vec<Name> {
-        options.queues.iter().flat_map(|queue| queue.schedules.iter().map(|planned| planned.name.clone())).collect()
-    };
+/// Every queue as the file has it, and the file's schedules: those it has, and no longer those it had, whoever ran with
+/// that file. Others, set by an operator, stay as they are.
+async fn configured(jobs: &Jobs, options: &Options) {
+    for queue in &options.queues {
+        if let Err(error) = jobs.configure(&queue.name, queue.settings.clone()).await {
+            tracing::error!(queue = &*queue.name, %error, "a queue goes on as it was");
+        }
+    }
     let wall_ms = mainstay_runtime::Clock::unix_micros() / 1000;
-    for queue in &now.queues {
+    let mut stays: Vec<Name> = Vec::new();
+    for queue in &options.queues {
         for planned in &queue.schedules {
-            let set = match planned.schedule(&queue.name, wall_ms) {
+            let named = mainstay_jobs::options::Planned {
+                name: format!("{OF_THE_FILE}{}", planned.name).as_str().into(),
+                ..planned.clone()
+            };
+            stays.push(named.name.clone());
+            let set = match named.schedule(&queue.name, wall_ms) {
                 Ok(schedule) => jobs.schedule(schedule).await,
                 Err(refusal) => Err(refusal.into()),
             };
@@ -340,8 +419,9 @@ async fn plan(jobs: &Jobs, before: &Options, now: &Options) {
             }
         }
     }
-    let stays = planned(now);
-    for gone in planned(before).iter().filter(|name| !stays.contains(name)) {
-        let _ = jobs.unschedule(gone).await;
+    for known in jobs.schedules().await.unwrap_or_default() {
+        if known.name.starts_with(OF_THE_FILE) && !stays.contains(&known.name) {
+            let _ = jobs.unschedule(&known.name).await;
+        }
     }
 }

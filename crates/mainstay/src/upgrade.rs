@@ -23,7 +23,7 @@ use tokio::task::AbortHandle;
 const PROVING_LIMIT: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// What is being pushed while another server takes over; its successor waits for the jobs meanwhile.
-const PUSHES_LIMIT: Duration = Duration::from_secs(1);
+const PUSHES_LIMIT: Duration = Duration::from_millis(500);
 /// What was said so far is in the files before the next server writes.
 const SYNC_LIMIT: Duration = Duration::from_millis(500);
 /// For the last line of an answer to reach who asked.
@@ -208,7 +208,8 @@ pub async fn retire(server: &Server, owned: Owned, voice: &Voice) {
     let _held = server.reloading.lock().await;
     server.edge.stop_accepting();
     // Its successor opens the store once it is told that it may.
-    tokio::join!(server.queues.close(PUSHES_LIMIT), server.book.close());
+    server.queues.settle(PUSHES_LIMIT).await;
+    tokio::join!(server.queues.close(), server.book.close());
     owned.control.iter().for_each(AbortHandle::abort);
     server.fleet.retire();
     server.certificates.release().await;

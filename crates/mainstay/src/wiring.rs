@@ -356,12 +356,16 @@ async fn end(server: &Server, voice: &Voice) {
         server.link.send(&ToSupervisor::Unlisten { listener: Listener::Tcp(address) });
     }
     server.edge.stop_accepting();
-    let left = server.edge.drain(limit).await;
+    let (left, ()) = tokio::join!(server.edge.drain(limit), server.queues.settle(limit));
     if left > 0 {
         voice.warn(&format!("{left} connections were cut when the drain limit of {limit:?} had passed"));
     }
-    server.queues.close(limit).await;
+    // Who stops may still say what became of its jobs.
     let stopped = server.fleet.stop(limit).await;
+    server.queues.close().await;
+    if let Some(address) = server.queues.access.address() {
+        server.link.send(&ToSupervisor::Unlisten { listener: Listener::Api(address) });
+    }
     journal::stopped(server).await;
     for label in stopped.killed {
         voice.warn(&format!("{label} had to be killed"));

@@ -146,13 +146,13 @@ fn j3_five_starts_in_a_window_hold_through_a_crash() {
     wait_until("all of them", || {
         asking.get("/v1/queues").status == 200 && { asking.counts("protocol")["completed"] == 14 }
     });
-    let answer = asking.get("/v1/queues/protocol/jobs?state=completed&limit=100").json();
-    let mut at: Vec<u64> =
-        answer["jobs"].as_array().expect("jobs").iter().filter_map(|job| job["startedMs"].as_u64()).collect();
+    // As the app saw them, those that a crash made it do twice too. A request takes its time to arrive: two rounds of
+    // five and one of another five at most lie in any time that is shorter than a window by that.
+    let mut at: Vec<u64> = starts(&mainstay, "protocol").iter().filter_map(|line| line["at"].as_u64()).collect();
     at.sort_unstable();
-    assert_eq!(at.len(), 14);
+    assert!(at.len() >= 14, "{at:?}");
     for six in at.windows(6) {
-        assert!(six[5] - six[0] >= 2000, "six starts within {} ms: {at:?}", six[5] - six[0]);
+        assert!(six[5] - six[0] >= 1500, "six starts within {} ms: {at:?}", six[5] - six[0]);
     }
 }
 
@@ -172,7 +172,7 @@ fn j4_the_last_are_kept_and_what_takes_too_long_is_ended() {
     many(json!({ "refuse": 422 }));
     wait_until("all to end", || {
         let counts = asking.counts("email");
-        counts["waiting"] == 0 && counts["active"] == 0
+        ["waiting", "active", "delayed"].iter().all(|state| counts[*state] == 0)
     });
     let counts = asking.counts("email");
     assert_eq!((&counts["completed"], &counts["failed"]), (&json!(10), &json!(5)), "{counts}");
@@ -300,6 +300,63 @@ fn j8_the_jobs_of_a_worker_that_dies_are_given_to_others() {
     assert_eq!(end(&first).status, 409);
     assert_eq!(end(&again).status, 200);
     assert_eq!(asking.job(id)["failures"][0]["ending"], "stalled");
+}
+
+/// J8: what takes long is neither lost nor counted against by a new file, and what the app ends by itself is left to it.
+#[test]
+fn j8_an_upgrade_loses_no_job_kills_none_and_refuses_no_add() {
+    let tables = queue("slow", "timeout = \"1m\"") + &queue("later", "timeout = \"1m\"");
+    let mainstay = app(&tables).own_binary().ready("/");
+    let asking = Asking::of(&mainstay);
+    let slow = asking.add("slow", &json!({ "data": { "slow": 4000 } }));
+    let later = asking.add("later", &json!({ "data": { "later": "10m" } }));
+    wait_until("both to be handed over", || seen(&mainstay).iter().filter(|line| line["what"] == "start").count() == 2);
+    for _ in 0..2 {
+        crate::upgrade::upgraded(&mainstay, false);
+        asking.add("slow", &json!({ "data": {} }));
+    }
+    let job = asking.until(slow, "completed");
+    let endings = job["failures"].as_array().cloned().unwrap_or_default();
+    assert!(endings.iter().all(|one| one["ending"] == "released"), "{job}");
+    let start = starts(&mainstay, "later");
+    assert_eq!((start.len(), asking.job(later)["state"].as_str()), (1, Some("active")), "{start:?}");
+    let token: u64 = start[0]["token"].as_str().and_then(|token| token.parse().ok()).expect("a token");
+    let end = json!({ "ends": [{ "id": later, "token": token, "result": 7 }] });
+    assert_eq!(asking.post("/v1/jobs/finish", &end).status, 200);
+    assert_eq!(asking.job(later)["result"], 7);
+}
+
+/// J8: a stop waits for what is being done, and what was not begun is there at the next start.
+#[test]
+fn j8_a_stop_waits_for_what_runs_and_the_rest_is_there_again() {
+    let mainstay = app(&queue("scan", "concurrency = 1")).ready("/");
+    let asking = Asking::of(&mainstay);
+    let ids: Vec<u64> = (0..3).map(|_| asking.add("scan", &json!({ "data": { "slow": 700 } }))).collect();
+    wait_until("the first to be handed over", || starts(&mainstay, "scan").len() == 1);
+    mainstay.verb(&["stop"]).ok();
+    let mut mainstay = mainstay.again();
+    mainstay.accepting();
+    mainstay.answering("/");
+    let asking = Asking::of(&mainstay);
+    let first = asking.until(ids[0], "completed");
+    assert_eq!(first["failures"], json!([]), "it was waited for: {first}");
+    ids.iter().for_each(|id| drop(asking.until(*id, "completed")));
+    assert_eq!(starts(&mainstay, "scan").len(), 3, "each once");
+}
+
+/// A reload that comes to nothing takes nobody's token away.
+#[test]
+fn j1_a_refused_reload_leaves_apps_their_tokens() {
+    let mainstay = app("[jobs.scan]\n").ready("/");
+    let asking = Asking::of(&mainstay);
+    let text = std::fs::read_to_string(mainstay.path().join("mainstay.toml")).expect("the file");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let other = text.replace("[app.main]", "[app.web]");
+    mainstay.write("mainstay.toml", &format!("{other}\n[edge]\nlisten = [\"127.0.0.1:{port}\"]\n"));
+    let refused = mainstay.verb(&["reload"]);
+    assert!(refused.all().contains("nothing was changed"), "{}", refused.all());
+    asking.add("scan", &json!({ "data": 1 }));
 }
 
 /// J11: why each failed, another try of one or of all, and settings that a reload changes.

@@ -115,16 +115,13 @@ struct House {
     looks: Arc<AtomicUsize>,
     options: watch::Sender<Arc<Options>>,
     trigger: Trigger,
+    give_up: Trigger,
     task: JoinHandle<()>,
     _folder: TempDir,
 }
 
 impl House {
     fn new(settings: Settings, address: SocketAddr) -> House {
-        House::with(settings, address, BOUND)
-    }
-
-    fn with(settings: Settings, address: SocketAddr, limit: Duration) -> House {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Clock::system();
         let queues = vec![("scan".into(), settings.clone())];
@@ -141,8 +138,9 @@ impl House {
         let (options, told) = watch::channel(Arc::new(pushed(settings)));
         let (trigger, shutdown) = Shutdown::new();
         let pusher = Pusher::new(jobs.clone(), "push-1".into(), find).with_clock(clock);
-        let task = tokio::spawn(pusher.run(told, shutdown, limit));
-        House { jobs, app_serves, looks, options, trigger, task, _folder: folder }
+        let (give_up, given_up) = Shutdown::new();
+        let task = tokio::spawn(pusher.run(told, shutdown, given_up));
+        House { jobs, app_serves, looks, options, trigger, give_up, task, _folder: folder }
     }
 
     async fn add(&self, payload: &str) -> u64 {
@@ -448,15 +446,15 @@ async fn what_runs_at_the_end_is_waited_for_and_what_takes_too_long_is_given_bac
         })
     })
     .await;
-    let mut house =
-        House::with(Settings { attempts: 1, timeout_ms: 0, ..quick() }, app.address, Duration::from_secs(2));
+    let mut house = House::new(Settings { attempts: 1, timeout_ms: 0, ..quick() }, app.address);
     let (slow, hangs) = (house.add("slow").await, house.add("hangs").await);
     until("both to be handed over", || app.seen().len() == 2).await;
     house.trigger.request();
     let later = house.add("later").await;
     answer.notify_one();
+    house.until(slow, State::Completed).await;
+    house.give_up.request();
     house.stop().await;
-    assert_eq!(house.detail(slow).await.row.progressed.state, State::Completed);
     let detail = house.detail(hangs).await;
     assert_eq!((detail.row.progressed.state, &endings(&detail)[..]), (State::Waiting, &[Ending::Released][..]));
     // Where a claim still waited for it, it was given back at once.

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// How long an add is known by its `Idempotency-Key`: a day.
 const IDEMPOTENCY_MS: u64 = 24 * 60 * 60 * 1000;
+/// Jobs of one claim, each with its payload.
+const CLAIM_MAX: u32 = 100;
 /// A claim waits no longer, whatever it asks for.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -124,6 +126,9 @@ impl Add {
         let backoff = self.backoff.as_ref().map(Waits::backoff).transpose()?;
         let for_ms = ms(&self.key_for, "keyFor")?;
         let name = |text: &str| -> Name { text.into() };
+        if self.key.as_deref() == Some("") {
+            return Err(Fault::bad("key: it is empty"));
+        }
         if self.key.is_none() && for_ms.is_some() {
             return Err(Fault::bad("keyFor: there is no key that it is for"));
         }
@@ -138,7 +143,7 @@ impl Add {
             group: self.group.as_deref().map(name),
             unique: self.key.as_deref().map(|key| Unique { key: name(key), for_ms }),
             idempotency: idempotency.map(|(key, number)| Idempotency {
-                key: if number == 0 { name(key) } else { name(&format!("{key}#{number}")) },
+                key: if number == 0 { name(key) } else { name(&format!("{key}\n{number}")) },
                 for_ms: IDEMPOTENCY_MS,
             }),
             own: Own { attempts: self.attempts, backoff, timeout_ms: ms(&self.timeout, "timeout")? },
@@ -182,7 +187,7 @@ impl Wanted {
         Ok(Claim {
             queue: queue.into(),
             worker: self.worker.as_str().into(),
-            max: self.max,
+            max: self.max.min(CLAIM_MAX),
             wait: Duration::from_millis(self.wait_ms).min(WAIT_MAX),
         })
     }
@@ -265,7 +270,7 @@ mod tests {
         let backoff = Backoff { growth: Growth::Fixed, delay_ms: 500, jitter_percent: 0 };
         assert_eq!(job.own, Own { attempts: Some(5), backoff: Some(backoff), timeout_ms: Some(60_000) });
         assert_eq!(job.unique, Some(Unique { key: "u1".into(), for_ms: Some(60_000) }));
-        assert_eq!(job.idempotency.map(|known| known.key), Some("k#2".into()));
+        assert_eq!(job.idempotency.map(|known| known.key), Some("k\n2".into()));
         assert_eq!(job.body.trace.as_deref(), Some("00-a-b-01"));
     }
 
@@ -278,6 +283,7 @@ mod tests {
             (r#"{"backoff":{"type":"odd","delay":1}}"#, "fixed or exponential"),
             (r#"{"backoff":{"type":"fixed","delay":1,"jitter":101}}"#, "0 to 100"),
             (r#"{"keyFor":1}"#, "no key"),
+            (r#"{"key":""}"#, "it is empty"),
             (r#"{"attempts":-1}"#, "attempts"),
         ] {
             let fault = job(text).expect_err(text);

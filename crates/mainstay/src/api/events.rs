@@ -8,8 +8,10 @@ use hyper::body::Frame;
 use hyper::{Response, header};
 use mainstay_jobs::{Event, Jobs};
 use serde_json::json;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
@@ -32,21 +34,35 @@ pub fn stream(jobs: &Jobs, queue: Option<String>) -> Response<Body> {
 /// What the worker has is its own for as long as this is open, however long its own loop is blocked; once it is gone,
 /// so is the worker, and others are given its jobs after 5 s.
 #[allow(clippy::disallowed_methods)]
-pub fn presence(jobs: &Jobs, worker: String) -> Response<Body> {
+pub fn presence(jobs: &Jobs, workers: Arc<Mutex<HashMap<String, usize>>>, worker: String) -> Response<Body> {
     let (sender, receiver) = mpsc::channel(EVENTS_MAX);
     let jobs = jobs.clone();
+    *counted(&workers).entry(worker.clone()).or_insert(0) += 1;
     tokio::spawn(async move {
-        while !sender.is_closed() {
-            if jobs.beat(&worker, Vec::new()).await.is_err() {
-                return;
-            }
+        while !sender.is_closed() && jobs.beat(&worker, Vec::new()).await.is_ok() {
             // A full channel is a reader that is slow, and there.
             let _ = sender.try_send(":\n\n".to_owned());
             let _ = tokio::time::timeout(BEAT_EVERY, sender.closed()).await;
         }
-        let _ = jobs.disconnect(&worker).await;
+        // It may have come back before its old stream was seen to end.
+        let is_last = {
+            let mut counts = counted(&workers);
+            let left = counts.get(&worker).map_or(0, |count| count - 1);
+            match left {
+                0 => drop(counts.remove(&worker)),
+                left => drop(counts.insert(worker.clone(), left)),
+            }
+            left == 0
+        };
+        if is_last {
+            let _ = jobs.disconnect(&worker).await;
+        }
     });
     lines(receiver)
+}
+
+fn counted(workers: &Mutex<HashMap<String, usize>>) -> MutexGuard<'_, HashMap<String, usize>> {
+    workers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn lines(receiver: mpsc::Receiver<String>) -> Response<Body> {

@@ -1,13 +1,14 @@
 //! The verbs of jobs: add, look, claim, finish.
 
 use super::asked::{Add, Adds, Beat, Ends, Fault, Wanted, Word, read};
-use super::serve::{Body, json, wrong_method};
+use super::serve::{Body, Open, json, wrong_method};
 use super::{asked, events};
 use crate::jobs::{one, page, payload, queue_shown};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use mainstay_jobs::{Jobs, LIST_MAX, State, Work};
 use serde_json::{Value, json};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Where a list says no number.
 const SHOWN: usize = 100;
@@ -27,7 +28,7 @@ enum Place<'a> {
     Events,
 }
 
-pub async fn answer(jobs: &Jobs, head: &Parts, body: &[u8]) -> Result<Response<Body>, Fault> {
+pub async fn answer(jobs: &Jobs, open: &Open, head: &Parts, body: &[u8]) -> Result<Response<Body>, Fault> {
     let path = head.uri.path();
     let decoded = |text: &str| percent_decoded(text);
     let segments: Vec<String> = path.trim_matches('/').split('/').map(decoded).collect();
@@ -43,10 +44,10 @@ pub async fn answer(jobs: &Jobs, head: &Parts, body: &[u8]) -> Result<Response<B
         Place::Jobs(queue) if get => list(jobs, queue, head).await,
         Place::Claim(queue) if post => {
             let claim = read::<Wanted>(body)?.claim(Some(queue))?;
-            let work = jobs.claim(claim).await?;
+            let work = if open.is_ending.load(Relaxed) { Vec::new() } else { jobs.claim(claim).await? };
             Ok(json(StatusCode::OK, &json!({ "jobs": work.iter().map(told).collect::<Vec<_>>() })))
         }
-        Place::Finish if post => finish(jobs, body).await,
+        Place::Finish if post => finish(jobs, open, body).await,
         Place::Job(id) if get => {
             let found = one(jobs, id, true).await?;
             let job = found.ok_or_else(|| Fault::not_found(format!("there is no job {id}")))?;
@@ -59,7 +60,7 @@ pub async fn answer(jobs: &Jobs, head: &Parts, body: &[u8]) -> Result<Response<B
             let lost = jobs.beat(worker, beat.holding).await?;
             Ok(json(StatusCode::OK, &json!({ "lost": lost })))
         }
-        Place::Presence(worker) if get => Ok(events::presence(jobs, worker.to_owned())),
+        Place::Presence(worker) if get => Ok(events::presence(jobs, open.workers.clone(), worker.to_owned())),
         Place::Events if get => Ok(events::stream(jobs, query(head, "queue"))),
         Place::Queues | Place::Events | Place::Presence(_) => Err(wrong_method(&[Method::GET])),
         Place::Jobs(_) => Err(wrong_method(&[Method::GET, Method::POST])),
@@ -87,8 +88,13 @@ fn place<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
 
 /// All of them, or none.
 async fn add(jobs: &Jobs, queue: &str, head: &Parts, body: &[u8]) -> Result<Response<Body>, Fault> {
-    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let (key, trace) = (text("idempotency-key"), text("traceparent"));
+    let trace = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let key = head.headers.get("idempotency-key").map(|value| value.to_str().ok().filter(|key| !key.is_empty()));
+    // Left out silently it would add twice, and an empty one would be everybody's.
+    let key = match key {
+        Some(None) => return Err(Fault::bad("Idempotency-Key: it is empty, or holds more than visible ASCII")),
+        key => key.flatten(),
+    };
     // What is no array is read as one job, so that its faults are told by name.
     let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     let adds = if is_array { Adds::Many(read(body)?) } else { Adds::One(Box::new(read::<Add>(body)?)) };
@@ -130,12 +136,18 @@ async fn list(jobs: &Jobs, queue: &str, head: &Parts) -> Result<Response<Body>, 
 }
 
 /// Each by itself; with one alone, its fault is the answer.
-async fn finish(jobs: &Jobs, body: &[u8]) -> Result<Response<Body>, Fault> {
+async fn finish(jobs: &Jobs, open: &Open, body: &[u8]) -> Result<Response<Body>, Fault> {
     let Ends { ends, next } = read(body)?;
     let ids: Vec<u64> = ends.iter().map(|end| end.id).collect();
     let is_alone = ids.len() == 1 && next.is_none();
     let next = next.map(|wanted| wanted.claim(None)).transpose()?;
-    let finished = jobs.finish(ends.into_iter().map(asked::End::finish).collect(), next).await?;
+    let next = next.filter(|_| !open.is_ending.load(Relaxed));
+    let mut finished = jobs.finish(ends.into_iter().map(asked::End::finish).collect(), next.clone()).await?;
+    // There was nothing to take with them: then it is waited for.
+    if let Some(claim) = next.filter(|claim| finished.work.is_empty() && !claim.wait.is_zero()) {
+        // The ends are kept, whatever becomes of the claim.
+        finished.work = jobs.claim(claim).await.unwrap_or_default();
+    }
     let mut told_ends = Vec::with_capacity(ids.len());
     for (id, end) in ids.into_iter().zip(finished.ends) {
         match end.map_err(Fault::from) {

@@ -11,18 +11,23 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use mainstay_jobs::Jobs;
 use mainstay_runtime::Shutdown;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Instances, each with the connections of its pool; more is a loop that forgot to close.
 const CONNECTIONS_MAX: usize = 1024;
 /// A thousand jobs at once.
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
+const BODY_LIMIT: Duration = Duration::from_secs(30);
+/// How long a request waits for jobs to be open.
+const OPEN_LIMIT: Duration = Duration::from_secs(5);
 
 pub type Body = BoxBody<Bytes, Infallible>;
 
@@ -30,6 +35,11 @@ pub type Body = BoxBody<Bytes, Infallible>;
 #[derive(Clone)]
 pub struct Open {
     pub jobs: Arc<ArcSwapOption<Jobs>>,
+    pub opened: watch::Receiver<bool>,
+    /// Nothing more starts.
+    pub is_ending: Arc<AtomicBool>,
+    /// Streams that are open, by the worker whose presence they are.
+    pub workers: Arc<Mutex<HashMap<String, usize>>>,
     pub tokens: Arc<Tokens>,
     /// That were given a token.
     pub apps: Arc<ArcSwap<Vec<String>>>,
@@ -79,14 +89,24 @@ async fn answer(request: Request<Incoming>, open: &Open, address: Option<SocketA
         return refused(&fault);
     }
     let (head, body) = request.into_parts();
-    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
-        return refused(&Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "a request holds at most 16 MiB"));
+    let body = match tokio::time::timeout(BODY_LIMIT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            let text = "a request holds at most 16 MiB, and is sent whole";
+            return refused(&Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text));
+        }
+        Err(_) => {
+            let text = format!("the body did not come within {BODY_LIMIT:?}");
+            return refused(&Fault::new(StatusCode::REQUEST_TIMEOUT, "too_slow", text));
+        }
     };
+    // Of a server that has just taken over: they open in a moment.
+    let _ = tokio::time::timeout(OPEN_LIMIT, open.opened.clone().wait_for(|opened| *opened)).await;
     let Some(of) = open.jobs.load_full() else {
         let text = "jobs are not open: another server lets go of them now, or the disk refuses (mainstay logs)";
         return refused(&Fault::new(StatusCode::SERVICE_UNAVAILABLE, "jobs_away", text));
     };
-    match jobs::answer(&of, &head, &body.to_bytes()).await {
+    match jobs::answer(&of, open, &head, &body.to_bytes()).await {
         Ok(response) => response,
         Err(fault) => refused(&fault),
     }
@@ -121,6 +141,9 @@ fn refused(fault: &Fault) -> Response<Body> {
         "code": fault.code, "detail": fault.detail, "error": fault.detail,
     });
     let mut response = json(fault.status, &problem);
+    if fault.status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+    }
     let kind = header::HeaderValue::from_static("application/problem+json");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response

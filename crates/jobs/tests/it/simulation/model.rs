@@ -529,7 +529,9 @@ impl Model {
     fn beat(&mut self, worker: &Name, holding: &[(u64, u64)], answer: &Result<Answer, Refusal>) {
         let now_ms = self.now_ms;
         for job in self.jobs.iter_mut().filter(|job| job.state == State::Active && job.worker == digit(worker)) {
-            job.until_ms = job.until_ms.max(now_ms + job.length_ms);
+            if job.length_ms <= LEASE_MS {
+                job.until_ms = job.until_ms.max(now_ms + job.length_ms);
+            }
         }
         let is_lost = |(id, token): &&(u64, u64)| {
             !self.find(*id).is_some_and(|job| job.state == State::Active && job.token == *token)
@@ -541,7 +543,9 @@ impl Model {
     fn disconnect(&mut self, worker: &Name) {
         let until_ms = self.now_ms + GRACE_MS;
         for job in self.jobs.iter_mut().filter(|job| job.state == State::Active && job.worker == digit(worker)) {
-            job.until_ms = job.until_ms.min(until_ms);
+            if job.length_ms <= LEASE_MS {
+                job.until_ms = job.until_ms.min(until_ms);
+            }
         }
     }
 
