@@ -315,7 +315,8 @@ impl Keeper {
         Ok(jobs)
     }
 
-    /// Until it is to settle, and nothing is pushed any more. True where jobs, or what pushes them, ended by themselves.
+    /// Until it is to settle, and nothing is pushed any more. True where jobs, or what pushes them, ended by
+    /// themselves.
     async fn works(&mut self, edge: &Handle, shutdown: &Shutdown) -> bool {
         let Some(jobs) = self.current.load_full() else { return true };
         let (stop, end) = Shutdown::new();

@@ -302,7 +302,8 @@ fn j8_the_jobs_of_a_worker_that_dies_are_given_to_others() {
     assert_eq!(asking.job(id)["failures"][0]["ending"], "stalled");
 }
 
-/// J8: what takes long is neither lost nor counted against by a new file, and what the app ends by itself is left to it.
+/// J8: what takes long is neither lost nor counted against by a new file, and what the app ends by itself is left
+/// to it.
 #[test]
 fn j8_an_upgrade_loses_no_job_kills_none_and_refuses_no_add() {
     let tables = queue("slow", "timeout = \"1m\"") + &queue("later", "timeout = \"1m\"");

@@ -17,6 +17,9 @@ fn program(mainstay: &Mainstay, name: &str, text: &str) -> PathBuf {
     path
 }
 
+/// As the binary under test has it.
+const PROTOCOL: u32 = 2;
+
 /// A server that speaks as far as the protocol goes; `then` is what it does with it, in Python.
 fn fake(mainstay: &Mainstay, protocol: u32, then: &str) -> PathBuf {
     let text = format!(
@@ -79,7 +82,7 @@ fn r_upgrade_to_what_cannot_start_changes_nothing() {
         refused(&mainstay, &["upgrade", "--binary", "fake"], &["mainstay 9.9.9", &other, "fix: mainstay stop"]);
         unharmed(&mainstay, &server, &instances);
     }
-    fake(&mainstay, 1, "hear()\nsys.exit('these settings are not for me')");
+    fake(&mainstay, PROTOCOL, "hear()\nsys.exit('these settings are not for me')");
     refused(&mainstay, &["upgrade", "--binary", "fake"], &["exit status 1", "these settings are not for me"]);
     unharmed(&mainstay, &server, &instances);
 
@@ -115,7 +118,7 @@ fn r_upgrade_to_what_hangs_is_given_up_and_a_second_one_is_refused_meanwhile() {
 fn r_upgrade_an_instance_that_dies_while_the_new_file_is_on_trial_comes_back() {
     let mainstay = started("10s");
     let (server, instances) = (servers(&mainstay), pids(&mainstay));
-    fake(&mainstay, 1, "hear()\nopen('greeted', 'w').close()\ntime.sleep(600)");
+    fake(&mainstay, PROTOCOL, "hear()\nopen('greeted', 'w').close()\ntime.sleep(600)");
     let asked = ["upgrade", "--binary", "fake"];
     std::thread::scope(|scope| {
         let trial = scope.spawn(|| refused(&mainstay, &asked, &["was not ready within 20 s", "it printed nothing"]));
@@ -141,7 +144,7 @@ fn r_upgrade_to_what_crashes_once_it_is_ready_is_taken_back() {
     let (server, instances) = (servers(&mainstay), pids(&mainstay));
     let load = Load::http1(mainstay.edge(), 20, Mix::Both);
     load.goes_on(20);
-    fake(&mainstay, 1, "hear()\nsay('Ready')\nsys.stderr.write('a fault of mine\\n')\nsys.exit(3)");
+    fake(&mainstay, PROTOCOL, "hear()\nsay('Ready')\nsys.stderr.write('a fault of mine\\n')\nsys.exit(3)");
     let words = ["ended (exit status 3) after it had taken over", "a server of the old file", "a fault of mine"];
     // Keeps the old server until the new one's end is noticed, however slow the machine.
     let idle = Connection::open(mainstay.edge()).expect("connect");
