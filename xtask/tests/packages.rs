@@ -95,7 +95,9 @@ fn the_debian_package_has_what_debian_and_an_operator_look_for() {
     let manual = run(Command::new("gzip").arg("-dc").arg(folder.0.join("usr/share/man/man1/mainstay.1.gz")));
     let help = run(Command::new(&binary).arg("--help"));
     let verbs = help.split("Commands:").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("verbs");
-    for verb in verbs.lines().filter_map(|line| line.split_whitespace().next()) {
+    // Further lines of a verb's own words begin far to the right.
+    let begins = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+    for verb in verbs.lines().filter(begins).filter_map(|line| line.split_whitespace().next()) {
         assert!(
             manual.contains(&format!(".B {verb}\n")) || manual.contains(&format!(" {verb} ")) || {
                 manual.contains(&format!(".BR {verb} ")) || manual.contains(&format!(" {verb}\n"))
