@@ -325,6 +325,11 @@ impl Engine {
         Ok(Answer::Done)
     }
 
+    /// Those who have a job.
+    pub fn workers(&self) -> impl Iterator<Item = &Name> {
+        self.workers.keys()
+    }
+
     fn pause(&mut self, name: &Name, is_paused: bool, effects: &mut Effects) -> Result<Answer, Refusal> {
         let id = self.queue_id(name, effects)?;
         let queue = &mut self.queues[id as usize];

@@ -293,6 +293,14 @@ impl Jobs {
         self.look(|engine| engine.queues().collect()).await
     }
 
+    /// Who has jobs now.
+    ///
+    /// # Errors
+    /// When jobs are closed.
+    pub async fn workers(&self) -> Result<Vec<Name>, Error> {
+        self.look(|engine| engine.workers().cloned().collect()).await
+    }
+
     /// Jobs in a state, in the order in which they will start; of those that ended the last first.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 mod accounts;
 mod api;
 mod bans;
+mod bodies;
 mod cache;
 mod certificates;
 mod changes;

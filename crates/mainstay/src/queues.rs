@@ -12,7 +12,7 @@ use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_edge::Handle;
 use mainstay_jobs::push::Find;
-use mainstay_jobs::{Clock, Error, Instance, Jobs, Name, Options, Pusher, Setup, State, store};
+use mainstay_jobs::{Clock, Error, Instance, Jobs, Name, Options, Pusher, Setup, store};
 use mainstay_runtime::Shutdown;
 use mainstay_supervisor::protocol::Hello;
 use mainstay_telemetry::metrics::exposition::{Exposition, Kind};
@@ -34,8 +34,6 @@ const REST: Duration = Duration::from_millis(500);
 
 /// By what a server that pushes is known among workers.
 const WORKER: &str = "push";
-/// Jobs read at once for those that a server before this one pushed.
-const PAGE: usize = 20;
 /// Before the names of schedules that stand in the file.
 const OF_THE_FILE: &str = "file:";
 
@@ -373,23 +371,8 @@ impl Keeper {
 
 /// What a server before this one was pushing: its connections ended with it, and nobody will say what became of them.
 async fn abandoned(jobs: &Jobs) -> Result<(), Error> {
-    let mut workers = std::collections::BTreeSet::new();
-    for queue in jobs.queues().await? {
-        let mut skip = 0;
-        loop {
-            // Each is read with its payload, so not all at once.
-            let active = jobs.list(&queue.name, State::Active, skip, PAGE).await?;
-            skip += active.len();
-            let is_last = active.len() < PAGE;
-            let pushed = active.into_iter().filter_map(|detail| detail.row.progressed.worker);
-            workers.extend(pushed.filter(|worker| worker.starts_with(&format!("{WORKER} "))));
-            if is_last {
-                break;
-            }
-        }
-    }
-    for worker in workers {
-        jobs.disconnect(&worker).await?;
+    for worker in jobs.workers().await?.iter().filter(|worker| worker.starts_with(&format!("{WORKER} "))) {
+        jobs.disconnect(worker).await?;
     }
     Ok(())
 }

@@ -1,18 +1,13 @@
 //! Answers that go on for as long as somebody listens: what happens to jobs, after it was committed; and the presence
 //! of a worker, which is there exactly as long.
 
-use super::serve::Body;
+use crate::bodies::{self, Body};
 use bytes::Bytes;
-use http_body_util::BodyExt;
-use hyper::body::Frame;
-use hyper::{Response, header};
+use hyper::{Response, StatusCode, header};
 use mainstay_jobs::{Event, Jobs};
 use serde_json::json;
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 
@@ -66,10 +61,9 @@ fn counted(workers: &Mutex<HashMap<String, usize>>) -> MutexGuard<'_, HashMap<St
 }
 
 fn lines(receiver: mpsc::Receiver<String>) -> Response<Body> {
-    let mut response = Response::new(Lines(receiver).boxed());
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    let body = bodies::streamed(receiver, Bytes::from);
+    let mut response = bodies::response(StatusCode::OK, "text/event-stream", body);
+    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     response
 }
 
@@ -92,20 +86,4 @@ fn line(event: &Event) -> String {
     let what = event.what.as_str();
     let data = json!({ "queue": &*event.queue, "id": event.job, "atMs": event.at_ms, "event": what });
     format!("event: {what}\ndata: {data}\n\n")
-}
-
-/// A body that is written event by event.
-#[derive(Debug)]
-struct Lines(mpsc::Receiver<String>);
-
-impl hyper::body::Body for Lines {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.0.poll_recv(cx).map(|text| text.map(|text| Ok(Frame::data(Bytes::from(text)))))
-    }
 }

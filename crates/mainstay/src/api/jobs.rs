@@ -1,8 +1,9 @@
 //! The verbs of jobs: add, look, claim, finish.
 
 use super::asked::{Add, Adds, Beat, Ends, Fault, Wanted, Word, read};
-use super::serve::{Body, Open, json, wrong_method};
+use super::serve::{Open, json, wrong_method};
 use super::{asked, events};
+use crate::bodies::Body;
 use crate::jobs::{one, page, payload, queue_shown};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};

@@ -1,10 +1,9 @@
 //! Connections of apps, and who may ask at all.
 
 use super::{Tokens, asked::Fault, jobs};
+use crate::bodies::{self, Body};
 use arc_swap::{ArcSwap, ArcSwapOption};
-use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,8 +27,6 @@ const HEADER_LIMIT: Duration = Duration::from_secs(10);
 const BODY_LIMIT: Duration = Duration::from_secs(30);
 /// How long a request waits for jobs to be open.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
-
-pub type Body = BoxBody<Bytes, Infallible>;
 
 /// What is asked of, while it is open.
 #[derive(Clone)]
@@ -140,21 +137,16 @@ fn refused(fault: &Fault) -> Response<Body> {
         "type": "about:blank", "title": fault.status.canonical_reason(), "status": fault.status.as_u16(),
         "code": fault.code, "detail": fault.detail, "error": fault.detail,
     });
-    let mut response = json(fault.status, &problem);
+    let body = bodies::whole(problem.to_string() + "\n");
+    let mut response = bodies::response(fault.status, "application/problem+json", body);
     if fault.status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
     }
-    let kind = header::HeaderValue::from_static("application/problem+json");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 
 pub(super) fn json(status: StatusCode, value: &Value) -> Response<Body> {
-    let mut response = Response::new(Full::new(Bytes::from(value.to_string() + "\n")).boxed());
-    *response.status_mut() = status;
-    let kind = header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
+    bodies::response(status, "application/json", bodies::whole(value.to_string() + "\n"))
 }
 
 /// What a path answers to.

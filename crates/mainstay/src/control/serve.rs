@@ -1,22 +1,20 @@
 //! The side of the control socket that answers.
 
-use super::command::{Command, Line, Refused};
+use super::command::{COMMAND_BYTES_MAX, Command, Line, Refused};
+use crate::bodies::{self, Body};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited, combinators::BoxBody};
-use hyper::body::{Frame, Incoming};
-use hyper::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
-/// A command is a few words.
-const COMMAND_MAX_BYTES: usize = 64 * 1024;
 /// Lines that wait for a slow reader; past it the command waits with them.
 const LINES_MAX: usize = 64;
 /// Operators and probes at once; more than that is a loop that forgot to close.
@@ -77,10 +75,10 @@ pub async fn serve(listener: UnixListener, handler: Handler, open: Open) {
     }
 }
 
-async fn answer(request: Request<Incoming>, handler: Handler) -> Response<BoxBody<Bytes, Infallible>> {
+async fn answer(request: Request<Incoming>, handler: Handler) -> Response<Body> {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let Ok(body) = Limited::new(request.into_body(), COMMAND_MAX_BYTES).collect().await else {
+    let Ok(body) = Limited::new(request.into_body(), COMMAND_BYTES_MAX).collect().await else {
         return plain(StatusCode::PAYLOAD_TOO_LARGE, &Refused::new("the command is larger than 64 KiB"));
     };
     let command = match Command::parse(&path, &body.to_bytes()) {
@@ -96,7 +94,7 @@ async fn answer(request: Request<Incoming>, handler: Handler) -> Response<BoxBod
 }
 
 /// The final answer alone, as a document: for `curl --unix-socket`.
-async fn look(command: Command, handler: Handler) -> Response<BoxBody<Bytes, Infallible>> {
+async fn look(command: Command, handler: Handler) -> Response<Body> {
     let (say, mut unheard) = Say::channel();
     tokio::task::spawn_local(async move { while unheard.recv().await.is_some() {} });
     match handler(command, say).await {
@@ -106,7 +104,7 @@ async fn look(command: Command, handler: Handler) -> Response<BoxBody<Bytes, Inf
 }
 
 /// Lines as they come, the result last.
-fn stream(command: Command, handler: Handler) -> Response<BoxBody<Bytes, Infallible>> {
+fn stream(command: Command, handler: Handler) -> Response<Body> {
     let (tx, rx) = mpsc::channel(LINES_MAX);
     tokio::task::spawn_local(async move {
         let last = match handler(command, Say(tx.clone())).await {
@@ -115,49 +113,23 @@ fn stream(command: Command, handler: Handler) -> Response<BoxBody<Bytes, Infalli
         };
         let _ = tx.send(last).await;
     });
-    response(StatusCode::OK, "application/x-ndjson", Lines(rx).boxed())
+    bodies::response(StatusCode::OK, "application/x-ndjson", bodies::streamed(rx, |line| written(&line)))
 }
 
-fn plain(status: StatusCode, refused: &Refused) -> Response<BoxBody<Bytes, Infallible>> {
+fn plain(status: StatusCode, refused: &Refused) -> Response<Body> {
     let text = serde_json::to_string(refused).unwrap_or_default();
     json(status, "application/json", text)
 }
 
-fn json(status: StatusCode, content_type: &'static str, text: String) -> Response<BoxBody<Bytes, Infallible>> {
-    response(status, content_type, Full::new(Bytes::from(text + "\n")).boxed())
+fn json(status: StatusCode, content_type: &'static str, text: String) -> Response<Body> {
+    bodies::response(status, content_type, bodies::whole(text + "\n"))
 }
 
-fn response(
-    status: StatusCode,
-    content_type: &'static str,
-    body: BoxBody<Bytes, Infallible>,
-) -> Response<BoxBody<Bytes, Infallible>> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
-    response
-}
-
-/// A body that is written line by line.
-#[derive(Debug)]
-struct Lines(mpsc::Receiver<Line>);
-
-impl hyper::body::Body for Lines {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.0.poll_recv(cx).map(|line| {
-            line.map(|line| {
-                let mut text = serde_json::to_vec(&line).unwrap_or_default();
-                text.push(b'\n');
-                Ok(Frame::data(Bytes::from(text)))
-            })
-        })
-    }
+/// On a line of its own.
+fn written(line: &Line) -> Bytes {
+    let mut text = serde_json::to_vec(line).unwrap_or_default();
+    text.push(b'\n');
+    Bytes::from(text)
 }
 
 #[cfg(test)]
