@@ -6,7 +6,7 @@ use crate::instances::{INSTANCES_MAX, Instances};
 use crate::limits::Limits;
 use crate::listen::{self, Bound};
 use crate::notify::Notify;
-use crate::orphans::{Boot, Ending, Progress, group_lives};
+use crate::orphans::{Boot, Ending, Progress, TERM_LIMIT, group_lives};
 use crate::protocol::{Exit, Handover, Hello, Instance, Listener, Spawn, ToServer, ToSupervisor};
 use crate::server::{History, Next, Server};
 use crate::upgrade::Upgrade;
@@ -30,8 +30,9 @@ const END_EVERY: Duration = Duration::from_millis(50);
 const DRAIN_GRACE: Duration = Duration::from_secs(10);
 /// A day: a drain without limit is a supervisor that cannot be stopped.
 const STOP_LIMIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// For a server that has said `Drained` to end by itself.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+/// For a server that has said `Drained` to end by itself. As long as anything else is given to end: nothing waits for
+/// it, and one under a profiler writes down what it saw only now.
+const GOODBYE_LIMIT: Duration = TERM_LIMIT;
 /// Addresses and sockets of one configuration.
 const LISTENERS_MAX: usize = 256;
 const EXIT_USAGE: i32 = 2;
