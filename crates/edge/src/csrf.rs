@@ -96,8 +96,10 @@ pub fn gate(rule: Rule, policy: &Policy, asked: &Asked<'_>) -> Result<(), Refusa
     if comes == Page::Unsaid {
         return refused(Verdict::CrossSite);
     }
+    // Forms of our own pages carry no token: that they are ours is what browsers have just said.
+    let is_form = asked.ours == Ours::Pages;
     let is_proof = is_service && brings_its_own_proof(below(&canonical(head.path()).path));
-    if rule.csrf == Csrf::Origin || is_proof || has_token(&head.fields, seen, policy) {
+    if rule.csrf == Csrf::Origin || is_form || is_proof || has_token(&head.fields, seen, policy) {
         return Ok(());
     }
     refused(Verdict::CsrfToken)

@@ -89,7 +89,7 @@ impl Https {
         let port = self.port?;
         if arrived.tls
             || arrived.forwarded_https
-            || !matches!(arrived.ours, Ours::No | Ours::Service)
+            || !matches!(arrived.ours, Ours::No | Ours::Service | Ours::Pages)
             || !self.certificates.is_public(arrived.host)
         {
             return None;

@@ -8,7 +8,7 @@ use crate::fields::{Fields, Name};
 use crate::local::Ours;
 use crate::message::RequestHead;
 use crate::method_override::override_of;
-use crate::options::Options;
+use crate::options::{Options, Pages};
 use crate::path::Pattern;
 use crate::proxy::Refusal;
 use crate::readings::{self, Readings};
@@ -80,6 +80,7 @@ impl Identities {
 pub struct Rules {
     pub verifier: Option<Arc<Verifier>>,
     guards: Vec<Guarded>,
+    is_on: bool,
 }
 
 #[derive(Debug)]
@@ -92,6 +93,17 @@ struct Guarded {
     rule: u32,
 }
 
+/// The pages of operators, as a route of that match and these roles would be.
+fn guarded_pages(pages: &Pages, names: &Names) -> Vec<Guarded> {
+    let guard = Guard { roles: pages.roles.clone(), at: pages.at.clone() };
+    let patterns = [Pattern::parse(&pages.path), Pattern::parse(&format!("{}/*", pages.path))];
+    let guarded = |pattern: Pattern| {
+        let (folded, rule) = (pattern.folded(), names.intern(&pages.at));
+        Guarded { pattern, folded, guard: guard.clone(), rule }
+    };
+    patterns.into_iter().flatten().map(guarded).collect()
+}
+
 impl Rules {
     pub fn new(options: &Options, names: &Names, verifier: Option<Arc<Verifier>>) -> Rules {
         let guarded = options.routes.iter().filter_map(|route| {
@@ -99,7 +111,16 @@ impl Rules {
             let (pattern, folded) = (route.pattern.clone(), route.pattern.folded());
             Some(Guarded { pattern, folded, guard, rule: names.intern(&route.at) })
         });
-        Rules { verifier, guards: guarded.collect() }
+        let mut guards: Vec<Guarded> = guarded.collect();
+        if options.identity.is_on() {
+            guards.extend(options.pages.iter().flat_map(|pages| guarded_pages(pages, names)));
+        }
+        Rules { verifier, guards, is_on: options.identity.is_on() }
+    }
+
+    /// Users are recognised.
+    pub fn is_on(&self) -> bool {
+        self.is_on
     }
 
     /// What has to be read before a token of this request can be judged.

@@ -52,6 +52,8 @@ pub enum Ours {
     Alone,
     /// A service of this process answers, and nobody else.
     Service,
+    /// The same, to those who may see the pages of operators.
+    Pages,
     /// Where an authority looks for tokens: ours while an order of ours waits for this one, else the app's.
     Token,
 }

@@ -50,6 +50,8 @@ pub struct Options {
     pub identity: mainstay_identity::Options,
     /// Paths where the app is given jobs; nobody else may ask for them.
     pub jobs: Vec<String>,
+    /// Pages of this process.
+    pub pages: Option<Pages>,
     pub respond: respond::Options,
     /// Signs the cookies of `balance = "sticky"` in place of the data folder's key: one for several hosts.
     pub sticky_secret: Option<String>,
@@ -169,6 +171,17 @@ pub struct Route {
     pub identity: mainstay_identity::RouteOptions,
 }
 
+/// Pages for operators that this process answers, and who may see them: whoever has one of these roles; where users are
+/// not recognised, this machine alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pages {
+    /// They stand there and below.
+    pub path: String,
+    pub roles: Vec<String>,
+    /// Where that stands.
+    pub at: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     pub host: String,
@@ -238,6 +251,7 @@ impl Options {
             bans: Policy::read(reader),
             identity,
             jobs: Vec::new(),
+            pages: None,
             respond: respond::Options::read(reader),
             sticky_secret: edge
                 .key("sticky_secret")

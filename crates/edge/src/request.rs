@@ -146,7 +146,8 @@ async fn gates(
     let place = Place { core, conn, snapshot, gate: &gate, client };
     let who = within_limits(&place, facts, finish, &mut head, &body).await?;
     body_size(&body, &gate.settings)?;
-    if gate.ours == Ours::Service {
+    if matches!(gate.ours, Ours::Service | Ours::Pages) {
+        for_operators(conn, snapshot, &gate, &head)?;
         let known = service_call::Known { conn, client, who: &who, pause: snapshot.timeouts.body };
         let (head, body) = Box::pin(service_call::put(core, &known, head, body, finish)).await?;
         return Ok(Passed::Own(head, body));
@@ -195,6 +196,17 @@ async fn gates(
     }
     no_tunnel(&sent, stream.as_ref())?;
     offered(core, ask, sent, (learn, landing)).await
+}
+
+/// Gate: where nobody is recognised, pages of operators are for who sits at this machine. A page of somebody else's that
+/// made a name of its own stand for this machine comes by that name.
+fn for_operators(conn: &Conn, snapshot: &Snapshot, gate: &Gate<'_>, head: &RequestHead) -> Result<(), Refusal> {
+    let is_here = || from_here(conn, head) && matches!(&*host(head), "localhost" | "127.0.0.1" | "[::1]");
+    match gate.ours == Ours::Pages && !snapshot.identity.is_on() && !is_here() {
+        // As if nothing were there.
+        true => Err(Verdict::NoRoute.into()),
+        false => Ok(()),
+    }
 }
 
 /// Where a request is, on its way through the gates.
@@ -505,7 +517,8 @@ pub fn route<'a>(snapshot: &'a Snapshot, head: &RequestHead) -> Result<Gate<'a>,
     let method = head.method.as_str();
     let ours = snapshot.ours(&path.path);
     if path.ambiguous {
-        let ours = readings(head.path()).iter().any(|r| matches!(snapshot.ours(r), Ours::Alone | Ours::Service));
+        let ours =
+            readings(head.path()).iter().any(|r| matches!(snapshot.ours(r), Ours::Alone | Ours::Service | Ours::Pages));
         let divided = snapshot.divided(method, &host, &path.path, head.path());
         if let Some(rule) = divided.or(ours.then_some(Names::NONE)) {
             return Err(Refusal { rule, ..Verdict::AmbiguousPath.into() });
@@ -601,12 +614,17 @@ fn question(conn: &Conn, client: IpAddr, head: &RequestHead) -> Question {
     let ask = Ask {
         path: canonical(head.path()).path.into_owned(),
         client,
-        from_here: conn.peer.address.is_loopback() && !head.fields.has_any(FORWARDING),
+        from_here: from_here(conn, head),
         authorization: text(Name::Authorization),
         accept: text(Name::Accept),
         answer,
     };
     (ask, reply)
+}
+
+/// The peer is this machine, and nobody stands between.
+fn from_here(conn: &Conn, head: &RequestHead) -> bool {
+    conn.peer.address.is_loopback() && !head.fields.has_any(FORWARDING)
 }
 
 /// Puts a question to the control thread. `None`: nothing of ours is there for this caller.

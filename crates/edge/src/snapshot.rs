@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub csrf: csrf::Rules,
     /// The services of this process answer for some paths.
     serves: bool,
+    /// Where the pages of operators stand, canonical.
+    pages: Option<String>,
     /// Where the app is given mails and jobs: nobody else may give it any. Canonical.
     pushed: BTreeSet<String>,
     /// Some pattern names a host; else nobody needs to read it.
@@ -124,6 +126,10 @@ pub struct Held<'a> {
     pub rates: &'a Rates,
 }
 
+fn is_at_or_below(path: &str, root: &str) -> bool {
+    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 impl Snapshot {
     pub fn build(options: &Options, members: &Members, names: &Names, held: Held<'_>) -> Snapshot {
         let Held { certificates, store, schemas, verifier, rates } = held;
@@ -170,6 +176,7 @@ impl Snapshot {
             hide_traces: options.hide_traces,
             csrf: csrf::Rules::new(options, names),
             serves: options.identity.serves(),
+            pages: options.pages.as_ref().map(|pages| canonical(&pages.path).path.into_owned()),
             pushed: options.pushed().map(|path| canonical(path).path.into_owned()).collect(),
             identity: identity::Rules::new(options, names, verifier),
             by_host,
@@ -221,6 +228,7 @@ impl Snapshot {
     pub fn ours(&self, path: &str) -> Ours {
         match local::ours(path) {
             Ours::No if self.serves && exchange::is_ours(path) => Ours::Service,
+            Ours::No if self.pages.as_deref().is_some_and(|pages| is_at_or_below(path, pages)) => Ours::Pages,
             // Nothing of ours is there either, so it is answered as if it did not exist.
             _ if self.pushed.contains(path) => Ours::Alone,
             other => other,

@@ -40,6 +40,10 @@ pub struct Queue {
     pub settings: Settings,
     /// `None`: its workers come and ask.
     pub push: Option<Push>,
+    /// Where the app hears what became of jobs.
+    pub events: Option<Push>,
+    /// An address that hears when it wants more workers. It may hold a secret.
+    pub hook: Option<String>,
     pub schedules: Vec<Planned>,
     pub at: String,
 }
@@ -143,7 +147,12 @@ fn read_queue(table: &Table, planned: &mut Vec<Name>) -> Queue {
     let name: Name = table.name().into();
     let schedules = table.array("schedule").into_iter().filter_map(|table| read_schedule(&table, &name, planned));
     let schedules = schedules.collect();
-    Queue { push: read_push(table), settings, schedules, at: table.position().to_string(), name }
+    let events =
+        "A path of your app that hears which jobs completed, failed, stalled or are dead; refused from outside";
+    let doc = "A path of your app that is given each job; refused from outside. Unset: workers ask for jobs";
+    let push = read_push(table, "push", doc, "\"POST /jobs/scan\"");
+    let events = read_push(table, "events", events, "\"POST /jobs/events\"");
+    Queue { push, events, hook: read_hook(table), settings, schedules, at: table.position().to_string(), name }
 }
 
 fn read_rate(table: &Table) -> Option<Limit> {
@@ -223,20 +232,35 @@ fn read_depth(queue: &Table, usual: Depth) -> Depth {
     }
 }
 
-fn read_push(table: &Table) -> Option<Push> {
+/// Where a provider hears of the queue's depth.
+fn read_hook(queue: &Table) -> Option<String> {
+    const EXPECTED: &str = "an address, as \"https://api.example.com/scale?key=${KEY}\"";
+    let is_address = |text: &str| {
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+        let host = rest.and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default();
+        match text.parse::<http::Uri>() {
+            Ok(_) if !host.is_empty() && !text.contains('#') => Ok(text.to_owned()),
+            _ => Err("no address of https:// or http://".to_owned()),
+        }
+    };
+    let table = queue.table("depth");
+    let key = table.key("hook").doc("Is told by POST when that begins and ends").example("\"${SCALE_URL}\"");
+    key.secret().opt_parsed(EXPECTED, is_address).map(|hook| hook.value)
+}
+
+fn read_push(table: &Table, key: &str, doc: &str, example: &str) -> Option<Push> {
     let is_post = |text: &str| {
         let is_clear = |byte: u8| byte.is_ascii_graphic() && !b"?#*:\\".contains(&byte);
         match text.split_once(' ') {
             Some(("POST", path)) if path.len() > PATH_BYTES_MAX => Err("is too long".to_owned()),
             Some(("POST", path)) if path.starts_with('/') && path.bytes().all(is_clear) => Ok(path.to_owned()),
             Some((method, path)) if method != "POST" && path.starts_with('/') => {
-                Err("jobs are handed over by POST".to_owned())
+                Err("it is handed over by POST".to_owned())
             }
             _ => Err("not POST and a path".to_owned()),
         }
     };
-    let doc = "A path of your app that is given each job; refused from outside. Unset: workers ask for jobs";
-    let key = table.key("push").doc(doc).example("\"POST /jobs/scan\"");
+    let key = table.key(key).doc(doc).example(example);
     key.opt_parsed(PUSH, is_post).map(|path| Push { path: path.value })
 }
 

@@ -7,6 +7,7 @@
 mod lane;
 mod links;
 mod request;
+mod told;
 mod verdict;
 
 use crate::clock::Clock;
@@ -37,6 +38,9 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 const AGAIN_LIMIT: Duration = Duration::from_secs(2);
 /// Of giving back what is left at the end; past it the leases end in their time.
 const GIVE_BACK_LIMIT: Duration = Duration::from_secs(5);
+
+/// For the app to hear what became of the last jobs.
+const TELL_LIMIT: Duration = Duration::from_millis(300);
 
 /// An instance that serves now, and what signs what is sent to it.
 #[derive(Clone)]
@@ -99,11 +103,17 @@ impl Pusher {
         let Pusher { jobs, worker, find, clock } = self;
         let (links, held) = (Links::default(), Mutex::default());
         let desk = Arc::new(Desk { jobs, worker, find, clock, shutdown, links, held });
+        let mut telling = JoinSet::new();
+        let (all_done, end) = Shutdown::new();
+        telling.spawn(told::run(desk.clone(), options.clone(), end));
         tokio::select! {
             () = lanes(&desk, options, give_up) => {}
             never = desk.vouched() => match never {},
         }
         desk.give_back().await;
+        all_done.request();
+        // What cannot be told in time is not told: the jobs themselves are kept.
+        let _ = tokio::time::timeout(TELL_LIMIT, telling.join_next()).await;
     }
 }
 
@@ -118,7 +128,7 @@ async fn lanes(desk: &Arc<Desk>, mut options: watch::Receiver<Arc<Options>>, giv
             () = desk.shutdown.requested() => break,
             // Whoever says what is wanted is gone: it stays as it is.
             Ok(()) = options.changed() => {}
-            Some(ended) = running.join_next() => expected(ended),
+            Some(ended) = running.join_next() => drop(expected(ended)),
         }
     }
     let ended = async {
@@ -161,11 +171,11 @@ fn settle(
 }
 
 /// A panic is not held here: whoever runs this hears of it.
-fn expected(ended: Result<(), JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        std::panic::resume_unwind(error.into_panic());
+fn expected<T>(ended: Result<T, JoinError>) -> Option<T> {
+    match ended {
+        Ok(what) => Some(what),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
     }
 }
 

@@ -7,6 +7,8 @@
 #![allow(clippy::disallowed_methods)]
 
 use crate::api::{self, Tokens};
+use crate::hooks;
+use crate::pages::Pages;
 use crate::settings::Settings;
 use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -14,6 +16,7 @@ use mainstay_edge::Handle;
 use mainstay_jobs::push::Find;
 use mainstay_jobs::{Clock, Error, Instance, Jobs, Name, Options, Pusher, Setup, store};
 use mainstay_runtime::Shutdown;
+use mainstay_store::journal::Notes;
 use mainstay_supervisor::protocol::Hello;
 use mainstay_telemetry::metrics::exposition::{Exposition, Kind};
 use std::net::{SocketAddr, TcpListener};
@@ -64,6 +67,8 @@ pub struct Queues {
     done: watch::Receiver<Done>,
     is_ending: Arc<AtomicBool>,
     pub access: Access,
+    /// Where their pages stand.
+    pages: Arc<ArcSwapOption<String>>,
 }
 
 /// What instances are given so that they can ask.
@@ -100,6 +105,10 @@ impl Access {
     }
 }
 
+fn root_of(settings: &Settings) -> Option<Arc<String>> {
+    settings.edge.pages.as_ref().map(|pages| Arc::new(pages.path.clone()))
+}
+
 /// What the service runtime does of it.
 pub struct Keeper {
     current: Arc<ArcSwapOption<Jobs>>,
@@ -130,7 +139,9 @@ impl Queues {
         let (options, changes) = watch::channel(Arc::new(settings.jobs.clone()));
         let (done, is_done) = watch::channel(Done::Nothing);
         let (access, jobs, is_ending) = (Access::default(), Arc::clone(&current), Arc::<AtomicBool>::default());
-        let queues = Queues { current: jobs, options, phase, done: is_done, is_ending: is_ending.clone(), access };
+        let pages = Arc::new(ArcSwapOption::from(root_of(settings)));
+        let is_ended = is_ending.clone();
+        let queues = Queues { current: jobs, options, phase, done: is_done, is_ending: is_ended, access, pages };
         let Some(listener) = listener else { return Ok((queues, None)) };
         let tokens = Arc::new(Tokens::load(&hello.data, &hello.boot).context("the key of apps' tokens")?);
         let _ = queues.access.open.set((listener.local_addr()?, tokens.clone()));
@@ -158,15 +169,21 @@ impl Queues {
         self.current.load_full().map(|jobs| (*jobs).clone())
     }
 
+    /// What answers for their pages.
+    pub fn pages(&self, notes: Notes) -> Pages {
+        Pages { root: self.pages.clone(), jobs: self.current.clone(), notes }
+    }
+
     /// The data folder is ours.
     pub fn open(&self) {
         self.phase.send_replace(Phase::Open);
     }
 
     /// Of a new configuration.
-    pub fn reload(&self, options: &Options) {
-        if **self.options.borrow() != *options {
-            self.options.send_replace(Arc::new(options.clone()));
+    pub fn reload(&self, settings: &Settings) {
+        self.pages.store(root_of(settings));
+        if **self.options.borrow() != settings.jobs {
+            self.options.send_replace(Arc::new(settings.jobs.clone()));
         }
     }
 
@@ -322,6 +339,7 @@ impl Keeper {
         let pusher = Pusher::new(jobs.as_ref().clone(), self.worker.clone(), self.find(edge));
         let pusher = pusher.with_clock(self.clock.clone());
         let mut pushing = tokio::spawn(pusher.run(self.options.clone(), end, given_up));
+        let hooks = Ended(tokio::spawn(hooks::run(jobs.as_ref().clone(), self.options.clone())));
         let options = self.options.borrow_and_update().clone();
         configured(&jobs, &options).await;
         let is_unexpected = loop {
@@ -348,6 +366,7 @@ impl Keeper {
             return true;
         }
         stop.request();
+        drop(hooks);
         let limit = match *self.phase.borrow() {
             Phase::Settling(limit) => limit,
             Phase::Waiting | Phase::Open | Phase::Closed => Duration::ZERO,
@@ -366,6 +385,15 @@ impl Keeper {
             let (app, address) = edge.instance_for("POST", path)?;
             Some(Instance { address, key: tokens.of(&app).into() })
         })
+    }
+}
+
+/// A task that ends with what it is held by.
+struct Ended(JoinHandle<()>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -58,7 +58,7 @@ pub async fn run(server: &Server, say: &Say) -> Result<Value, Refused> {
     let settings = Rc::new(settings);
     let instances = apply(server, &settings).await?;
     server.services.reload(&settings.edge.identity);
-    server.queues.reload(&settings.jobs);
+    server.queues.reload(&settings);
     server.link.send(&ToSupervisor::Adopt { inputs: inputs.to_json() });
     server.link.send(&settings.stop_limit());
     let now = Current::new(inputs, &settings, report.settings);

@@ -6,6 +6,7 @@
 // Its tasks live on the service runtime, and end with it.
 #![allow(clippy::disallowed_methods)]
 
+use crate::pages::Pages;
 use crate::stores::Store;
 use crate::{queues, revocations};
 use arc_swap::ArcSwapOption;
@@ -52,6 +53,7 @@ pub struct Parts {
     pub mail: mpsc::Sender<Mail>,
     /// Mails that no path of the app takes are shown.
     pub shows_mail: bool,
+    pub pages: Pages,
     /// Where the file has jobs.
     pub queues: Option<(queues::Keeper, mainstay_edge::Handle)>,
 }
@@ -110,8 +112,8 @@ async fn run(
     options: watch::Receiver<Arc<Options>>,
     shutdown: Shutdown,
 ) {
-    let Parts { mut calls, sessions, upkeep, store, redis, notes, signer, revoked, oauth, mail, shows_mail, .. } =
-        parts;
+    let Parts { mut calls, sessions, upkeep, store, redis, notes, signer, revoked, oauth, mail, .. } = parts;
+    let (shows_mail, pages) = (parts.shows_mail, parts.pages);
     if let Some((keeper, edge)) = parts.queues {
         tokio::spawn(keeper.run(edge, shutdown.clone()));
     }
@@ -129,6 +131,15 @@ async fn run(
             call = calls.recv() => call,
         };
         let (Some(call), Ok(turn)) = (call, turns.clone().acquire_owned().await) else { return };
+        if let Some(root) = pages.root_of(&call.asked.path) {
+            let pages = pages.clone();
+            tokio::spawn(async move {
+                let (asked, told) = call.split();
+                let _ = told.send(pages.answer(&root, asked).await);
+                drop(turn);
+            });
+            continue;
+        }
         let (current, mut is_settled) = (current.clone(), is_settled.clone());
         tokio::spawn(async move {
             // A server that has just started opens its store now.

@@ -3,8 +3,10 @@
 //! Used alike by `run`, `check`, `config`, the server and every reload, so that they cannot disagree.
 
 use ipnet::IpNet;
-use mainstay_config::{Environment, Inputs, Reader, Report, checks};
-use mainstay_edge::options::Listen;
+use mainstay_config::{Environment, Inputs, Reader, Report, Table, checks};
+use mainstay_edge::options::{Listen, Pages};
+use mainstay_identity::accounts::judge_roles;
+use mainstay_identity::exchange::is_ours;
 use mainstay_supervisor::protocol::ToSupervisor;
 use mainstay_telemetry::Redactor;
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +14,9 @@ use std::time::Duration;
 
 /// 32 characters are 128 bits even in hexadecimal.
 const SECRET_CHARACTERS: i64 = 32;
+
+/// Where the guides have their dashboard.
+const PAGES: &str = "/admin/queues";
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -69,6 +74,8 @@ impl Settings {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Ops {
     pub allow: Vec<IpNet>,
+    /// `[ops.queues]`: where the pages of queues stand, and for whom.
+    pub queues: Option<Pages>,
     /// Whoever brings it as `Authorization: Bearer` is let in from anywhere.
     token: Option<String>,
 }
@@ -102,7 +109,7 @@ impl Ops {
                 Some("`mainstay secret OPS_TOKEN` makes one"),
             );
         }
-        Ops { allow, token: token.map(|t| t.value) }
+        Ops { allow, queues: read_pages(&table), token: token.map(|t| t.value) }
     }
 
     /// `authorization` as the header has it. Compared in a time that says nothing about the token.
@@ -143,8 +150,11 @@ fn from(reader: &Reader, inputs: &Inputs) -> Settings {
     edge.share(reader, &store);
     let watch = mainstay_watch::Options::read(reader, store.redis.as_ref());
     let jobs = mainstay_jobs::Options::read(reader);
-    edge.jobs = jobs.queues.iter().filter_map(|queue| Some(queue.push.as_ref()?.path.clone())).collect();
+    let handed = jobs.queues.iter().flat_map(|queue| queue.push.iter().chain(&queue.events));
+    edge.jobs = handed.map(|push| push.path.clone()).collect();
     let ops = Ops::read(reader);
+    edge.pages.clone_from(&ops.queues);
+    judge_pages(reader, &edge, &jobs);
     check_variables(reader);
     Settings {
         environment: reader.environment().clone(),
@@ -157,6 +167,45 @@ fn from(reader: &Reader, inputs: &Inputs) -> Settings {
         ops,
         app_version: reader.variable("APP_VERSION").map(|version| version.value),
         secrets: reader.secrets(),
+    }
+}
+
+/// `[ops.queues]`.
+fn read_pages(ops: &Table) -> Option<Pages> {
+    let table = ops.table("queues").doc("Pages of queues and jobs, for whoever has one of these roles");
+    let is_on = table.exists();
+    let path = table.key("path").doc("They stand there and below").text(PAGES);
+    let roles = table.key("roles").doc("Any of these roles will do").texts(&["admin"]);
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"/-_.".contains(&byte);
+    let rest = path.value.strip_prefix('/').unwrap_or_default();
+    let is_path = !rest.is_empty() && rest.bytes().all(plain) && rest.split('/').all(|s| !matches!(s, "" | "." | ".."));
+    if is_on && (!is_path || rest.starts_with(".mainstay") || is_ours(&path.value)) {
+        let expected = format!("a path in small letters without a slash at its end, as \"{PAGES}\"");
+        table.fault(&path.at, format!("the pages cannot stand at `{}`", path.value), expected, None);
+        return None;
+    }
+    let names: Vec<String> = roles.value.into_iter().map(|role| role.value).collect();
+    let judged = if names.is_empty() { Err("there is none".to_owned()) } else { judge_roles(&names) };
+    if is_on && let Err(why) = judged {
+        table.fault(&table.position(), format!("`roles`: {why}"), "names of roles, as [\"admin\"]", None);
+        return None;
+    }
+    is_on.then(|| Pages { path: path.value, roles: names, at: table.position().to_string() })
+}
+
+/// Pages that nobody can see, or that show nothing.
+fn judge_pages(reader: &Reader, edge: &mainstay_edge::Options, jobs: &mainstay_jobs::Options) {
+    if edge.pages.is_none() {
+        return;
+    }
+    let at = reader.table("ops").table("queues").position();
+    if !jobs.is_on {
+        let fix = Some("[jobs.NAME] makes a queue");
+        reader.warn(&at, "[ops.queues] has nothing to show: there are no jobs", "a queue", fix);
+    }
+    if !edge.identity.is_on() && reader.environment().production {
+        let fix = Some("[identity] recognises users; without it: mainstay jobs");
+        reader.warn(&at, "[ops.queues] is shown to this machine alone: nobody is recognised", "[identity]", fix);
     }
 }
 

@@ -15,6 +15,7 @@ use crate::mailing;
 use crate::operate;
 use crate::operators;
 use crate::output::Outputs;
+use crate::pages::Pages;
 use crate::providers;
 use crate::queues::{Keeper, Queues};
 use crate::server::{Current, Facts, Server};
@@ -120,7 +121,8 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     let (book, opening) = journal::Book::new(&settings.store, hello.data.clone());
     let (mail, mails) = mpsc::channel(MAILS_MAX);
     let (queues, keeper) = Queues::new(&mut settings, &hello, handed.api)?;
-    let parts = login.parts(&settings, &book, called, mail, keeper.map(|keeper| (keeper, edge.clone())));
+    let work = (queues.pages(book.notes.clone()), keeper.map(|keeper| (keeper, edge.clone())));
+    let parts = login.parts(&settings, &book, called, mail, work);
     let (services, services_end) = services::start(parts)?;
     let outputs = Outputs::new(told.handle.clone(), hello.handover.is_some() || hello.memory.is_some());
     let (fleet_service, fleet) =
@@ -196,7 +198,7 @@ impl Login {
         book: &journal::Book,
         calls: edge::service_call::Receiver,
         mail: mpsc::Sender<Mail>,
-        queues: Option<(Keeper, edge::Handle)>,
+        (pages, queues): (Pages, Option<(Keeper, edge::Handle)>),
     ) -> services::Parts {
         services::Parts {
             calls,
@@ -211,6 +213,7 @@ impl Login {
             oauth: self.oauth,
             mail,
             shows_mail: mailing::has_screen(settings),
+            pages,
             queues,
         }
     }

@@ -1,10 +1,11 @@
 //! Jobs as an app, its workers and an operator see them: by push, by pull with nothing but HTTP, through crashes. The
 //! app writes down what it was given before it answers; that is the journal everything is held against.
 
-use mainstay_e2e::{Answer, Mainstay, Setup, curl, fixtures, get, processes, wait_for, wait_until};
+use mainstay_e2e::{Answer, Mainstay, Peer, Setup, curl, fixtures, get, processes, wait_for, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// B's four queues.
 const FOUR: [(&str, u64); 4] = [("protocol", 2), ("scan", 5), ("validation", 3), ("payment", 2)];
@@ -251,6 +252,67 @@ fn j5_s4_events_are_told_and_counted() {
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
+}
+
+/// J5: the app is handed what became of its jobs, in order, again while it is deaf, and by nobody else.
+#[test]
+fn j5_the_app_is_handed_what_became_of_its_jobs() {
+    let lines = "attempts = 1\nconcurrency = 1\nevents = \"POST /jobs/events\"";
+    let mainstay = app(&queue("scan", lines)).ready("/");
+    mainstay.write("deaf", "");
+    let asking = Asking::of(&mainstay);
+    let good = asking.add("scan", &json!({ "data": {} }));
+    let bad = asking.add("scan", &json!({ "data": { "fail": 9 } }));
+    asking.until(bad, "failed");
+    let told = || seen(&mainstay).into_iter().filter(|line| line["what"] == "told").collect::<Vec<_>>();
+    wait_until("it to be told again", || told().len() >= 2);
+    std::fs::remove_file(mainstay.path().join("deaf")).expect("remove");
+    let heard = |line: &Value| line["events"].to_string();
+    wait_until("both to be told", || {
+        let all: String = told().iter().map(heard).collect();
+        all.contains("completed") && all.contains("failed")
+    });
+    let all: Vec<Value> =
+        told().iter().flat_map(|line| line["events"].as_array().cloned().unwrap_or_default()).collect();
+    let last: Vec<(u64, &str)> =
+        all.iter().rev().take(2).rev().filter_map(|one| Some((one["id"].as_u64()?, one["event"].as_str()?))).collect();
+    assert_eq!(last, [(good, "completed"), (bad, "failed")], "{all:?}");
+    assert!(told().iter().all(|line| line["signed"] == true && line["lost"] == 0));
+    let count = told().len();
+    assert_eq!(curl(&["-d", "{\"events\":[]}", &mainstay.url("/jobs/events")]).status, 404);
+    assert_eq!(told().len(), count, "nobody else tells it");
+}
+
+/// J7: a provider's hook hears that workers are wanted, again after a refusal, and that they are not any more.
+#[test]
+fn j7_a_hook_hears_when_more_workers_are_wanted_and_when_no_longer() {
+    let asked = AtomicUsize::new(0);
+    let provider = Peer::with(move |_, out| {
+        let status = if asked.fetch_add(1, Ordering::SeqCst) == 0 { 500 } else { 200 };
+        mainstay_e2e::peer::answer(out, status, &[], b"")
+    });
+    let depth = format!(
+        "depth = {{ waiting_over = 2, active_under = 5, hook = \"http://{}/scale?key=${{SCALE_KEY}}\" }}",
+        provider.address
+    );
+    let setup = app(&format!("[jobs.scan]\n{depth}\n")).env("SCALE_KEY", "kU3vX9qLw2Zr7TnB5sYd8Hf1Gj4Mc6Pa0e");
+    let mainstay = setup.ready("/");
+    let asking = Asking::of(&mainstay);
+    let jobs: Vec<Value> = (0..3).map(|_| json!({ "data": 1 })).collect();
+    asking.post("/v1/queues/scan/jobs", &json!(jobs));
+    let words = || -> Vec<Value> {
+        let asks = provider.holding("/scale");
+        asks.iter().filter_map(|ask| serde_json::from_slice(&ask.body).ok()).collect()
+    };
+    let wants = |wanted: bool| words().iter().filter(|word| word["wantsWorkers"] == wanted).count();
+    wait_until("the hook to be told twice", || wants(true) == 2);
+    assert_eq!(words()[1], json!({ "queue": "scan", "wantsWorkers": true, "waiting": 3, "active": 0 }));
+    assert!(provider.holding("/scale")[0].target.contains("key=kU3v"));
+    asking.post("/v1/queues/scan/claim", &json!({ "worker": "w", "max": 2 }));
+    wait_until("the hook to be told that it is enough", || wants(false) == 1);
+    let metrics = get(&mainstay.url("/.mainstay/metrics")).text();
+    assert!(metrics.contains("queue_wants_workers{queue=\"scan\"} 0"), "{metrics}");
+    assert!(!mainstay.said().contains("kU3v"), "the address is a secret");
 }
 
 /// J8, J10: any backend is a worker, in any language, with nothing but HTTP.

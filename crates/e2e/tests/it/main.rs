@@ -43,6 +43,7 @@ mod poison;
 mod privacy;
 mod processes;
 mod protocol;
+mod queue_pages;
 mod rates;
 mod rates_shared;
 mod rates_users;

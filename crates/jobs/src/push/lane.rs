@@ -62,7 +62,7 @@ pub(super) async fn run(desk: Arc<Desk>, queue: Name, mut rules: watch::Receiver
                 Ok(()) => seeking = None,
                 Err(_) => break,
             },
-            Some(ended) = running.join_next() => expected(ended),
+            Some(ended) = running.join_next() => drop(expected(ended)),
             found = sought(&mut seeking) => {
                 seeking = None;
                 let Ok(found) = found else { break };
@@ -74,7 +74,7 @@ pub(super) async fn run(desk: Arc<Desk>, queue: Name, mut rules: watch::Receiver
     }
     drop(seeking);
     while let Some(ended) = running.join_next().await {
-        expected(ended);
+        let _ = expected(ended);
     }
 }
 

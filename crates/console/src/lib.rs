@@ -1,0 +1,11 @@
+//! Pages for operators: what they show, as HTML, of what the blocks say of themselves as JSON. No scripts.
+//!
+//! Pure: must never own data or rules, ask a block, read a clock. What it is given is escaped, whoever wrote it.
+
+mod html;
+pub mod queues;
+
+pub use html::{NO_SCRIPTS, refused};
+
+/// The one style sheet, at `style.css` below the pages.
+pub const STYLE: &str = include_str!("style.css");

@@ -1,0 +1,321 @@
+//! J6: the pages of queues, as the edge hands their requests over: read, and changed by the verbs of `mainstay jobs`.
+//!
+//! Who may come was decided by the edge. Must never change anything for a page that is not ours.
+
+use crate::control::{JobAdded, JobAsked, JobsAsked, JobsListed, Refused};
+use crate::jobs;
+use arc_swap::ArcSwapOption;
+use http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, ORIGIN, REFERRER_POLICY};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use mainstay_config::units;
+use mainstay_console::queues::{self, Listed, Place};
+use mainstay_console::{NO_SCRIPTS, STYLE, refused};
+use mainstay_identity::csrf::{Page, Said, page};
+use mainstay_identity::exchange::{Answer, Asked};
+use mainstay_jobs::{Jobs, LIST_MAX, State};
+use mainstay_runtime::Clock;
+use mainstay_store::journal::{Event, Notes};
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Jobs on one page.
+const SHOWN: usize = 50;
+/// Of each state a search looks at the first so many.
+const SEARCHED: usize = 2 * LIST_MAX;
+/// And shows no more than so many.
+const FOUND_MAX: usize = 200;
+/// Characters of what is searched for.
+const WORDS_MAX: usize = 200;
+/// Who acts where users are not recognised: whoever sits at this machine.
+const NOBODY: &str = "this machine";
+
+/// As the service runtime holds them. Cheap to clone.
+#[derive(Clone)]
+pub struct Pages {
+    /// Where they stand, if they do.
+    pub root: Arc<ArcSwapOption<String>>,
+    pub jobs: Arc<ArcSwapOption<Jobs>>,
+    pub notes: Notes,
+}
+
+/// Names and values, of a query or a form.
+type Fields = HashMap<String, String>;
+
+impl Pages {
+    /// Where they stand, if this path is theirs. `path` is canonical.
+    pub fn root_of(&self, path: &str) -> Option<Arc<String>> {
+        let root = self.root.load_full()?;
+        let rest = path.strip_prefix(&root.to_ascii_lowercase())?;
+        (rest.is_empty() || rest.starts_with('/')).then_some(root)
+    }
+
+    pub async fn answer(&self, root: &str, asked: Asked) -> Answer {
+        let below = asked.path.get(root.len()..).unwrap_or_default().trim_start_matches('/');
+        let (is_write, is_read) = (below == "do", matches!(asked.method, Method::GET | Method::HEAD));
+        let answer = match (below, asked.method == Method::POST) {
+            ("style.css", false) if is_read => return styled(),
+            ("" | "list" | "job" | "find", false) if is_read => self.shown(root, below, &asked).await,
+            ("do", true) => self.done(root, &asked).await,
+            ("" | "list" | "job" | "find" | "do" | "style.css", _) => {
+                let allowed = if is_write { "POST" } else { "GET, HEAD" };
+                let text = Refused::new(format!("it takes {allowed}"));
+                let answer = told(root, StatusCode::METHOD_NOT_ALLOWED, &text);
+                return answer.with(ALLOW, HeaderValue::from_static(allowed));
+            }
+            _ => Err((StatusCode::NOT_FOUND, Refused::new("there is no such page"))),
+        };
+        answer.unwrap_or_else(|(status, why)| told(root, status, &why))
+    }
+
+    async fn shown(&self, root: &str, below: &str, asked: &Asked) -> Result<Answer, (StatusCode, Refused)> {
+        let query = fields(asked.query.as_deref().unwrap_or_default());
+        let here = match &asked.query {
+            Some(query) => format!("{root}/{below}?{query}"),
+            None if below.is_empty() => root.to_owned(),
+            None => format!("{root}/{below}"),
+        };
+        let place = Place { root, here: &here, now_ms: Clock::unix_micros() / 1000 };
+        let word = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
+        let page = match below {
+            "list" => self.list(&place, word("queue"), word("state"), word("skip")).await?,
+            "job" => {
+                let job = self.ask(JobsAsked::Show { id: number(word("id"))?, payload: true }).await?;
+                queues::job(&place, &job)
+            }
+            "find" => return self.find(&place, word("queue"), word("q").trim()).await,
+            _ => {
+                let all = self.ask(JobsAsked::Queues).await?;
+                let schedules = self.ask(JobsAsked::Schedules).await?;
+                queues::overview(&place, items(&all, "queues"), items(&schedules, "schedules"))
+            }
+        };
+        Ok(html(StatusCode::OK, page))
+    }
+
+    async fn list(
+        &self,
+        place: &Place<'_>,
+        queue: &str,
+        state: &str,
+        skip: &str,
+    ) -> Result<String, (StatusCode, Refused)> {
+        let of = self.queue(queue).await?;
+        let skip = if skip.is_empty() { 0 } else { usize::try_from(number(skip)?).unwrap_or(usize::MAX) };
+        // Where nothing is said: what one comes for.
+        let some = |state: &&&str| of[**state].as_u64().unwrap_or_default() > 0;
+        let usual = || ["active", "failed", "waiting"].iter().find(some).map_or("waiting", |state| *state);
+        let state = if state.is_empty() { usual() } else { state };
+        let asked = JobsListed { queue: queue.to_owned(), state: Some(state.to_owned()), skip, limit: SHOWN };
+        let found = self.ask(JobsAsked::List(asked)).await?;
+        let left = found["left"].as_u64().unwrap_or_default();
+        let listed = Listed { state, skip, left, page: SHOWN, found: None, looked: 0 };
+        Ok(queues::list(place, &of, items(&found, "jobs"), &listed))
+    }
+
+    /// A job by its number, or those of a queue that hold these words.
+    async fn find(&self, place: &Place<'_>, queue: &str, words: &str) -> Result<Answer, (StatusCode, Refused)> {
+        if words.is_empty() || words.chars().count() > WORDS_MAX {
+            let why = format!("search for something of at most {WORDS_MAX} characters");
+            return Err((StatusCode::BAD_REQUEST, Refused::new(why)));
+        }
+        if let Ok(id) = words.parse::<u64>()
+            && (queue.is_empty() || self.ask(JobsAsked::Show { id, payload: false }).await.is_ok())
+        {
+            return Ok(to(&format!("{}/job?id={id}", place.root)));
+        }
+        let of = self.queue(queue).await?;
+        let wanted = words.to_lowercase();
+        let holds = |job: &Value| {
+            let texts = ["name", "key", "group", "error", "worker"].iter().filter_map(|name| job[*name].as_str());
+            texts.into_iter().any(|text| text.to_lowercase().contains(&wanted))
+        };
+        let mut found = Vec::new();
+        for state in State::ALL {
+            for skip in (0..SEARCHED).step_by(LIST_MAX) {
+                let state = Some(state.as_str().to_owned());
+                let asked = JobsListed { queue: queue.to_owned(), state, skip, limit: LIST_MAX };
+                let page = self.ask(JobsAsked::List(asked)).await?;
+                let jobs = items(&page, "jobs");
+                found.extend(jobs.iter().filter(|job| holds(job)).cloned());
+                if jobs.len() < LIST_MAX || found.len() >= FOUND_MAX {
+                    break;
+                }
+            }
+        }
+        found.truncate(FOUND_MAX);
+        let listed = Listed { state: "", skip: 0, left: 0, page: SHOWN, found: Some(words), looked: SEARCHED };
+        Ok(html(StatusCode::OK, queues::list(place, &of, &found, &listed)))
+    }
+
+    async fn queue(&self, name: &str) -> Result<Value, (StatusCode, Refused)> {
+        let all = self.ask(JobsAsked::Queues).await?;
+        let found = items(&all, "queues").iter().find(|queue| queue["name"] == name).cloned();
+        found.ok_or_else(|| (StatusCode::NOT_FOUND, Refused::new(format!("there is no queue `{name}`"))))
+    }
+
+    /// What a form asks for; then back to the page it stands on.
+    async fn done(&self, root: &str, asked: &Asked) -> Result<Answer, (StatusCode, Refused)> {
+        if comes_from(asked) != Page::Ours {
+            let why = "this was not sent by a page of ours: go to the pages themselves";
+            return Err((StatusCode::FORBIDDEN, Refused::new(why)));
+        }
+        let form = fields(std::str::from_utf8(&asked.body).unwrap_or_default());
+        let wanted = wanted(&form).map_err(|why| (StatusCode::BAD_REQUEST, why))?;
+        let answer = self.ask(wanted.clone()).await?;
+        if let Some((action, detail)) = jobs::deed(&wanted, &answer) {
+            let actor = asked.identity.as_ref().map_or(NOBODY, |identity| &identity.user);
+            self.notes.note(Event::Admin { action: action.to_owned(), detail }, Some(actor.to_owned()));
+        }
+        let back = form.get("back").filter(|back| is_within(root, back)).map_or(root, String::as_str);
+        // A job that was removed has no page any more.
+        let is_gone = matches!(wanted, JobsAsked::Remove(_)) && back.contains("/job?");
+        Ok(to(if is_gone { root } else { back }))
+    }
+
+    async fn ask(&self, asked: JobsAsked) -> Result<Value, (StatusCode, Refused)> {
+        let jobs = self.jobs.load_full();
+        let status = if jobs.is_some() { StatusCode::CONFLICT } else { StatusCode::SERVICE_UNAVAILABLE };
+        let status =
+            if matches!(asked, JobsAsked::Show { .. }) && jobs.is_some() { StatusCode::NOT_FOUND } else { status };
+        jobs::run(jobs.as_deref(), asked).await.map_err(|why| (status, why))
+    }
+}
+
+/// The verb a form names, as `mainstay jobs` has it.
+fn wanted(form: &Fields) -> Result<JobsAsked, Refused> {
+    let word = |name: &str| form.get(name).map(|word| word.trim().to_owned()).unwrap_or_default();
+    let id = || number(&word("id")).map_err(|(_, why)| why);
+    let queue = || word("queue");
+    Ok(match word("verb").as_str() {
+        "retry" => JobsAsked::Retry(id()?),
+        "promote" => JobsAsked::Promote(id()?),
+        "remove" => JobsAsked::Remove(id()?),
+        "pause" => JobsAsked::Pause(queue()),
+        "resume" => JobsAsked::Resume(queue()),
+        "drain" => JobsAsked::Drain { queue: queue(), delayed: word("delayed") == "1" },
+        "clean" => JobsAsked::Clean { queue: queue(), state: word("state"), older_ms: 0 },
+        "redrive" => JobsAsked::Redrive { queue: queue(), state: Some(word("state")) },
+        "unschedule" => JobsAsked::Unschedule(word("name")),
+        "add" => JobsAsked::Add(Box::new(added(&word)?)),
+        other => return Err(Refused::new(format!("there is no verb `{other}`"))),
+    })
+}
+
+fn added(word: &dyn Fn(&str) -> String) -> Result<JobAdded, Refused> {
+    let payload = word("payload");
+    let payload = if payload.is_empty() { "{}".to_owned() } else { payload };
+    if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&payload) {
+        return Err(Refused::new(format!("the data is no JSON: {error}")));
+    }
+    let delay_ms = match word("delay").as_str() {
+        "" => 0,
+        text => {
+            let delay = units::duration(text).map_err(|why| Refused::new(format!("the delay: {why}")))?;
+            u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
+        }
+    };
+    let job = JobAsked { name: word("name"), payload, ..JobAsked::default() };
+    Ok(JobAdded { queue: word("queue"), job, delay_ms, key: None })
+}
+
+/// By the browser's own word; a program that brings no such word brings no cookie either, and has verbs of its own.
+fn comes_from(asked: &Asked) -> Page {
+    let header = |name: HeaderName| asked.headers.get(name).map(HeaderValue::as_bytes);
+    page(&Said {
+        origin: header(ORIGIN),
+        site: header(HeaderName::from_static("sec-fetch-site")),
+        host: &asked.host,
+        https: asked.https,
+        allowed: false,
+    })
+}
+
+/// An address of these pages, and of nobody else's.
+fn is_within(root: &str, back: &str) -> bool {
+    let rest = back.strip_prefix(root);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+        && back.bytes().all(|byte| byte.is_ascii_graphic())
+        && !back.contains(['\\'])
+}
+
+/// `a=b&c=d`, as browsers send it; of a name that comes twice the last.
+fn fields(text: &str) -> Fields {
+    let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()
+}
+
+fn number(text: &str) -> Result<u64, (StatusCode, Refused)> {
+    text.parse().map_err(|_| (StatusCode::BAD_REQUEST, Refused::new(format!("`{text}` is no number"))))
+}
+
+fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value[name].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn html(status: StatusCode, page: String) -> Answer {
+    let mut answer = Answer::empty(status);
+    answer.body = page.into();
+    answer
+        .with(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"))
+        .with(CONTENT_SECURITY_POLICY, HeaderValue::from_static(NO_SCRIPTS))
+        .with(REFERRER_POLICY, HeaderValue::from_static("same-origin"))
+}
+
+fn told(root: &str, status: StatusCode, why: &Refused) -> Answer {
+    html(status, refused(root, &why.message))
+}
+
+/// 303: the browser comes with GET, and a reload does nothing twice.
+fn to(address: &str) -> Answer {
+    let mut answer = Answer::empty(StatusCode::SEE_OTHER);
+    if let Ok(location) = HeaderValue::from_str(address) {
+        answer.headers.insert(LOCATION, location);
+    }
+    answer
+}
+
+fn styled() -> Answer {
+    let mut answer = Answer::empty(StatusCode::OK);
+    answer.body = STYLE.into();
+    answer.with(CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_read_as_browsers_send_it() {
+        let form = fields("verb=add&queue=a+b%26c&payload=%7B%22a%22%3A1%7D&delay=10s&name=");
+        let JobsAsked::Add(added) = wanted(&form).expect("a verb") else { panic!("another verb") };
+        assert_eq!((&*added.queue, &*added.job.payload, added.delay_ms), ("a b&c", "{\"a\":1}", 10_000));
+    }
+
+    #[test]
+    fn what_a_form_lacks_is_told() {
+        for (form, why) in [
+            ("verb=retry&id=x", "`x` is no number"),
+            ("verb=burn", "there is no verb `burn`"),
+            ("verb=add&queue=q&payload=%7B", "the data is no JSON"),
+            ("verb=add&queue=q&delay=soon", "the delay"),
+            ("", "there is no verb ``"),
+        ] {
+            let refused = wanted(&fields(form)).expect_err(form);
+            assert!(refused.message.contains(why), "{form}: {}", refused.message);
+        }
+    }
+
+    #[test]
+    fn it_goes_back_to_pages_of_ours_alone() {
+        let within = |back| is_within("/admin/queues", back);
+        for good in ["/admin/queues", "/admin/queues?x=1", "/admin/queues/list?queue=a&skip=50"] {
+            assert!(within(good), "{good}");
+        }
+        for bad in ["//evil.example", "https://evil.example/", "/admin/queuesx", "/admin/queues/\r\nx", "/"] {
+            assert!(!within(bad), "{bad}");
+        }
+    }
+}
