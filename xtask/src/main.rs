@@ -26,7 +26,7 @@ cargo xtask bench lossless [--requests N] [--connections N] [--json]
     requests lost over 100 reloads and 20 upgrades, beside nginx's; fails if one of ours was lost
 cargo xtask bench profile [small|tls|http2|handshake|large|large-tls]...
     where the instructions, allocations, system calls and time of a request go, beside nginx
-cargo xtask bench limits [--only memory|http] [--json]
+cargo xtask bench limits [--only memory|redis|http] [--json]
     one decision of a rate limit beside the crate governor; a limited request beside nginx's limit_req, and with the
     counts in Redis
 cargo xtask count [--json]

@@ -310,7 +310,7 @@ fn j7_a_hook_hears_when_more_workers_are_wanted_and_when_no_longer() {
     assert!(provider.holding("/scale")[0].target.contains("key=kU3v"));
     asking.post("/v1/queues/scan/claim", &json!({ "worker": "w", "max": 2 }));
     wait_until("the hook to be told that it is enough", || wants(false) == 1);
-    let metrics = get(&mainstay.url("/.mainstay/metrics")).text();
+    let metrics = get(&mainstay.url("/.mainstay/health/metrics")).text();
     assert!(metrics.contains("queue_wants_workers{queue=\"scan\"} 0"), "{metrics}");
     assert!(!mainstay.said().contains("kU3v"), "the address is a secret");
 }
