@@ -16,11 +16,13 @@ pub struct LoggedIn {
     pub user: String,
     pub identity: Identity,
     pub(crate) account: Account,
+    /// The password that proved it stands in the list of breached ones.
+    pub(crate) breached: bool,
 }
 
 impl LoggedIn {
     pub(crate) fn new(account: Account, expires_s: u64) -> LoggedIn {
-        LoggedIn { user: account.id.clone(), identity: identity(&account, expires_s), account }
+        LoggedIn { user: account.id.clone(), identity: identity(&account, expires_s), account, breached: false }
     }
 }
 
@@ -50,6 +52,9 @@ impl Accounts {
         self.journal("logged_in", Some(&who.user), None, Some(&who.user), now_us).await;
         let mut body = self.tokens_of(&who.account, &login, refresh, now_us)?;
         body["user"] = told(&who.account);
+        if who.breached {
+            body["passwordBreached"] = true.into();
+        }
         let answer = Answer::json(StatusCode::OK, &body);
         if self.sessions.policy().is_none() {
             return Ok(answer);

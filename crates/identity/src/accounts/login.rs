@@ -3,7 +3,7 @@
 use super::body::Body;
 use super::hashing::Login;
 use super::rows::{Account, By};
-use super::{Accounts, Fault, address, password, seconds};
+use super::{Accounts, Fault, LoggedIn, address, password, seconds};
 use crate::exchange::{Answer, Asked};
 use http::StatusCode;
 
@@ -31,7 +31,9 @@ impl Accounts {
             let text = "The address is not proven yet; a mail says how.";
             return Ok(Answer::problem(StatusCode::FORBIDDEN, "address_unverified", text));
         }
-        self.granted(&self.logged_in(account, now_us), asked, now_us).await
+        // Imported, or chosen before the list knew it.
+        let breached = password::is_common(password);
+        self.granted(&LoggedIn { breached, ..self.logged_in(account, now_us) }, asked, now_us).await
     }
 
     /// The account, if the password is its own. `key` is what wrong attempts are counted by.

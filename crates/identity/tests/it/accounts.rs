@@ -322,6 +322,31 @@ fn i1_imported_bcrypt_hashes_are_accepted_and_replaced_at_login() {
     });
 }
 
+/// ASVS 2.1.7: nobody chooses a breached password, and whoever came with one is told at the login.
+#[test]
+fn i1_a_breached_password_is_refused_where_it_is_chosen_and_told_at_a_login() {
+    let hash = bcrypt::hash("Sunshine1", 4).expect("a hash");
+    each("", async |house: &House| {
+        let import =
+            Import { email: "jo@example.com".to_owned(), password_hash: Some(hash.clone()), ..Import::default() };
+        assert_eq!(house.accounts().import(vec![import], 1).await.expect("an import").taken, 1);
+        for breached in ["sunshine1", "Trustno1", "QWERTY123", "mailcreated5240"] {
+            let body = json!({ "email": "eve@example.com", "password": breached });
+            refused(&house.post("register", body).await, 400, "password_refused");
+        }
+        let login = house.login("jo@example.com", "Sunshine1").await;
+        assert_eq!((login.status, &json(&login)["passwordBreached"]), (StatusCode::OK, &json!(true)));
+        let token = Login::of(&login).access;
+        let change = |new: &str| json!({ "currentPassword": "Sunshine1", "newPassword": new });
+        let again = house.call(Method::POST, "change-password", change("sunshine1"), Some(&token)).await;
+        refused(&again, 400, "password_refused");
+        let better = house.call(Method::POST, "change-password", change(OTHER), Some(&token)).await;
+        assert_eq!(better.status, StatusCode::OK, "{}", text(&better));
+        let login = house.login("jo@example.com", OTHER).await;
+        assert_eq!((login.status, json(&login).get("passwordBreached")), (StatusCode::OK, None));
+    });
+}
+
 fn now_us() -> i64 {
     i64::try_from(mainstay_runtime::Clock::unix_micros()).expect("a time")
 }
