@@ -245,6 +245,7 @@ impl Making {
             signer: signer.clone(),
             revoked: revoked.clone(),
             kept: kept.clone(),
+            redis: self.redis.clone(),
             oauth: Some(oauth.clone()),
             mail: (delivers || *shows_mail).then(|| mail.clone()),
             told: told.clone(),

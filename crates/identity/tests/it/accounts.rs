@@ -215,7 +215,10 @@ fn i1_an_address_is_proven_and_a_password_replaced_by_mail() {
             "password_refused",
         );
         let reset = json!({ "token": token, "password": OTHER });
-        assert_eq!(house.post("reset-password", reset.clone()).await.status, StatusCode::NO_CONTENT);
+        let done = house.post("reset-password", reset.clone()).await;
+        assert_eq!(done.status, StatusCode::NO_CONTENT, "{}", text(&done));
+        // From now on this browser is not counted with strangers who guess.
+        assert!(done.headers["set-cookie"].to_str().is_ok_and(|line| line.starts_with("__Secure-mainstay-device=")));
         refused(&house.post("reset-password", reset).await, 400, "link_invalid");
         assert_eq!(house.mail().await["kind"], "password_changed");
         assert!(house.no_mail().await);
