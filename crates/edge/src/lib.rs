@@ -65,7 +65,7 @@ mod worker;
 pub use address::Trusted;
 pub use cache::{RouteCounts, Totals as CacheTotals, What as Purge, expose as expose_cache};
 pub use core::Instruments;
-pub use limit::shown::Limits;
+pub use limit::shown::{Forgotten, Limits, RESETS, Reach};
 pub use mainstay_limits::rates::Shown;
 pub use members::{Group, Members};
 pub use options::Options;

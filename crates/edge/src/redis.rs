@@ -69,6 +69,11 @@ impl Links {
         self.0.iter().find_map(Redis::trouble)
     }
 
+    /// How often a breaker of theirs opened.
+    pub fn opened(&self) -> u64 {
+        self.0.iter().map(|redis| redis.counts().opened).sum()
+    }
+
     /// The families of the metrics page.
     pub fn expose(&self, out: &mut Exposition) {
         if self.is_empty() {

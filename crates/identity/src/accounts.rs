@@ -4,7 +4,9 @@
 //! done finds it done after `kill -9`; who is not here cannot be told from who is, by wording or by what is computed.
 
 mod address;
+mod attempts;
 mod body;
+mod device;
 mod grant;
 mod hashing;
 mod hourly;
@@ -32,13 +34,15 @@ use crate::exchange::Answer;
 use crate::revoked::{Revocation, Revoked};
 use crate::sessions::{self, Sessions};
 use crate::signer::Signer;
+use attempts::Attempts;
 use hashing::Hashing;
-use hourly::{FAILURES_MAX, Hourly, NOTICES_MAX};
+use hourly::{Hourly, NOTICES_MAX};
 use http::StatusCode;
 use mail::Wish;
 use mainstay_store::Durable;
 use mainstay_store::journal::{Event, Journal, Notes};
-use std::sync::{Arc, Mutex, PoisonError};
+use mainstay_store::redis::Redis;
+use std::sync::{Arc, Mutex};
 use store::Store;
 use tokens::Tokens;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
@@ -111,7 +115,7 @@ impl Fault {
 #[derive(Clone)]
 pub struct Kept {
     hashing: Hashing,
-    attempts: Arc<Mutex<Hourly>>,
+    attempts: Arc<Attempts>,
     notices: Arc<Mutex<Hourly>>,
     wishes: mpsc::Sender<Wish>,
     wished: Arc<AsyncMutex<mpsc::Receiver<Wish>>>,
@@ -120,8 +124,7 @@ pub struct Kept {
 impl Default for Kept {
     fn default() -> Kept {
         let (wishes, wished) = mpsc::channel(WISHES_MAX);
-        let hourly = |most| Arc::new(Mutex::new(Hourly::of(most)));
-        let (attempts, notices) = (hourly(FAILURES_MAX), hourly(NOTICES_MAX));
+        let (attempts, notices) = (Arc::default(), Arc::new(Mutex::new(Hourly::of(NOTICES_MAX))));
         Kept { hashing: Hashing::default(), attempts, notices, wishes, wished: Arc::new(AsyncMutex::new(wished)) }
     }
 }
@@ -137,6 +140,8 @@ pub struct Parts {
     /// Whoever tells other nodes at once.
     pub told: Option<mpsc::Sender<Revocation>>,
     pub kept: Kept,
+    /// Where instances share: wrong passwords are counted by all of them together.
+    pub redis: Option<Redis>,
     /// None where nobody delivers mail.
     pub mail: Option<mpsc::Sender<Mail>>,
 }
@@ -152,15 +157,16 @@ pub struct Accounts {
     revoked: Arc<Revoked>,
     told: Option<mpsc::Sender<Revocation>>,
     kept: Kept,
+    redis: Option<Redis>,
     mail: Option<mpsc::Sender<Mail>>,
 }
 
 impl Accounts {
     pub fn new(parts: Parts) -> Accounts {
-        let Parts { options, durable, notes, sessions, signer, revoked, told, kept, mail } = parts;
+        let Parts { options, durable, notes, sessions, signer, revoked, told, kept, redis, mail } = parts;
         let tokens = Tokens::new(&options, signer);
         let (store, journal) = (Store::new(durable.clone()), Journal::new(durable));
-        Accounts { options, store, journal, notes, sessions, tokens, revoked, told, kept, mail }
+        Accounts { options, store, journal, notes, sessions, tokens, revoked, told, kept, redis, mail }
     }
 
     /// Somebody delivers mail.
@@ -202,10 +208,6 @@ impl Accounts {
     /// When the last access token made now has expired.
     fn until_s(&self, now_us: i64) -> i64 {
         now_us / 1_000_000 + i64::try_from(self.options.access.as_secs()).unwrap_or(i64::MAX / 2) + tokens::LEEWAY_S
-    }
-
-    fn attempts<T>(&self, with: impl FnOnce(&mut Hourly) -> T) -> T {
-        with(&mut self.kept.attempts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

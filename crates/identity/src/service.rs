@@ -12,6 +12,7 @@ use http::{HeaderValue, Method, StatusCode};
 use mainstay_runtime::Clock;
 use mainstay_store::Durable;
 use mainstay_store::journal::{Event, Notes};
+use mainstay_store::redis::Redis;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -25,6 +26,8 @@ pub struct Setup {
     pub revoked: Arc<Revoked>,
     /// Survives a change of the configuration.
     pub kept: Kept,
+    /// Where instances share.
+    pub redis: Option<Redis>,
     /// None where nobody delivers mail.
     pub mail: Option<mpsc::Sender<Mail>>,
     /// Logins by a provider.
@@ -80,7 +83,7 @@ impl Service {
     /// # Errors
     /// When what it needs is not there.
     pub fn new(setup: Setup) -> Result<Service, ServiceFault> {
-        let Setup { options, durable, notes, sessions, signer, revoked, kept, mail, oauth, told } = setup;
+        let Setup { options, durable, notes, sessions, signer, revoked, kept, redis, mail, oauth, told } = setup;
         let (own, told_of) = (sessions.clone(), notes.clone());
         let parts = |options: accounts::Options| Parts {
             options,
@@ -91,6 +94,7 @@ impl Service {
             revoked,
             told,
             kept,
+            redis,
             mail,
         };
         let accounts = options.accounts.clone().map(parts).map(|parts| Arc::new(Accounts::new(parts)));

@@ -217,6 +217,11 @@ impl Rates {
         keys.filter(|key| self.0.table.forget(*key)).count()
     }
 
+    /// Whether this is how the list shows what may not be shown: no other process knows whom it means.
+    pub fn is_number(&self, whom: &str) -> bool {
+        self.named(whom).is_some()
+    }
+
     /// `#1f…` as the list shows what may not be shown.
     fn named(&self, text: &str) -> Option<[u64; 2]> {
         let digits = text.strip_prefix('#').filter(|digits| digits.len() == 32 && digits.is_ascii())?;
@@ -342,6 +347,7 @@ mod tests {
         assert!(!format!("{shown:?}{rates:?}").contains("verysecret"));
         let shown = &shown.top[0].0;
         assert!(shown.starts_with('#'));
+        assert!(rates.is_number(shown) && !rates.is_number("sk_live_verysecret") && !rates.is_number("#1f"));
         assert_eq!(rates.reset(&[&rule], shown), 1);
         rates.admit(&rule, &place, 1);
         assert_eq!(rates.reset(&[&rule], "sk_live_verysecret"), 1);

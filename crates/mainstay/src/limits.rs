@@ -4,14 +4,17 @@ use crate::control::{Limits as Asked, Refused};
 use crate::server::Server;
 use crate::voice::Voice;
 use mainstay_edge::redis::Seen;
-use mainstay_edge::{Limits, Shown};
+use mainstay_edge::{Forgotten, Limits, RESETS, Reach, Shown};
 use mainstay_runtime::Shutdown;
+use mainstay_store::redis::{Heard, listen};
 use serde_json::{Value, json};
 use std::rc::Rc;
 use std::time::Duration;
 
 /// Clients shown of each limit.
 const SHOWN: usize = 5;
+/// Of a client's name as another Mainstay tells it: what a header line may hold.
+const WHOM_BYTES_MAX: usize = 16 * 1024;
 /// How often memory of those who left is given back, and unnamed proxies are looked for.
 const UPKEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -30,10 +33,23 @@ pub async fn run(server: &Server, asked: &Asked) -> Result<Value, Refused> {
                 "shared": limits.store().map(|(seen, trouble)| store(seen, trouble)),
             }))
         }
-        Asked::Reset(whom) => match limits.reset(whom).await.map_err(|error| not_forgotten(&error))? {
-            0 => Err(Refused::new(format!("nothing is counted of `{whom}`   see: mainstay limits"))),
-            counts => Ok(json!({ "reset": whom, "counts": counts })),
-        },
+        Asked::Reset(whom) => {
+            let Forgotten { counts, reach } = limits.reset(whom).await.map_err(|error| not_forgotten(&error))?;
+            match counts {
+                0 => Err(Refused::new(format!("nothing is counted of `{whom}`   see: mainstay limits"))),
+                counts => Ok(json!({ "reset": whom, "counts": counts, "reach": word(reach) })),
+            }
+        }
+    }
+}
+
+/// As the command line tells it in a sentence.
+fn word(reach: Reach) -> &'static str {
+    match reach {
+        Reach::Here => "here",
+        Reach::Number => "number",
+        Reach::Redis => "redis",
+        Reach::Everywhere => "everywhere",
     }
 }
 
@@ -83,6 +99,27 @@ fn tell_of_store(limits: &Limits<'_>, was_away: bool, voice: &Voice) -> bool {
         _ => {}
     }
     is_away
+}
+
+/// Forgets here whom an operator of another Mainstay reset, until shutdown. What is said while Redis is away is missed:
+/// then a count ends with its window.
+pub async fn hear(server: Rc<Server>, shutdown: Shutdown) {
+    let Some(options) = server.edge.options().redis else { return };
+    let (mut heard, listener) = match listen(&options, &[RESETS]) {
+        Ok(listening) => listening,
+        Err(error) => return tracing::error!(%error, "limits that others reset go on here"),
+    };
+    let hearing = async {
+        while let Some(heard) = heard.recv().await {
+            let Heard::Message { payload, .. } = heard else { continue };
+            if payload.len() <= WHOM_BYTES_MAX
+                && let Ok(whom) = std::str::from_utf8(&payload)
+            {
+                server.edge.limits().forget_too(whom);
+            }
+        }
+    };
+    tokio::join!(listener.run(shutdown), hearing);
 }
 
 /// Until shutdown.

@@ -22,7 +22,7 @@ use mainstay_store::Durable;
 use mainstay_store::journal::Notes;
 use mainstay_store::redis::{self, Heard, Redis};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
@@ -63,6 +63,7 @@ pub struct Services {
     options: watch::Sender<Arc<Options>>,
     current: Arc<ArcSwapOption<Service>>,
     sessions: Arc<Sessions>,
+    redis: Arc<OnceLock<Redis>>,
     _stop: Trigger,
 }
 
@@ -70,6 +71,11 @@ impl Services {
     /// `None` until the store is open, and where nothing is answered here.
     pub fn identity(&self) -> Option<Arc<Service>> {
         self.current.load_full()
+    }
+
+    /// The link of this runtime's own, where instances share.
+    pub fn redis(&self) -> Option<&Redis> {
+        self.redis.get()
     }
 
     /// The store is about to be let go of: what is kept in memory for a moment is written.
@@ -95,20 +101,21 @@ pub fn start(parts: Parts) -> io::Result<(Services, oneshot::Receiver<()>)> {
     let (options, changes) = watch::channel(parts.options.clone());
     let (ended, end) = oneshot::channel();
     let current: Arc<ArcSwapOption<Service>> = Arc::default();
-    let (own, sessions) = (current.clone(), parts.sessions.clone());
+    let redis: Arc<OnceLock<Redis>> = Arc::default();
+    let (own, link, sessions) = (current.clone(), redis.clone(), parts.sessions.clone());
     std::thread::Builder::new().name("services".to_owned()).spawn(move || {
-        runtime.block_on(run(parts, own, changes, shutdown));
+        runtime.block_on(run(parts, (own, link), changes, shutdown));
         // Whoever hashes or waits for somebody's server does not hold up the end of the process.
         runtime.shutdown_background();
         let _ = ended.send(());
     })?;
-    Ok((Services { options, current, sessions, _stop: stop }, end))
+    Ok((Services { options, current, sessions, redis, _stop: stop }, end))
 }
 
 /// Until the end is asked for.
 async fn run(
     parts: Parts,
-    current: Arc<ArcSwapOption<Service>>,
+    (current, link): (Arc<ArcSwapOption<Service>>, Arc<OnceLock<Redis>>),
     options: watch::Receiver<Arc<Options>>,
     shutdown: Shutdown,
 ) {
@@ -119,6 +126,9 @@ async fn run(
     }
     let told = redis.as_ref().and_then(|options| revocations::shared(options, &revoked, &shutdown));
     let (redis, heard) = redis.map(|options| shared(&options, &shutdown)).unwrap_or_default();
+    if let Some(redis) = &redis {
+        let _ = link.set(redis.clone());
+    }
     tokio::spawn(upkeep.run(heard, shutdown.clone()));
     let own = Own { signer, revoked, kept: Kept::default(), oauth, mail, shows_mail, told };
     let (settled, is_settled) = watch::channel(false);
@@ -256,6 +266,7 @@ impl Making {
             signer: signer.clone(),
             revoked: revoked.clone(),
             kept: kept.clone(),
+            redis: self.redis.clone(),
             oauth: Some(oauth.clone()),
             mail: (delivers || *shows_mail).then(|| mail.clone()),
             told: told.clone(),

@@ -251,6 +251,7 @@ fn look_after(tasks: &mut Tasks, server: &Rc<Server>, hello: &Hello, voice: &Voi
     tasks.spawn("checks of upstreams", OnEnd::Ignore, server.edge.upkeep(watching.clone()));
     tasks.spawn("bans", OnEnd::Ignore, bans::kept(server, &hello.data, watching.clone()));
     tasks.spawn("limits", OnEnd::Ignore, limits::upkeep(server.clone(), voice.clone(), watching.clone()));
+    tasks.spawn("limits that others reset", OnEnd::Ignore, limits::hear(server.clone(), watching.clone()));
     tasks.spawn("lookups of crawlers", OnEnd::Ignore, server.edge.crawlers(watching.clone()));
     tasks.spawn("certificate files", OnEnd::Stop, certificates::watch(server.clone(), voice.clone()));
     tasks.spawn("keys of tokens", OnEnd::Ignore, keys::kept(server.clone()));

@@ -12,6 +12,7 @@ mod info;
 mod keeper;
 mod listen;
 mod options;
+mod outage;
 mod script;
 
 pub use breaker::{Breaker, MISSES_MAX};
@@ -22,6 +23,7 @@ pub use info::{Facts, Memory};
 pub use keeper::Keeper;
 pub use listen::{Heard, Listener, QUEUE_MAX, listen};
 pub use options::{Node, Options, Place, Secret, Tls};
+pub use outage::{News, Outage, SETTLED};
 pub use script::Script;
 
 /// Commands and values as the client library has them.

@@ -3,6 +3,7 @@
 use super::Rules;
 use crate::core::Shared;
 use crate::redis::Seen;
+use mainstay_config::units::Per;
 use mainstay_limits::rates::{InForce, Shown};
 use mainstay_limits::redis::{Subject, keys};
 use mainstay_limits::{Network, Refused};
@@ -14,6 +15,30 @@ use std::time::Duration;
 
 /// Somebody waits for it at a terminal.
 const FORGET_LIMIT: Duration = Duration::from_secs(2);
+
+/// Where a Mainstay tells those that count with it whom to forget.
+pub const RESETS: &str = "mainstay:limits";
+
+/// What was forgotten of somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Counts there were, here or in Redis.
+    pub counts: usize,
+    pub reach: Reach,
+}
+
+/// Who forgot it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// This Mainstay, which counts for itself.
+    Here,
+    /// This Mainstay, which alone knows whom the list's number means: in Redis it goes on.
+    Number,
+    /// Redis and this Mainstay. Others were not told: it may be a header's value, or Redis passes nothing on.
+    Redis,
+    /// Redis, and every Mainstay that counts there.
+    Everywhere,
+}
 
 /// Borrowed from the edge for one look.
 #[derive(Debug)]
@@ -29,16 +54,23 @@ impl Limits<'_> {
         snapshot.rate.in_force().map(|rule| self.shared.rates.shown(rule, now_us, most)).collect()
     }
 
-    /// Forgets what is counted of somebody, by all Mainstays where they count together; how many counts there were.
+    /// Forgets what is counted of somebody, in Redis and by all Mainstays where they count together.
     ///
     /// # Errors
     /// When Redis does not say that it forgot them.
-    pub async fn reset(&self, whom: &str) -> Result<usize, Error> {
+    pub async fn reset(&self, whom: &str) -> Result<Forgotten, Error> {
         let snapshot = self.shared.snapshot.load_full();
         let rules: Vec<&InForce> = snapshot.rate.in_force().collect();
         let here = self.shared.rates.reset(&rules, whom);
-        let Some(redis) = self.shared.links.load().any().filter(|_| snapshot.rate.is_shared()) else { return Ok(here) };
+        let Some(redis) = self.shared.links.load().any().filter(|_| snapshot.rate.is_shared()) else {
+            return Ok(Forgotten { counts: here, reach: Reach::Here });
+        };
+        if self.shared.rates.is_number(whom) {
+            return Ok(Forgotten { counts: here, reach: Reach::Number });
+        }
         let network = Network::parse(whom).map(Subject::Network);
+        // What a header says may be a secret, and is told to nobody.
+        let mut is_public = network.is_some() || !rules.iter().any(|rule| matches!(rule.rule.per, Per::Header(_)));
         let subjects = [Subject::Name(whom), Subject::Secret(whom.as_bytes())].into_iter().chain(network);
         let mut there = 0;
         for subject in subjects {
@@ -47,10 +79,29 @@ impl Limits<'_> {
                 forget.arg(&keys(&rule.rule.name, subject));
                 if let Value::Int(count) = redis.ask(&forget, FORGET_LIMIT).await? {
                     there += usize::try_from(count).unwrap_or(0);
+                    is_public |= count > 0 && matches!(subject, Subject::Name(_));
                 }
             }
         }
-        Ok(here.max(there))
+        let mut tell = cmd("PUBLISH");
+        tell.arg(RESETS).arg(whom);
+        let is_told = is_public && redis.ask(&tell, FORGET_LIMIT).await.is_ok();
+        let reach = if is_told { Reach::Everywhere } else { Reach::Redis };
+        Ok(Forgotten { counts: here.max(there), reach })
+    }
+
+    /// Forgets here what another Mainstay was told to forget.
+    pub fn forget_too(&self, whom: &str) {
+        let snapshot = self.shared.snapshot.load_full();
+        let rules: Vec<&InForce> = snapshot.rate.in_force().collect();
+        self.shared.rates.reset(&rules, whom);
+    }
+
+    /// How the cores see Redis, whatever they share there, and how often one of them left it alone. No cores: they
+    /// share nothing.
+    pub fn links(&self) -> (Seen, u64) {
+        let links = self.shared.links.load();
+        (links.seen(), links.opened())
     }
 
     /// How the cores see the Redis they count in; `None`: they count for themselves.

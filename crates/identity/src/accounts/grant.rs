@@ -2,7 +2,7 @@
 
 use super::rows::{Account, Family};
 use super::tokens::identity;
-use super::{Accounts, Fault, micros, seconds, secrets};
+use super::{Accounts, Fault, device, micros, seconds, secrets};
 use crate::exchange::{Answer, Asked};
 use crate::identity::Identity;
 use http::StatusCode;
@@ -16,11 +16,13 @@ pub struct LoggedIn {
     pub user: String,
     pub identity: Identity,
     pub(crate) account: Account,
+    /// The password that proved it stands in the list of breached ones.
+    pub(crate) breached: bool,
 }
 
 impl LoggedIn {
     pub(crate) fn new(account: Account, expires_s: u64) -> LoggedIn {
-        LoggedIn { user: account.id.clone(), identity: identity(&account, expires_s), account }
+        LoggedIn { user: account.id.clone(), identity: identity(&account, expires_s), account, breached: false }
     }
 }
 
@@ -50,14 +52,37 @@ impl Accounts {
         self.journal("logged_in", Some(&who.user), None, Some(&who.user), now_us).await;
         let mut body = self.tokens_of(&who.account, &login, refresh, now_us)?;
         body["user"] = told(&who.account);
-        let answer = Answer::json(StatusCode::OK, &body);
-        if self.sessions.policy().is_none() {
-            return Ok(answer);
+        if who.breached {
+            body["passwordBreached"] = true.into();
         }
+        let mut answer = Answer::json(StatusCode::OK, &body);
+        if self.sessions.policy().is_some() {
+            answer = self.with_session(answer, who, asked, now_us).await?;
+        }
+        self.with_device(answer, &who.account, asked, now_us)
+    }
+
+    async fn with_session(&self, answer: Answer, who: &LoggedIn, asked: &Asked, now_us: i64) -> Result<Answer, Fault> {
         let agent = asked.header(USER_AGENT).unwrap_or_default();
         let old = asked.session.as_ref();
         let begun = self.sessions.begin(&who.identity, old, agent, asked.client, seconds(now_us)).await?;
         Ok(answer.with(SET_COOKIE, begun.cookie))
+    }
+
+    /// Next time this browser is not counted with strangers.
+    pub(crate) fn with_device(
+        &self,
+        answer: Answer,
+        account: &Account,
+        asked: &Asked,
+        now_us: i64,
+    ) -> Result<Answer, Fault> {
+        let brought = device::brought(&asked.headers);
+        let cookie = device::cookie(&brought, account, asked.https, seconds(now_us))?;
+        Ok(match cookie {
+            Some(cookie) => answer.with(SET_COOKIE, cookie),
+            None => answer,
+        })
     }
 
     /// The members every client library looks for.

@@ -3,9 +3,8 @@
 
 use std::collections::HashMap;
 
-/// ASVS 4.0.3, 2.2.1: at most a hundred failed attempts an hour on one account.
-pub(crate) const FAILURES_MAX: u32 = 100;
-const WINDOW_S: u64 = 3600;
+/// It begins with the first time.
+pub(crate) const WINDOW_S: u64 = 3600;
 /// One mail without a token: whoever gets it need not do anything.
 pub(crate) const NOTICES_MAX: u32 = 1;
 /// Of a generation, 16 bytes each. To push somebody's count out one has to come twice as often, at a hash each.
@@ -48,6 +47,26 @@ impl Hourly {
         self.young.insert(key, Counted { times: counted.times.saturating_add(1), ..counted });
     }
 
+    /// Counts one more, or gives the seconds until there is room for it.
+    pub fn take(&mut self, address: &str, now_s: u64) -> Result<(), u64> {
+        match self.wait_s(address, now_s) {
+            Some(wait_s) => Err(wait_s),
+            None => {
+                self.count(address, now_s);
+                Ok(())
+            }
+        }
+    }
+
+    /// One that was taken did not count.
+    pub fn give_back(&mut self, address: &str) {
+        let key = key(address);
+        let (young, old) = (&mut self.young, &mut self.old);
+        if let Some(counted) = young.get_mut(&key).or_else(|| old.get_mut(&key)) {
+            counted.times = counted.times.saturating_sub(1);
+        }
+    }
+
     pub fn forget(&mut self, address: &str) {
         let key = key(address);
         self.young.remove(&key);
@@ -67,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_hundred_and_first_waits_until_the_hour_is_over_and_a_success_forgets() {
-        let mut attempts = Hourly::of(FAILURES_MAX);
+        let mut attempts = Hourly::of(100);
         for at in 0..100 {
             assert_eq!(attempts.wait_s("jo@a", 1000 + at), None, "{at}");
             attempts.count("jo@a", 1000 + at);
@@ -85,8 +104,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_back_may_be_taken_again_and_no_more() {
+        let mut attempts = Hourly::of(2);
+        assert_eq!([1, 2, 3].map(|at| attempts.take("jo@a", at)), [Ok(()), Ok(()), Err(3598)]);
+        attempts.give_back("jo@a");
+        assert_eq!([4, 5].map(|at| attempts.take("jo@a", at)), [Ok(()), Err(3596)]);
+        for _ in 0..5 {
+            attempts.give_back("jo@a");
+        }
+        attempts.give_back("nobody@a");
+        assert_eq!([6, 7, 8].map(|at| attempts.take("jo@a", at)), [Ok(()), Ok(()), Err(3593)]);
+    }
+
+    #[test]
     fn it_never_grows_past_its_room() {
-        let mut attempts = Hourly::of(FAILURES_MAX);
+        let mut attempts = Hourly::of(100);
         for number in 0..200_000 {
             attempts.count(&number.to_string(), 1);
         }

@@ -1,9 +1,10 @@
 //! By address and password. Whoever is not here costs what everybody costs, and is told what everybody is told.
 
+use super::attempts::Who;
 use super::body::Body;
 use super::hashing::Login;
 use super::rows::{Account, By};
-use super::{Accounts, Fault, address, password, seconds};
+use super::{Accounts, Fault, LoggedIn, address, device, password, seconds};
 use crate::exchange::{Answer, Asked};
 use http::StatusCode;
 
@@ -25,30 +26,46 @@ impl Accounts {
             Some(address) => self.store.find(By::Address(address)).await?,
             None => None,
         };
-        let Some(account) = self.proven(account, &key, password, now_us).await? else { return Ok(refusal()) };
+        let number = device::number(&device::brought(&asked.headers), account.as_ref(), seconds(now_us));
+        let who = number.map_or(Who::Strangers(key), Who::Device);
+        let Some(account) = self.proven(account, &who, password, now_us).await? else { return Ok(refusal()) };
         if self.options.verified && account.verified_us.is_none() {
             self.note("refused", Some(&account.id), Some("address not proven".to_owned()));
             let text = "The address is not proven yet; a mail says how.";
             return Ok(Answer::problem(StatusCode::FORBIDDEN, "address_unverified", text));
         }
-        self.granted(&self.logged_in(account, now_us), asked, now_us).await
+        // Imported, or chosen before the list knew it.
+        let breached = password::is_common(password);
+        self.granted(&LoggedIn { breached, ..self.logged_in(account, now_us) }, asked, now_us).await
     }
 
-    /// The account, if the password is its own. `key` is what wrong attempts are counted by.
+    /// The account, if the password is its own. `who`: whom it is counted with if it is not.
     pub(crate) async fn proven(
         &self,
         account: Option<Account>,
-        key: &str,
+        who: &Who,
         password: &str,
         now_us: i64,
     ) -> Result<Option<Account>, Fault> {
-        let now_s = seconds(now_us);
-        if let Some(wait_s) = self.attempts(|attempts| attempts.wait_s(key, now_s)) {
+        let (attempts, redis) = (&self.kept.attempts, self.redis.as_ref());
+        if let Err(wait_s) = attempts.take(who, redis, seconds(now_us)).await {
             let text = "Too many attempts on this account; try again later.";
             let answer = Answer::problem(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", text);
             let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
             return Err(Fault::Said(Box::new(answer.retry_after(wait_s))));
         }
+        let compared = self.compared(account, password).await;
+        match &compared {
+            Ok(None) => self.note("refused", None, None),
+            // Strangers go on guessing: what they have used up stays so.
+            Ok(Some(_)) if matches!(who, Who::Strangers(_)) => attempts.give_back(who, redis).await,
+            Ok(Some(_)) => attempts.forget(who, redis).await,
+            Err(_) => attempts.give_back(who, redis).await,
+        }
+        compared
+    }
+
+    async fn compared(&self, account: Option<Account>, password: &str) -> Result<Option<Account>, Fault> {
         if password.len() > password::BYTES_MAX {
             return Ok(None);
         }
@@ -59,14 +76,10 @@ impl Accounts {
             bcrypt_cost: self.options.bcrypt_rounds,
         };
         let compared = self.kept.hashing.compare(login).await?;
-        let Some(account) = account.filter(|_| compared.matches) else {
-            self.attempts(|attempts| attempts.count(key, now_s));
-            self.note("refused", None, None);
-            return Ok(None);
-        };
-        self.attempts(|attempts| attempts.forget(key));
+        let Some(mut account) = account.filter(|_| compared.matches) else { return Ok(None) };
         if let (Some(better), Some(old)) = (compared.better, &account.password) {
-            self.store.rehash(account.id.clone(), old.clone(), better).await?;
+            self.store.rehash(account.id.clone(), old.clone(), better.clone()).await?;
+            account.password = Some(better);
         }
         Ok(Some(account))
     }

@@ -1,5 +1,6 @@
 //! What somebody does with his own account: look at it, change its password, delete it.
 
+use super::attempts::Who;
 use super::body::Body;
 use super::grant::told;
 use super::rows::{Account, By, Change};
@@ -57,8 +58,9 @@ impl Accounts {
     }
 
     async fn proven_again(&self, account: Account, password: &str, now_us: i64) -> Result<Account, Fault> {
-        let key = account.address.clone().unwrap_or_else(|| account.id.clone());
-        let proven = self.proven(Some(account), &key, password, now_us).await?;
+        // Strangers who guess do not keep him from changing what they guess at.
+        let who = Who::Own(account.id.clone());
+        let proven = self.proven(Some(account), &who, password, now_us).await?;
         let wrong = || Fault::refused(StatusCode::FORBIDDEN, "password_wrong", "The password is wrong.");
         proven.ok_or_else(wrong)
     }

@@ -1,5 +1,7 @@
 //! What may be a password: long enough, and not one of those that are tried first. Nothing is asked of its letters.
 
+use std::cmp::Ordering;
+
 /// Of UTF-8. A passphrase has room; a book that has to be hashed is an attack.
 pub(crate) const BYTES_MAX: usize = 1024;
 
@@ -36,8 +38,16 @@ pub(crate) fn weakness(password: &str, address: &str, least_characters: usize) -
     if folded == address || folded == local {
         return Some(Weakness::OwnName);
     }
-    let common = COMMONEST.contains(&folded.as_str()) || is_run(&folded);
-    common.then_some(Weakness::Common)
+    is_common_folded(&folded).then_some(Weakness::Common)
+}
+
+/// It is among those that are tried first.
+pub(crate) fn is_common(password: &str) -> bool {
+    is_common_folded(&password.to_lowercase())
+}
+
+fn is_common_folded(folded: &str) -> bool {
+    is_run(folded) || is_breached(folded)
 }
 
 /// One letter again and again, or letters in their order.
@@ -47,129 +57,26 @@ fn is_run(text: &str) -> bool {
     first.abs() <= 1 && steps.iter().all(|step| step == first)
 }
 
-/// The commonest of eight characters and more, as lists of leaked passwords agree; in small letters.
-const COMMONEST: [&str; 120] = [
-    "password",
-    "password1",
-    "password12",
-    "password123",
-    "password1234",
-    "password!",
-    "password1!",
-    "passw0rd",
-    "p@ssword",
-    "p@ssw0rd",
-    "p@ssw0rd1",
-    "p@$$w0rd",
-    "pa$$word",
-    "12345678",
-    "123456789",
-    "1234567890",
-    "0123456789",
-    "87654321",
-    "987654321",
-    "0987654321",
-    "11111111",
-    "111111111",
-    "00000000",
-    "88888888",
-    "12341234",
-    "11223344",
-    "1122334455",
-    "12344321",
-    "123123123",
-    "123321123",
-    "147258369",
-    "159753456",
-    "789456123",
-    "987654321a",
-    "a12345678",
-    "12345678a",
-    "a123456789",
-    "123456789a",
-    "1234567a",
-    "1q2w3e4r",
-    "1q2w3e4r5t",
-    "1q2w3e4r5t6y",
-    "q1w2e3r4",
-    "q1w2e3r4t5",
-    "1qaz2wsx",
-    "1qaz2wsx3edc",
-    "qazwsxedc",
-    "qazwsx123",
-    "zaq12wsx",
-    "zaq1zaq1",
-    "qwertyui",
-    "qwertyuiop",
-    "qwerty12",
-    "qwerty123",
-    "qwerty1234",
-    "qwerty12345",
-    "qwerty123456",
-    "123qweasd",
-    "qweasdzxc",
-    "asdfghjk",
-    "asdfghjkl",
-    "asdf1234",
-    "asdfasdf",
-    "zxcvbnm1",
-    "zxcvbnm123",
-    "1234qwer",
-    "qwer1234",
-    "123456qwerty",
-    "abcd1234",
-    "abc12345",
-    "abc123456",
-    "abcdefgh",
-    "abcdefg1",
-    "aa123456",
-    "aa12345678",
-    "a1b2c3d4",
-    "iloveyou",
-    "iloveyou1",
-    "iloveyou2",
-    "welcome1",
-    "welcome123",
-    "welcome1!",
-    "letmein1",
-    "letmein123",
-    "football",
-    "football1",
-    "baseball",
-    "baseball1",
-    "basketball",
-    "superman",
-    "superman1",
-    "batman123",
-    "starwars",
-    "sunshine",
-    "sunshine1",
-    "princess",
-    "princess1",
-    "trustno1",
-    "whatever",
-    "whatever1",
-    "computer",
-    "internet",
-    "michelle",
-    "jennifer",
-    "jordan23",
-    "samantha",
-    "alexander",
-    "corvette",
-    "mercedes",
-    "maverick",
-    "chocolate",
-    "butterfly",
-    "liverpool",
-    "liverpool1",
-    "pokemon1",
-    "dragon123",
-    "monkey123",
-    "administrator",
-    "admin123",
-    "changeme",
-];
+/// Of lists of breached passwords the commonest, under the licence at its head. Small letters, one a line, sorted.
+const BREACHED: &str = include_str!("breached.txt");
+
+/// Nothing is built for it: the file is sorted, and a dozen of its lines are looked at.
+fn is_breached(folded: &str) -> bool {
+    let mut lines = BREACHED.split_once("\n\n").map_or("", |(_, passwords)| passwords);
+    while !lines.is_empty() {
+        let middle = lines.len() / 2;
+        let (before, after) = lines.as_bytes().split_at(middle);
+        let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let end = middle + after.iter().position(|byte| *byte == b'\n').unwrap_or(after.len());
+        let Some(line) = lines.get(start..end) else { return false };
+        lines = match folded.cmp(line) {
+            Ordering::Equal => return true,
+            Ordering::Less => lines.get(..start).unwrap_or(""),
+            Ordering::Greater => lines.get(end + 1..).unwrap_or(""),
+        };
+    }
+    false
+}
 
 #[cfg(test)]
 mod tests {
@@ -193,6 +100,27 @@ mod tests {
         }
         assert_eq!(weakness(&"é".repeat(513), "a@b", 8), Some(Weakness::TooLong));
         assert!(weakness(&"correct horse ".repeat(70), "a@b", 8).is_none());
-        assert!(COMMONEST.iter().all(|known| known.len() >= 8 && *known == known.to_lowercase()));
+    }
+
+    #[test]
+    fn thousands_of_breached_passwords_are_refused_in_whatever_letters() {
+        let (head, list) = BREACHED.split_once("\n\n").expect("an empty line behind the head");
+        assert!(head.lines().all(|line| line.starts_with('#')) && head.contains("Permission is hereby granted"));
+        let passwords: Vec<&str> = list.lines().collect();
+        assert!(passwords.len() >= 10_000, "{}", passwords.len());
+        assert!(passwords.is_sorted_by(|one, other| one < other), "sorted, each once");
+        for password in &passwords {
+            assert!(password.len() >= 8 && *password == password.to_lowercase(), "{password}");
+            assert_eq!(weakness(password, "jo@example.com", 8), Some(Weakness::Common), "{password}");
+            let loud = password.to_uppercase();
+            assert_eq!(weakness(&loud, "jo@example.com", 8), Some(Weakness::Common), "{loud}");
+            let near = [format!("{password}\u{1}"), format!(" {password}"), password[1..].to_owned()];
+            for near in near {
+                assert_eq!(is_breached(&near), passwords.binary_search(&near.as_str()).is_ok(), "{near:?}");
+            }
+        }
+        for none in ["", "\n", "#", "a", "~~~~~~~~~~", "password\n", "password\npassword1", "ÿÿÿÿÿÿÿÿ"] {
+            assert!(!is_breached(none), "{none:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! By mail: an address proven, a forgotten password replaced. Who asks for a mail is told the same whether anybody gets
 //! one, and before anybody has looked.
 
+use super::attempts::Who;
 use super::body::Body;
 use super::rows::{By, Change, Purpose};
 use super::{Accounts, Fault, address, secrets};
@@ -41,7 +42,12 @@ impl Accounts {
         if !self.set_password(&user, hash, "password_reset", now_us).await? {
             return Err(spent());
         }
-        Ok(Answer::empty(StatusCode::NO_CONTENT))
+        // From this browser he gets in, whoever else goes on guessing.
+        let answer = Answer::empty(StatusCode::NO_CONTENT);
+        match self.store.find(By::Id(user)).await? {
+            Some(account) => self.with_device(answer, &account, asked, now_us),
+            None => Ok(answer),
+        }
     }
 
     /// `false`: there is no such account.
@@ -56,7 +62,7 @@ impl Accounts {
         if let Some(account) = self.store.find(By::Id(user.to_owned())).await?
             && let Some(address) = &account.address
         {
-            self.attempts(|attempts| attempts.forget(address));
+            self.kept.attempts.forget(&Who::Strangers(address.clone()), self.redis.as_ref()).await;
             self.tell("password_changed", address, account.name.as_deref());
         }
         Ok(true)

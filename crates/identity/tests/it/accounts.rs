@@ -215,7 +215,10 @@ fn i1_an_address_is_proven_and_a_password_replaced_by_mail() {
             "password_refused",
         );
         let reset = json!({ "token": token, "password": OTHER });
-        assert_eq!(house.post("reset-password", reset.clone()).await.status, StatusCode::NO_CONTENT);
+        let done = house.post("reset-password", reset.clone()).await;
+        assert_eq!(done.status, StatusCode::NO_CONTENT, "{}", text(&done));
+        // From now on this browser is not counted with strangers who guess.
+        assert!(done.headers["set-cookie"].to_str().is_ok_and(|line| line.starts_with("__Secure-mainstay-device=")));
         refused(&house.post("reset-password", reset).await, 400, "link_invalid");
         assert_eq!(house.mail().await["kind"], "password_changed");
         assert!(house.no_mail().await);
@@ -319,6 +322,31 @@ fn i1_imported_bcrypt_hashes_are_accepted_and_replaced_at_login() {
         assert_eq!(house.who(&next.access), Err(TokenFault::Revoked));
         assert!(house.accounts().delete_by_operator("42", now_us()).await.expect("deleted"));
         assert!(house.accounts().list("", 10).await.expect("a list").is_empty());
+    });
+}
+
+/// ASVS 2.1.7: nobody chooses a breached password, and whoever came with one is told at the login.
+#[test]
+fn i1_a_breached_password_is_refused_where_it_is_chosen_and_told_at_a_login() {
+    let hash = bcrypt::hash("Sunshine1", 4).expect("a hash");
+    each("", async |house: &House| {
+        let import =
+            Import { email: "jo@example.com".to_owned(), password_hash: Some(hash.clone()), ..Import::default() };
+        assert_eq!(house.accounts().import(vec![import], 1).await.expect("an import").taken, 1);
+        for breached in ["sunshine1", "Trustno1", "QWERTY123", "mailcreated5240"] {
+            let body = json!({ "email": "eve@example.com", "password": breached });
+            refused(&house.post("register", body).await, 400, "password_refused");
+        }
+        let login = house.login("jo@example.com", "Sunshine1").await;
+        assert_eq!((login.status, &json(&login)["passwordBreached"]), (StatusCode::OK, &json!(true)));
+        let token = Login::of(&login).access;
+        let change = |new: &str| json!({ "currentPassword": "Sunshine1", "newPassword": new });
+        let again = house.call(Method::POST, "change-password", change("sunshine1"), Some(&token)).await;
+        refused(&again, 400, "password_refused");
+        let better = house.call(Method::POST, "change-password", change(OTHER), Some(&token)).await;
+        assert_eq!(better.status, StatusCode::OK, "{}", text(&better));
+        let login = house.login("jo@example.com", OTHER).await;
+        assert_eq!((login.status, json(&login).get("passwordBreached")), (StatusCode::OK, None));
     });
 }
 

@@ -12,6 +12,7 @@ use mainstay_servers::postgres::Postgres as Server;
 use mainstay_store::Durable;
 use mainstay_store::journal::{self, Journal, Notes, Query};
 use mainstay_store::postgres::{self, Postgres};
+use mainstay_store::redis::Redis;
 use mainstay_store::sqlite::Sqlite;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -82,6 +83,11 @@ pub struct House {
 
 impl House {
     pub async fn new(place: &Place, lines: &str, signer: Arc<Signer>) -> House {
+        House::sharing(place, lines, signer, None).await
+    }
+
+    /// One of several that share a Redis.
+    pub async fn sharing(place: &Place, lines: &str, signer: Arc<Signer>, redis: Option<Redis>) -> House {
         let file = Text { path: "mainstay.toml".into(), text: format!("[identity]\naccounts = true\n{lines}") };
         let environment = vec![("JWT_SECRET".to_owned(), "kU3vX9qLw2Zr7TnB5sYd8Hf1Gj4Mc6Pa0e".to_owned())];
         let reader = Reader::new(&Inputs { file: Some(file), environment, ..Inputs::default() });
@@ -104,6 +110,7 @@ impl House {
             signer,
             revoked: revoked.clone(),
             kept: Kept::default(),
+            redis,
             mail: mailed.then_some(mail),
             oauth: None,
             told: None,

@@ -93,9 +93,22 @@ pub fn run(place: &PlaceArgs, args: Args) -> Result<u8, Failure> {
             let answer = serde_json::from_value(answer).map_err(|e| Failure::Internal(e.into()))?;
             lines(&answer).iter().for_each(|line| println!("{line}"));
         }
-        Limits::Reset(client) => println!("reset {client}: {} counts forgotten", answer["counts"]),
+        Limits::Reset(client) => {
+            println!("reset {client}: {} counts forgotten{}", answer["counts"], reach(answer["reach"].as_str()));
+        }
     }
     Ok(exit::ASKED)
+}
+
+/// Who forgot them.
+fn reach(word: Option<&str>) -> &'static str {
+    match word {
+        Some("here") => " by this Mainstay, which counts for itself",
+        Some("number") => " by this Mainstay alone: in Redis it goes on until it is reset by the header's own value",
+        Some("redis") => " in Redis and here; another Mainstay that admitted them goes on until its window is over",
+        Some("everywhere") => " in Redis and by every Mainstay that counts there",
+        _ => "",
+    }
 }
 
 fn lines(answer: &Answer) -> Vec<String> {

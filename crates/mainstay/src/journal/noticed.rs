@@ -1,10 +1,11 @@
-//! What nobody reports and is noticed by looking: apps and services that are well or not, certificates that came, end
-//! soon or could not be had.
+//! What nobody reports and is noticed by looking: apps and services that are well or not, a Redis that is left alone,
+//! certificates that came, end soon or could not be had.
 
 use crate::server::Server;
 use mainstay_edge::acme::{Entry, Outlook};
-use mainstay_runtime::Shutdown;
+use mainstay_runtime::{Clock, Shutdown};
 use mainstay_store::journal::Event;
+use mainstay_store::redis::{News, Outage, State};
 use mainstay_watch::{Status, Watched};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -17,6 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub(super) async fn watch(server: Rc<Server>, shutdown: Shutdown) {
     let mut healths: BTreeMap<String, Status> = BTreeMap::new();
     let mut certificates: BTreeMap<String, Seen> = BTreeMap::new();
+    let mut outage = Outage::default();
     while tokio::time::timeout(LOOK_EVERY, shutdown.requested()).await.is_err() {
         let notes = &server.book.notes;
         for (subject, status) in statuses(&server) {
@@ -24,6 +26,9 @@ pub(super) async fn watch(server: Rc<Server>, shutdown: Shutdown) {
             if is_news(before, status) {
                 notes.note(Event::Health { subject, status: status.as_str().to_owned() }, None);
             }
+        }
+        if let Some(event) = redis(&server, &mut outage).map(breaker) {
+            notes.note(event, None);
         }
         for entry in server.certificates.list() {
             let name = entry.names.first().cloned().unwrap_or_default();
@@ -34,6 +39,22 @@ pub(super) async fn watch(server: Rc<Server>, shutdown: Shutdown) {
             certificates.insert(name, now);
         }
     }
+}
+
+/// As every thread with a link of its own sees it, the cores' and that of sessions and accounts.
+fn redis(server: &Server, outage: &mut Outage) -> Option<News> {
+    let (seen, opened) = server.edge.limits().links();
+    let own = server.services.redis();
+    let is_up = seen.up == seen.cores && own.is_none_or(|redis| redis.state() == State::Up);
+    outage.look(Clock::now(), is_up, opened + own.map_or(0, |redis| redis.counts().opened))
+}
+
+fn breaker(news: News) -> Event {
+    let (open, seconds) = match news {
+        News::Began => (true, None),
+        News::Ended(lasted) => (false, Some(lasted.as_secs())),
+    };
+    Event::Breaker { subject: "redis".to_owned(), open, seconds }
 }
 
 /// What is not well from the start is news; what is well is not.
@@ -120,6 +141,12 @@ mod tests {
             assert_eq!(told(before.as_ref(), &now, &entry).as_deref(), expected, "{now:?}");
             before = Some(now);
         }
+    }
+
+    #[test]
+    fn an_outage_of_redis_is_two_lines_and_the_second_says_how_long_it_was() {
+        let lines = [News::Began, News::Ended(Duration::from_millis(12_900))].map(|news| breaker(news).line());
+        assert_eq!(lines, ["redis is left alone", "redis is asked again after 12 s"]);
     }
 
     #[test]

@@ -79,6 +79,9 @@ pub enum Event {
     Breaker {
         subject: String,
         open: bool,
+        /// For how long it was open, of one that closed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u64>,
     },
     Certificate {
         name: String,
@@ -178,8 +181,11 @@ impl Event {
             Event::Health { subject, status } => format!("{subject} is {status}"),
             Event::Ban { client, reason, seconds } => format!("{client} banned for {seconds} s: {reason}"),
             Event::BanLifted { client } => format!("{client} may come again"),
-            Event::Breaker { subject, open: true } => format!("{subject} is left alone"),
-            Event::Breaker { subject, open: false } => format!("{subject} is asked again"),
+            Event::Breaker { subject, open: true, .. } => format!("{subject} is left alone"),
+            Event::Breaker { subject, open: false, seconds: None } => format!("{subject} is asked again"),
+            Event::Breaker { subject, open: false, seconds: Some(seconds) } => {
+                format!("{subject} is asked again after {seconds} s")
+            }
             Event::Certificate { name, what } => format!("certificate of {name}: {what}"),
             Event::Identity { what, user, detail } => {
                 let what = what.replace('_', " ");
@@ -214,7 +220,8 @@ pub(crate) mod tests {
             Event::Health { subject: text(), status: text() },
             Event::Ban { client: text(), reason: text(), seconds: 1 },
             Event::BanLifted { client: text() },
-            Event::Breaker { subject: text(), open: true },
+            Event::Breaker { subject: text(), open: true, seconds: None },
+            Event::Breaker { subject: text(), open: false, seconds: Some(1) },
             Event::Certificate { name: text(), what: text() },
             Event::Identity { what: text(), user: Some(text()), detail: None },
             Event::Admin { action: text(), detail: text() },
@@ -230,6 +237,9 @@ pub(crate) mod tests {
             assert_eq!(Event::read(event.kind(), 2, &payload), None, "a newer version is not guessed at");
             assert!(!event.line().is_empty());
         }
+        let before = serde_json::json!({ "kind": "breaker", "subject": "redis", "open": false });
+        let read = Event::read("breaker", 1, &before).expect("as it was written before it had a time");
+        assert_eq!(read.line(), "redis is asked again");
         assert_eq!(Event::read("later", 1, &serde_json::json!({ "kind": "later" })), None);
     }
 }

@@ -1,9 +1,10 @@
 //! A Redis that hangs: it accepts, reads, and says nothing.
 
 use crate::support::{count, counted, counting, linked, look_again, on_a_core, options, until, until_answered};
+use mainstay_runtime::Clock;
 use mainstay_servers::redis::Redis as Server;
 use mainstay_servers::wait::BOUND;
-use mainstay_store::redis::{Error, IN_FLIGHT_MAX, MISSES_MAX, REQUEST_BUDGET, State, cmd};
+use mainstay_store::redis::{Error, IN_FLIGHT_MAX, MISSES_MAX, News, Outage, REQUEST_BUDGET, SETTLED, State, cmd};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -60,6 +61,49 @@ fn while_it_hangs_the_probes_are_the_keepers_and_no_request_waits() {
         assert_eq!(redis.counts().calls, opened.calls);
         server.resume();
         until("the breaker to close", || redis.state() == State::Up).await;
+    });
+}
+
+/// As the journal tells it: of two handles that notice each for itself, one pair.
+#[test]
+fn an_outage_of_several_handles_is_told_once_and_ended_once() {
+    let server = Server::plain();
+    on_a_core(async {
+        let options = options(&[("REDIS_URL", &server.url())]);
+        let ((one, _first), (other, _second)) = (linked(&options).await, linked(&options).await);
+        let mut outage = Outage::default();
+        let mut look = || {
+            let is_up = one.state() == State::Up && other.state() == State::Up;
+            outage.look(Clock::now(), is_up, one.counts().opened + other.counts().opened)
+        };
+        assert_eq!(look(), None);
+        server.pause();
+        let (ping, began) = (cmd("PING"), Instant::now());
+        let mut news = Vec::new();
+        while one.state() == State::Up || other.state() == State::Up {
+            assert!(began.elapsed() < BOUND, "no breaker opened");
+            // One after the other.
+            let redis = if one.state() == State::Up { &one } else { &other };
+            let _ = redis.ask(&ping, REQUEST_BUDGET).await;
+            news.extend(look());
+        }
+        assert_eq!(news, [News::Began]);
+        let opened = Instant::now();
+        server.resume();
+        until("both to be back", || one.state() == State::Up && other.state() == State::Up).await;
+        let longest = began.elapsed();
+        while news.len() < 2 {
+            assert!(opened.elapsed() < BOUND, "it never ends");
+            news.extend(look());
+            look_again().await;
+        }
+        let News::Ended(lasted) = news[1] else { panic!("{news:?}") };
+        assert!(lasted <= longest + Duration::from_secs(1) && opened.elapsed() >= SETTLED, "{lasted:?} of {longest:?}");
+        println!("lasted {lasted:?}");
+        for _ in 0..20 {
+            assert_eq!(look(), None);
+            look_again().await;
+        }
     });
 }
 
