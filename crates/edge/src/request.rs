@@ -62,6 +62,8 @@ pub async fn serve(
 ) -> Answer {
     let (mut finish, mut facts) = begin(&core, &conn, deadline, &head);
     let snapshot = core.snapshot();
+    // Before what a proxy told is put elsewhere.
+    facts.from_here = from_here(&conn, &head);
     let decided = snapshot.respond.decides_hsts();
     let hsts = if conn.peer.tls && !decided { snapshot.https.hsts(true, &host(&head)) } else { None };
     snapshot.forwarded.adopt(&mut head.fields, &conn.peer, &snapshot.trusted);
@@ -101,6 +103,8 @@ pub struct Facts {
     /// A browser opens an address: refusals are pages.
     page: bool,
     trace_flags: u8,
+    /// The peer is this machine, and nobody stands between.
+    from_here: bool,
     /// What is done to the answer.
     plan: Plan,
     /// Fields of the input that broke its schema.
@@ -140,21 +144,23 @@ async fn gates(
     let gate = route(snapshot, &head)?;
     gate.note(finish);
     let at_once = to_https(snapshot, conn, &gate, &head);
-    if let Some(answer) = at_once.or_else(|| facts.plan.route(&snapshot.respond, gate.respond.take(), &head)) {
+    if let Some(answer) =
+        at_once.or_else(|| facts.plan.route(&snapshot.respond, gate.respond.take(), &head, gate.ours == Ours::Pages))
+    {
         return Ok(Passed::Own(answer, Bytes::new()));
     }
     let place = Place { core, conn, snapshot, gate: &gate, client };
     let who = within_limits(&place, facts, finish, &mut head, &body).await?;
     body_size(&body, &gate.settings)?;
     if matches!(gate.ours, Ours::Service | Ours::Pages) {
-        for_operators(conn, snapshot, &gate, &head)?;
+        for_operators(snapshot, &gate, &head, facts.from_here)?;
         let known = service_call::Known { conn, client, who: &who, pause: snapshot.timeouts.body };
         let (head, body) = Box::pin(service_call::put(core, &known, head, body, finish)).await?;
         return Ok(Passed::Own(head, body));
     }
-    let asks = Asks::new(snapshot, &gate, &head);
+    let asks = Asks::new(snapshot, &gate, &head, facts.from_here);
     if (asks.before || gate.files.is_some())
-        && let Some(passed) = Box::pin(without_the_app(core, conn, client, &asks, gate.files, facts, &head)).await?
+        && let Some(passed) = Box::pin(without_the_app(core, client, &asks, gate.files, facts, &head)).await?
     {
         return Ok(passed);
     }
@@ -164,7 +170,7 @@ async fn gates(
     let (learn, ordinary) = (engine == Query::Handshake, engine == Query::Other);
     let sticking = sticky::begin(core, snapshot, served, &conn.peer, &mut head.fields);
     let preferred = preferred.or_else(|| sticking.as_ref()?.slot(served));
-    let ask = asks.after_the_app(conn, client, &head);
+    let ask = asks.after_the_app(client, &head);
     let job = Job { core, served, settings: gate.settings, client, preferred, pause: snapshot.timeouts.body };
     let (body, stream) = upgrading(checked(core, snapshot, &gate, facts, finish, (&head, body)).await?);
     let upgrade = stream.is_some() || conn.http1.is_some() && body.framing() == Framing::Absent && is_upgrade(&head);
@@ -198,10 +204,21 @@ async fn gates(
     offered(core, ask, sent, (learn, landing)).await
 }
 
-/// Gate: where nobody is recognised, pages of operators are for who sits at this machine. A page of somebody else's that
-/// made a name of its own stand for this machine comes by that name.
-fn for_operators(conn: &Conn, snapshot: &Snapshot, gate: &Gate<'_>, head: &RequestHead) -> Result<(), Refusal> {
-    let is_here = || from_here(conn, head) && matches!(&*host(head), "localhost" | "127.0.0.1" | "[::1]");
+/// Gate: where nobody is recognised, pages of operators are for the browser of who sits at this machine. A page of
+/// somebody else's that made a name of its own stand for this machine comes by that name; one that asks from within
+/// says so; and proxies that add nothing to a request are asked by another name, or speak as of old.
+fn for_operators(snapshot: &Snapshot, gate: &Gate<'_>, head: &RequestHead, from_here: bool) -> Result<(), Refusal> {
+    const PROXIED: [&str; 5] = ["via", "cf-connecting-ip", "true-client-ip", "x-client-ip", "x-forwarded-server"];
+    let is_here = || {
+        let fields = &head.fields;
+        let goes_there =
+            || fields.find("sec-fetch-mode") == Some(b"navigate") && fields.find("sec-fetch-dest") == Some(b"document");
+        from_here
+            && matches!(&*host(head), "localhost" | "127.0.0.1" | "[::1]")
+            && head.version != Version::Http10
+            && !PROXIED.iter().any(|name| fields.has_named(name.as_bytes()))
+            && (!matches!(fields.find("sec-fetch-site"), Some(b"cross-site" | b"same-site")) || goes_there())
+    };
     match gate.ours == Ours::Pages && !snapshot.identity.is_on() && !is_here() {
         // As if nothing were there.
         true => Err(Verdict::NoRoute.into()),
@@ -271,7 +288,6 @@ fn no_tunnel(sent: &Sent, stream: Option<&OnUpgrade>) -> Result<(), Refusal> {
 /// What is answered before the app is asked: documents of ours, and files.
 async fn without_the_app(
     core: &Rc<Core>,
-    conn: &Conn,
     client: IpAddr,
     asks: &Asks,
     files: Option<&Files>,
@@ -279,7 +295,7 @@ async fn without_the_app(
     head: &RequestHead,
 ) -> Result<Option<Passed>, Refusal> {
     if asks.before
-        && let Some((head, body)) = asks.before_the_app(core, conn, client, head).await?
+        && let Some((head, body)) = asks.before_the_app(core, client, head).await?
     {
         return Ok(Some(Passed::Own(head, body)));
     }
@@ -399,6 +415,7 @@ pub fn begin(core: &Rc<Core>, conn: &Rc<Conn>, deadline: Deadline, head: &Reques
         to_head: head.method == Method::HEAD,
         page: refusal::wants_page(fetch_mode, accept),
         trace_flags: parent.map_or(SAMPLED, |p| p.flags),
+        from_here: false,
         plan: Plan::default(),
         problem: None,
         limited: None,
@@ -572,49 +589,50 @@ struct Asks {
     after: bool,
     /// Nobody else may answer: 404 if we do not.
     alone: bool,
+    from_here: bool,
 }
 
 impl Asks {
-    fn new(snapshot: &Snapshot, gate: &Gate<'_>, head: &RequestHead) -> Asks {
+    fn new(snapshot: &Snapshot, gate: &Gate<'_>, head: &RequestHead, from_here: bool) -> Asks {
         let reads = matches!(head.method, Method::GET | Method::HEAD);
         let nobody = gate.served.is_none_or(|s| s.group.list().upstreams.iter().all(|u| u.is_draining()));
-        match (gate.ours, snapshot.offered) {
-            (Ours::Alone, _) => Asks { before: true, after: false, alone: true },
-            (Ours::Offered, Offered::Mainstay) if reads => Asks { before: true, after: false, alone: true },
-            (Ours::Token, _) if reads => Asks { before: true, after: false, alone: false },
-            (Ours::Offered, Offered::App) if reads => Asks { before: nobody, after: !nobody, alone: false },
-            _ => Asks { before: false, after: false, alone: false },
-        }
+        let (before, after, alone) = match (gate.ours, snapshot.offered) {
+            (Ours::Alone, _) => (true, false, true),
+            (Ours::Offered, Offered::Mainstay) if reads => (true, false, true),
+            (Ours::Token, _) if reads => (true, false, false),
+            (Ours::Offered, Offered::App) if reads => (nobody, !nobody, false),
+            _ => (false, false, false),
+        };
+        Asks { before, after, alone, from_here }
     }
 
     async fn before_the_app(
         &self,
         core: &Core,
-        conn: &Conn,
         client: IpAddr,
         head: &RequestHead,
     ) -> Result<Option<Document>, Refusal> {
-        match put(core, question(conn, client, head)).await? {
+        match put(core, question(client, head, self.from_here)).await? {
             None if self.alone => Err(Verdict::NoRoute.into()),
             answer => Ok(answer),
         }
     }
 
-    fn after_the_app(&self, conn: &Conn, client: IpAddr, head: &RequestHead) -> Option<Question> {
-        self.after.then(|| question(conn, client, head))
+    fn after_the_app(&self, client: IpAddr, head: &RequestHead) -> Option<Question> {
+        self.after.then(|| question(client, head, self.from_here))
     }
 }
 
 type Document = (Box<ResponseHead>, Bytes);
 type Question = (Ask, tokio::sync::oneshot::Receiver<Reply>);
 
-fn question(conn: &Conn, client: IpAddr, head: &RequestHead) -> Question {
+fn question(client: IpAddr, head: &RequestHead, from_here: bool) -> Question {
     let text = |name| head.fields.text_of(name).map(str::to_owned);
     let (answer, reply) = tokio::sync::oneshot::channel();
     let ask = Ask {
         path: canonical(head.path()).path.into_owned(),
         client,
-        from_here: from_here(conn, head),
+        from_here,
         authorization: text(Name::Authorization),
         accept: text(Name::Accept),
         answer,

@@ -117,7 +117,15 @@ impl Plan {
     }
 
     /// Takes in what these routes say. The answer, if it is the edge's to give: that of a CORS preflight.
-    pub fn route(&mut self, rules: &Rules, matched: Vec<u16>, head: &RequestHead) -> Option<Box<ResponseHead>> {
+    ///
+    /// `pages`: these are operators', which no other origin reads, whatever CORS says of the app.
+    pub fn route(
+        &mut self,
+        rules: &Rules,
+        matched: Vec<u16>,
+        head: &RequestHead,
+        pages: bool,
+    ) -> Option<Box<ResponseHead>> {
         if !self.active {
             return None;
         }
@@ -131,7 +139,7 @@ impl Plan {
             self.compress = Some(best);
         }
         let named = self.options(rules).find_map(|o| o.cors.as_ref());
-        let cors = named.map_or(rules.all.cors.as_ref(), Option::as_ref)?;
+        let cors = named.map_or(rules.all.cors.as_ref(), Option::as_ref).filter(|_| !pages)?;
         if let Some(answer) = cors.preflight(head) {
             return Some(answer);
         }

@@ -1,6 +1,7 @@
 //! What happened to jobs, as the app, the metrics and the pages are told. Only of what was committed.
 
 use crate::job::Name;
+use std::collections::BTreeMap;
 
 /// Something that happened in a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +65,44 @@ impl What {
             What::Drained => "drained",
             What::Short(true) => "short",
             What::Short(false) => "enough",
+        }
+    }
+}
+
+/// Of one commit: that a queue was short and was not any more within it, as when one job ends and the next begins, is
+/// no news.
+pub(crate) fn settle(events: &mut Vec<Event>) {
+    let is_turn = |event: &Event| matches!(event.what, What::Short(_));
+    let mut turns: BTreeMap<Name, usize> = BTreeMap::new();
+    for event in events.iter().filter(|event| is_turn(event)) {
+        *turns.entry(event.queue.clone()).or_default() += 1;
+    }
+    // They alternate: of an even number nothing is left, of an odd one the last.
+    let mut seen: BTreeMap<Name, usize> = BTreeMap::new();
+    events.retain(|event| {
+        let Some(all) = turns.get(&event.queue).filter(|_| is_turn(event)) else { return true };
+        let nth = seen.entry(event.queue.clone()).or_default();
+        *nth += 1;
+        all % 2 == 1 && *nth == *all
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_turned_and_turned_back_is_no_news() {
+        let event = |queue: &str, what| Event { queue: queue.into(), job: 0, at_ms: 0, what };
+        let turned = |count: usize| (0..count).map(|i| event("a", What::Short(i % 2 == 0)));
+        for (count, left) in [(0, None), (1, Some(true)), (2, None), (3, Some(true)), (4, None)] {
+            let mut events: Vec<Event> = turned(count).collect();
+            events.push(event("b", What::Short(false)));
+            events.push(event("a", What::Drained));
+            settle(&mut events);
+            let expected: Vec<Event> = left.map(|is| event("a", What::Short(is))).into_iter().collect();
+            let rest = [event("b", What::Short(false)), event("a", What::Drained)];
+            assert_eq!(events, [&expected[..], &rest].concat(), "{count}");
         }
     }
 }

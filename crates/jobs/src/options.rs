@@ -152,6 +152,9 @@ fn read_queue(table: &Table, planned: &mut Vec<Name>) -> Queue {
     let doc = "A path of your app that is given each job; refused from outside. Unset: workers ask for jobs";
     let push = read_push(table, "push", doc, "\"POST /jobs/scan\"");
     let events = read_push(table, "events", events, "\"POST /jobs/events\"");
+    if push.is_some() && push == events {
+        table.fault(&table.position(), "`push` and `events` are one path", "a path for each", None);
+    }
     Queue { push, events, hook: read_hook(table), settings, schedules, at: table.position().to_string(), name }
 }
 
@@ -235,10 +238,16 @@ fn read_depth(queue: &Table, usual: Depth) -> Depth {
 /// Where a provider hears of the queue's depth.
 fn read_hook(queue: &Table) -> Option<String> {
     const EXPECTED: &str = "an address, as \"https://api.example.com/scale?key=${KEY}\"";
+    let is_port = |host: &str| match host.rsplit_once(':') {
+        Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok_and(|port| port > 0),
+        _ => true,
+    };
     let is_address = |text: &str| {
         let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
         let host = rest.and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default();
         match text.parse::<http::Uri>() {
+            Ok(_) if host.contains('@') => Err("a name and a password belong in its query".to_owned()),
+            Ok(_) if !is_port(host) => Err("a port that is none".to_owned()),
             Ok(_) if !host.is_empty() && !text.contains('#') => Ok(text.to_owned()),
             _ => Err("no address of https:// or http://".to_owned()),
         }
@@ -447,6 +456,10 @@ mod tests {
             ("[jobs.a]\nstalls = -1\n".to_owned(), "a whole number from 0"),
             ("[jobs.a]\ndurability = \"ram\"\n".to_owned(), "\"fsync\" or \"os\""),
             ("[jobs.a]\ndepth = { waiting_over = \"x\" }\n".to_owned(), "a whole number from 0"),
+            ("[jobs.a]\npush = \"POST /a\"\nevents = \"POST /a\"\n".to_owned(), "one path"),
+            ("[jobs.a]\ndepth = { hook = \"ftp://x/\" }\n".to_owned(), "no address of"),
+            ("[jobs.a]\ndepth = { hook = \"https://bob:word@x/\" }\n".to_owned(), "belong in its query"),
+            ("[jobs.a]\ndepth = { hook = \"https://x:99999/\" }\n".to_owned(), "a port that is none"),
             ("[jobs.a]\npush = \"GET /jobs/a\"\n".to_owned(), "handed over by POST"),
             ("[jobs.a]\npush = \"/jobs/a\"\n".to_owned(), "POST and a path"),
             ("[jobs.a]\npush = \"POST http://x/jobs\"\n".to_owned(), "POST and a path"),

@@ -109,6 +109,8 @@ impl Pusher {
         tokio::select! {
             () = lanes(&desk, options, give_up) => {}
             never = desk.vouched() => match never {},
+            // It ends after them, unless it broke: then whoever runs this hears of it.
+            Some(ended) = telling.join_next() => drop(expected(ended)),
         }
         desk.give_back().await;
         all_done.request();

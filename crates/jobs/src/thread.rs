@@ -10,7 +10,7 @@ mod waiters;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::event::Event;
+use crate::event::{self, Event};
 use crate::handle::{Claim, Finished, Work};
 use crate::job::Name;
 use crate::op::{Answer, Claimed, Effects, Finish, Op, Outcome};
@@ -189,6 +189,7 @@ impl Thread {
         match committed {
             Ok(()) => {
                 self.answer(pending);
+                event::settle(&mut self.effects.events);
                 self.effects.events.drain(..).for_each(|event| drop(self.events.send(event)));
                 looks.into_iter().for_each(|look| look(Ok(&self.engine)));
             }

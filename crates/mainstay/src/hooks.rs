@@ -12,6 +12,7 @@ use http::header::{CONTENT_TYPE, USER_AGENT};
 use http_body_util::Full;
 use mainstay_edge::acme::Http;
 use mainstay_jobs::{Jobs, Name, Options, What};
+use mainstay_runtime::Clock;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,42 +21,62 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// A word is said once it has held for so long: a queue at its edge turns with every job.
+const HOLDS: Duration = Duration::from_secs(2);
 /// Between attempts, each twice the one before.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// About a quarter of an hour in all.
 const ATTEMPTS: u32 = 10;
 
 /// For as long as jobs are open.
-pub async fn run(jobs: Jobs, options: watch::Receiver<Arc<Options>>) {
+pub async fn run(jobs: Jobs, mut options: watch::Receiver<Arc<Options>>) {
     let mut events = jobs.events();
-    let mut saying: BTreeMap<Name, Saying> = BTreeMap::new();
-    // A provider may have missed what was said before a restart.
-    for queue in jobs.queues().await.unwrap_or_default().iter().filter(|queue| queue.is_short) {
-        say(&jobs, &options, &queue.name, true, &mut saying);
-    }
+    let mut sayings: BTreeMap<Name, Saying> = BTreeMap::new();
+    // A provider may have missed what was said before a start.
+    let mut is_anew = true;
     loop {
-        match events.recv().await {
-            Ok(event) => {
-                if let What::Short(wants) = event.what {
-                    say(&jobs, &options, &event.queue, wants, &mut saying);
+        if std::mem::take(&mut is_anew) {
+            let hooks = hooks(&options.borrow_and_update());
+            sayings.retain(|queue, saying| hooks.get(queue) == Some(&saying.hook));
+            for queue in jobs.queues().await.unwrap_or_default() {
+                let Some(hook) = hooks.get(&queue.name) else { continue };
+                if sayings.get(&queue.name).is_none_or(|saying| saying.wants != queue.is_short) {
+                    let saying = Saying::new(&jobs, &queue.name, hook, queue.is_short);
+                    sayings.insert(queue.name, saying);
                 }
             }
-            Err(RecvError::Lagged(_)) => {
-                for queue in jobs.queues().await.unwrap_or_default() {
-                    if saying.get(&queue.name).map_or(queue.is_short, |said| said.wants != queue.is_short) {
-                        say(&jobs, &options, &queue.name, queue.is_short, &mut saying);
+        }
+        tokio::select! {
+            Ok(()) = options.changed() => is_anew = true,
+            event = events.recv() => match event {
+                Ok(event) => {
+                    if let (What::Short(wants), Some(saying)) = (event.what, sayings.get_mut(&event.queue)) {
+                        *saying = Saying::new(&jobs, &event.queue, &saying.hook.clone(), wants);
                     }
                 }
-            }
-            Err(RecvError::Closed) => return,
+                Err(RecvError::Lagged(_)) => is_anew = true,
+                Err(RecvError::Closed) => return,
+            },
         }
     }
 }
 
+fn hooks(options: &Options) -> BTreeMap<Name, String> {
+    options.queues.iter().filter_map(|queue| Some((queue.name.clone(), queue.hook.clone()?))).collect()
+}
+
 /// What is being said, or was last; a newer word ends it.
 struct Saying {
+    hook: String,
     wants: bool,
     task: JoinHandle<()>,
+}
+
+impl Saying {
+    fn new(jobs: &Jobs, queue: &Name, hook: &str, wants: bool) -> Saying {
+        let task = tokio::spawn(say(jobs.clone(), queue.clone(), hook.to_owned(), wants));
+        Saying { hook: hook.to_owned(), wants, task }
+    }
 }
 
 impl Drop for Saying {
@@ -64,20 +85,8 @@ impl Drop for Saying {
     }
 }
 
-fn say(
-    jobs: &Jobs,
-    options: &watch::Receiver<Arc<Options>>,
-    queue: &Name,
-    wants: bool,
-    saying: &mut BTreeMap<Name, Saying>,
-) {
-    let hook = options.borrow().queues.iter().find(|one| one.name == *queue).and_then(|one| one.hook.clone());
-    let Some(hook) = hook else { return };
-    let task = tokio::spawn(said(jobs.clone(), queue.clone(), hook, wants));
-    saying.insert(queue.clone(), Saying { wants, task });
-}
-
-async fn said(jobs: Jobs, queue: Name, hook: String, wants: bool) {
+async fn say(jobs: Jobs, queue: Name, hook: String, wants: bool) {
+    tokio::time::sleep(HOLDS).await;
     let mut wait = AGAIN_AFTER;
     for attempt in 1..=ATTEMPTS {
         match ask(&jobs, &queue, &hook, wants).await {
@@ -99,13 +108,16 @@ async fn ask(jobs: &Jobs, queue: &Name, hook: &str, wants: bool) -> Result<(), S
     let counts = queues.iter().find(|one| one.name == *queue).map(|one| one.counts).unwrap_or_default();
     let body = json!({
         "queue": &**queue, "wantsWorkers": wants, "waiting": counts.waiting, "active": counts.active,
+        "atMs": Clock::unix_micros() / 1000,
     });
     let request = Request::post(hook)
         .header(USER_AGENT, "mainstay")
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body.to_string())))
         .map_err(|error| error.to_string())?;
-    let http = Http::new(None).map_err(|failure| failure.to_string())?;
+    // Reads the roots of this machine: files.
+    let http = tokio::task::spawn_blocking(|| Http::new(None)).await.map_err(|error| error.to_string())?;
+    let http = http.map_err(|failure| failure.to_string())?;
     let answer = http.send(request).await.map_err(|error| error.to_string())?;
     if answer.status().is_success() { Ok(()) } else { Err(format!("it answered {}", answer.status())) }
 }

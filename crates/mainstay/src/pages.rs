@@ -19,6 +19,8 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Jobs on one page.
 const SHOWN: usize = 50;
@@ -28,6 +30,12 @@ const SEARCHED: usize = 2 * LIST_MAX;
 const FOUND_MAX: usize = 200;
 /// Characters of what is searched for.
 const WORDS_MAX: usize = 200;
+/// Of a query that forms come back to.
+const HERE_BYTES_MAX: usize = 1024;
+/// Pages that are made at a time: a search reads thousands of jobs, and logins are answered by the same threads.
+const TURNS: usize = 4;
+/// For one page.
+const PAGE_LIMIT: Duration = Duration::from_secs(5);
 /// Who acts where users are not recognised: whoever sits at this machine.
 const NOBODY: &str = "this machine";
 
@@ -35,15 +43,28 @@ const NOBODY: &str = "this machine";
 #[derive(Clone)]
 pub struct Pages {
     /// Where they stand, if they do.
-    pub root: Arc<ArcSwapOption<String>>,
-    pub jobs: Arc<ArcSwapOption<Jobs>>,
-    pub notes: Notes,
+    root: Arc<ArcSwapOption<String>>,
+    jobs: Arc<ArcSwapOption<Jobs>>,
+    notes: Notes,
+    turns: Arc<Semaphore>,
 }
 
 /// Names and values, of a query or a form.
 type Fields = HashMap<String, String>;
 
 impl Pages {
+    pub fn new(root: Arc<ArcSwapOption<String>>, jobs: Arc<ArcSwapOption<Jobs>>, notes: Notes) -> Pages {
+        Pages { root, jobs, notes, turns: Arc::new(Semaphore::new(TURNS)) }
+    }
+
+    /// Never takes longer than some seconds, nor more than its share of them.
+    pub async fn answer(&self, root: &str, asked: Asked) -> Answer {
+        let busy = |why: &str| told(root, StatusCode::SERVICE_UNAVAILABLE, &Refused::new(why)).retry_after(1);
+        let Ok(_turn) = self.turns.try_acquire() else { return busy("other pages are being made; try again") };
+        let made = tokio::time::timeout(PAGE_LIMIT, self.page(root, asked)).await;
+        made.unwrap_or_else(|_| busy("this took too long: a search goes through every job; mainstay jobs does not"))
+    }
+
     /// Where they stand, if this path is theirs. `path` is canonical.
     pub fn root_of(&self, path: &str) -> Option<Arc<String>> {
         let root = self.root.load_full()?;
@@ -51,7 +72,7 @@ impl Pages {
         (rest.is_empty() || rest.starts_with('/')).then_some(root)
     }
 
-    pub async fn answer(&self, root: &str, asked: Asked) -> Answer {
+    async fn page(&self, root: &str, asked: Asked) -> Answer {
         let below = asked.path.get(root.len()..).unwrap_or_default().trim_start_matches('/');
         let (is_write, is_read) = (below == "do", matches!(asked.method, Method::GET | Method::HEAD));
         let answer = match (below, asked.method == Method::POST) {
@@ -72,6 +93,8 @@ impl Pages {
     async fn shown(&self, root: &str, below: &str, asked: &Asked) -> Result<Answer, (StatusCode, Refused)> {
         let query = fields(asked.query.as_deref().unwrap_or_default());
         let here = match &asked.query {
+            // It stands in every form of a page.
+            Some(query) if query.len() > HERE_BYTES_MAX => root.to_owned(),
             Some(query) => format!("{root}/{below}?{query}"),
             None if below.is_empty() => root.to_owned(),
             None => format!("{root}/{below}"),
@@ -237,7 +260,7 @@ fn is_within(root: &str, back: &str) -> bool {
     let rest = back.strip_prefix(root);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
         && back.bytes().all(|byte| byte.is_ascii_graphic())
-        && !back.contains(['\\'])
+        && !["\\", "/.", "%2e", "%2E"].iter().any(|part| back.contains(part))
 }
 
 /// `a=b&c=d`, as browsers send it; of a name that comes twice the last.
@@ -314,7 +337,15 @@ mod tests {
         for good in ["/admin/queues", "/admin/queues?x=1", "/admin/queues/list?queue=a&skip=50"] {
             assert!(within(good), "{good}");
         }
-        for bad in ["//evil.example", "https://evil.example/", "/admin/queuesx", "/admin/queues/\r\nx", "/"] {
+        for bad in [
+            "//evil.example",
+            "https://evil.example/",
+            "/admin/queuesx",
+            "/admin/queues/\r\nx",
+            "/",
+            "/admin/queues/../x",
+            "/admin/queues/%2e%2e",
+        ] {
             assert!(!within(bad), "{bad}");
         }
     }

@@ -171,7 +171,7 @@ impl Queues {
 
     /// What answers for their pages.
     pub fn pages(&self, notes: Notes) -> Pages {
-        Pages { root: self.pages.clone(), jobs: self.current.clone(), notes }
+        Pages::new(self.pages.clone(), self.current.clone(), notes)
     }
 
     /// The data folder is ours.

@@ -13,7 +13,7 @@ use arc_swap::ArcSwapOption;
 use http::StatusCode;
 use mainstay_edge::service_call::{Call, Receiver};
 use mainstay_identity::accounts::{Kept, Mail};
-use mainstay_identity::exchange::Answer;
+use mainstay_identity::exchange::{Answer, is_ours};
 use mainstay_identity::oauth::Flow;
 use mainstay_identity::sessions::{self, Sessions, Upkeep};
 use mainstay_identity::{Options, Revocation, Revoked, Service, Setup, Signer};
@@ -141,7 +141,7 @@ async fn run(
             call = calls.recv() => call,
         };
         let (Some(call), Ok(turn)) = (call, turns.clone().acquire_owned().await) else { return };
-        if let Some(root) = pages.root_of(&call.asked.path) {
+        if let Some(root) = pages.root_of(&call.asked.path).filter(|_| !is_ours(&call.asked.path)) {
             let pages = pages.clone();
             tokio::spawn(async move {
                 let (asked, told) = call.split();

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use mainstay_config::{Environment, Inputs, Reader, Report, Table, checks};
 use mainstay_edge::options::{Listen, Pages};
 use mainstay_identity::accounts::judge_roles;
-use mainstay_identity::exchange::is_ours;
+use mainstay_identity::exchange::ROOT;
 use mainstay_supervisor::protocol::ToSupervisor;
 use mainstay_telemetry::Redactor;
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +17,9 @@ const SECRET_CHARACTERS: i64 = 32;
 
 /// Where the guides have their dashboard.
 const PAGES: &str = "/admin/queues";
+/// What is answered here by itself.
+const OTHERS: [&str; 8] =
+    ["/.mainstay", ROOT, "/health", "/metrics", "/api/health", "/api/v1/health", "/api/v1/metrics", "/.well-known"];
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -179,8 +182,11 @@ fn read_pages(ops: &Table) -> Option<Pages> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"/-_.".contains(&byte);
     let rest = path.value.strip_prefix('/').unwrap_or_default();
     let is_path = !rest.is_empty() && rest.bytes().all(plain) && rest.split('/').all(|s| !matches!(s, "" | "." | ".."));
-    if is_on && (!is_path || rest.starts_with(".mainstay") || is_ours(&path.value)) {
-        let expected = format!("a path in small letters without a slash at its end, as \"{PAGES}\"");
+    // Ours, or what begins like it: an app's own would be taken from it, and ours with it.
+    let takes = |other: &str| is_within(&path.value, other) || is_within(other, &path.value);
+    let taken = OTHERS.iter().any(|other| takes(other));
+    if is_on && (!is_path || taken) {
+        let expected = format!("a path of their own in small letters without a slash at its end, as \"{PAGES}\"");
         table.fault(&path.at, format!("the pages cannot stand at `{}`", path.value), expected, None);
         return None;
     }
@@ -193,19 +199,26 @@ fn read_pages(ops: &Table) -> Option<Pages> {
     is_on.then(|| Pages { path: path.value, roles: names, at: table.position().to_string() })
 }
 
-/// Pages that nobody can see, or that show nothing.
+fn is_within(path: &str, root: &str) -> bool {
+    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Pages that nobody can see, that everybody can, or that show nothing.
 fn judge_pages(reader: &Reader, edge: &mainstay_edge::Options, jobs: &mainstay_jobs::Options) {
-    if edge.pages.is_none() {
-        return;
-    }
+    let Some(pages) = &edge.pages else { return };
     let at = reader.table("ops").table("queues").position();
     if !jobs.is_on {
         let fix = Some("[jobs.NAME] makes a queue");
         reader.warn(&at, "[ops.queues] has nothing to show: there are no jobs", "a queue", fix);
     }
+    for pushed in edge.pushed().filter(|pushed| is_within(pushed, &pages.path) || is_within(&pages.path, pushed)) {
+        let what = format!("[ops.queues] stands at {}, where the app is handed what comes to {pushed}", pages.path);
+        reader.fault(&at, what, "a path of their own", None);
+    }
+    // A proxy on this machine that says nothing of itself would show them to everybody.
     if !edge.identity.is_on() && reader.environment().production {
         let fix = Some("[identity] recognises users; without it: mainstay jobs");
-        reader.warn(&at, "[ops.queues] is shown to this machine alone: nobody is recognised", "[identity]", fix);
+        reader.fault(&at, "[ops.queues] is for everybody: no user is recognised", "[identity]", fix);
     }
 }
 
@@ -228,6 +241,34 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
     use mainstay_config::units;
+
+    #[test]
+    fn pages_that_would_stand_in_the_way_or_open_to_all_are_faults() {
+        let said = |more: &str, production: bool| {
+            let text =
+                format!("[app.main]\nrun = \"x\"\n[jobs.scan]\npush = \"POST /work/scan\"\n[ops.queues]\n{more}");
+            let environment = if production { "production" } else { "development" };
+            let environment = vec![("NODE_ENV".to_owned(), environment.to_owned())];
+            let inputs = Inputs { environment, ..Inputs::of_file(text) };
+            read(&inputs).1.render(false)
+        };
+        assert_eq!(said("", false), "");
+        assert!(said("", true).contains("is for everybody"), "{}", said("", true));
+        for path in
+            ["/", "admin", "/Admin", "/a/", "/a//b", "/a/../b", "/api", "/api/v1/auth", "/health", "/.mainstay/q"]
+        {
+            let said = said(&format!("path = \"{path}\"\n"), false);
+            assert!(said.contains("cannot stand at") && said.contains("mainstay.toml:"), "{path}: {said}");
+        }
+        for path in ["/work", "/work/scan", "/work/scan/q"] {
+            let said = said(&format!("path = \"{path}\"\n"), false);
+            assert!(said.contains("is handed what comes to /work/scan"), "{path}: {said}");
+        }
+        for roles in ["[]", "[\"a,b\"]"] {
+            let said = said(&format!("roles = {roles}\n"), false);
+            assert!(said.contains("`roles`"), "{roles}: {said}");
+        }
+    }
 
     #[test]
     fn an_allowed_network_is_matched_by_its_plain_address() {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 const SECRET: &str = "kU3vX9qLw2Zr7TnB5sYd8Hf1Gj4Mc6Pa0e";
 const PASSWORD: &str = "correct horse battery";
-const QUEUES: &str = "[jobs.scan]\nattempts = 1\npush = \"POST /jobs/scan\"\n[jobs.idle]\n[ops.queues]\n";
+const QUEUES: &str = "[jobs.scan]\nattempts = 1\npush = \"POST /jobs/scan\"\n[jobs.idle]\n[ops.queues]\n[edge.cors]\norigins = [\"*\"]\n";
 const IDENTITY: &str = "[identity]\naccounts = true\n[identity.sessions]\n";
 
 fn with(tables: &str) -> Mainstay {
@@ -46,10 +46,19 @@ fn j6_without_identity_the_pages_are_for_this_machine_alone() {
     assert_eq!(page.status, 200, "{page:?}");
     assert!(page.text().contains("bull:idle:wait") && page.text().contains("state=waiting\">1</a>"), "{}", page.text());
     assert!(page.header("content-security-policy").is_some_and(|policy| policy.contains("default-src 'none'")));
+    // What CORS says of the app does not hold for these.
+    let foreign = curl(&["-H", "Origin: https://evil.example", &mainstay.url("/admin/queues")]);
+    assert_eq!(foreign.header("access-control-allow-origin"), None, "{foreign:?}");
     let list = get(&mainstay.url("/admin/queues/list?queue=idle")).text();
     assert!(list.contains("&lt;i&gt;deep&lt;/i&gt;") && !list.contains("<i>"), "{list}");
-    for more in [["-H", "Host: evil.example"], ["-H", "X-Forwarded-For: 127.0.0.1"], ["-H", "Forwarded: for=127.0.0.1"]]
-    {
+    for more in [
+        ["-H", "Sec-Fetch-Site: cross-site"],
+        ["-H", "Via: 1.1 proxy"],
+        ["--http1.0", "-s"],
+        ["-H", "Host: evil.example"],
+        ["-H", "X-Forwarded-For: 127.0.0.1"],
+        ["-H", "Forwarded: for=127.0.0.1"],
+    ] {
         let answer = curl(&[more[0], more[1], &mainstay.url("/admin/queues")]);
         assert_eq!(answer.status, 404, "{more:?}: {answer:?}");
     }

@@ -154,8 +154,10 @@ impl HttpClient for Http {
     }
 }
 
+/// Without who asks, which may be a secret.
 fn host(uri: &Uri) -> &str {
-    uri.authority().map_or("", |authority| authority.as_str())
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
 /// `Retry-After` in seconds or as a date.

@@ -35,10 +35,20 @@ const AGAIN_LIMIT: Duration = Duration::from_secs(5);
 struct Book {
     waiting: VecDeque<Event>,
     lost: u64,
-    /// A batch of it is with the app.
+    /// One that was not taken, and goes before what waits.
+    back: Option<Batch>,
+    /// A batch is with the app.
     is_sending: bool,
     /// After one that was not taken.
     again: Option<(Instant, Duration)>,
+}
+
+/// What is sent together, under the same id each time.
+#[derive(Clone, Debug, PartialEq)]
+struct Batch {
+    id: String,
+    events: Vec<Event>,
+    lost: u64,
 }
 
 /// What became of a batch.
@@ -51,8 +61,7 @@ enum End {
 
 struct Sent {
     path: Arc<str>,
-    batch: Vec<Event>,
-    lost: u64,
+    batch: Batch,
     end: End,
 }
 
@@ -64,32 +73,41 @@ pub(super) async fn run(desk: Arc<Desk>, mut options: watch::Receiver<Arc<Option
     let mut sending = JoinSet::new();
     let mut is_ending = false;
     loop {
-        if is_ending && events.is_empty() && books.values().all(|book| !book.is_sending && book.waiting.is_empty()) {
+        if is_ending && events.is_empty() && books.values().all(Book::is_empty) {
             return;
         }
         let now = Instant::now();
         for (path, book) in &mut books {
-            if let Some((batch, lost)) = book.next(now) {
-                sending.spawn(send(desk.clone(), path.clone(), batch, lost));
+            if let Some(batch) = book.next(now) {
+                sending.spawn(send(desk.clone(), path.clone(), batch));
             }
         }
         let again = books.values().filter_map(Book::due).min();
         tokio::select! {
             () = end.requested(), if !is_ending => is_ending = true,
-            Ok(()) = options.changed() => paths = self::paths(&options.borrow_and_update()),
+            Ok(()) = options.changed() => {
+                paths = self::paths(&options.borrow_and_update());
+                books.retain(|path, _| paths.values().any(|known| known == path));
+            }
             event = events.recv() => match event {
                 Ok(event) => {
                     if let Some(path) = paths.get(&event.queue).filter(|_| is_told(&event.what)) {
                         books.entry(path.clone()).or_default().push(event);
                     }
                 }
-                Err(RecvError::Lagged(lost)) => books.values_mut().for_each(|book| book.lost += lost),
+                // Whose they were nobody knows any more.
+                Err(RecvError::Lagged(lost)) => {
+                    paths.values().for_each(|path| books.entry(path.clone()).or_default().lost += lost);
+                }
                 Err(RecvError::Closed) => return,
             },
             Some(ended) = sending.join_next() => {
                 let sent = super::expected(ended);
-                if let Some(sent) = sent {
-                    books.entry(sent.path.clone()).or_default().ended(sent, Instant::now());
+                // The path may be nobody's any more.
+                if let Some(sent) = sent
+                    && let Some(book) = books.get_mut(&sent.path)
+                {
+                    book.ended(sent, Instant::now());
                 }
             }
             () = tokio::time::sleep_until(again.unwrap_or(now)), if again.is_some() => {}
@@ -117,18 +135,26 @@ impl Book {
         self.waiting.push_back(event);
     }
 
-    /// When there is something to send that waits for its time.
-    fn due(&self) -> Option<Instant> {
-        self.again.map(|(at, _)| at).filter(|_| !self.is_sending && !self.waiting.is_empty())
+    fn is_empty(&self) -> bool {
+        !self.is_sending && self.waiting.is_empty() && self.back.is_none()
     }
 
-    fn next(&mut self, now: Instant) -> Option<(Vec<Event>, u64)> {
-        if self.is_sending || self.waiting.is_empty() || self.again.is_some_and(|(at, _)| at > now) {
+    /// When there is something to send that waits for its time.
+    fn due(&self) -> Option<Instant> {
+        self.again.map(|(at, _)| at).filter(|_| !self.is_sending && !self.is_empty())
+    }
+
+    fn next(&mut self, now: Instant) -> Option<Batch> {
+        if self.is_sending || self.is_empty() || self.again.is_some_and(|(at, _)| at > now) {
             return None;
         }
         self.is_sending = true;
-        let count = self.waiting.len().min(BATCH_MAX);
-        Some((self.waiting.drain(..count).collect(), std::mem::take(&mut self.lost)))
+        let fresh = |book: &mut Book| {
+            let count = book.waiting.len().min(BATCH_MAX);
+            let id = format!("events-{}", Process::unix_micros());
+            Batch { id, events: book.waiting.drain(..count).collect(), lost: std::mem::take(&mut book.lost) }
+        };
+        Some(self.back.take().unwrap_or_else(|| fresh(self)))
     }
 
     fn ended(&mut self, sent: Sent, now: Instant) {
@@ -136,40 +162,34 @@ impl Book {
         match sent.end {
             End::Taken => self.again = None,
             End::Refused(status) => {
-                let count = sent.batch.len();
+                let count = sent.batch.events.len();
                 tracing::warn!(path = &*sent.path, status, count, "the app refuses to hear of its jobs");
-                (self.again, self.lost) = (None, self.lost + sent.lost + count as u64);
+                (self.again, self.lost) = (None, self.lost + sent.batch.lost + count as u64);
             }
             End::NotNow(why) => {
                 let wait = self.again.map_or(AGAIN_AFTER, |(_, wait)| (wait * 2).min(AGAIN_LIMIT));
                 tracing::debug!(path = &*sent.path, why, "the app does not hear of its jobs; it is told again");
                 self.again = Some((now + wait, wait));
-                self.lost += sent.lost;
-                sent.batch.into_iter().rev().for_each(|event| self.waiting.push_front(event));
-                while self.waiting.len() > WAITING_MAX {
-                    self.waiting.pop_front();
-                    self.lost += 1;
-                }
+                self.back = Some(sent.batch);
             }
         }
     }
 }
 
-async fn send(desk: Arc<Desk>, path: Arc<str>, batch: Vec<Event>, lost: u64) -> Sent {
+async fn send(desk: Arc<Desk>, path: Arc<str>, batch: Batch) -> Sent {
     let end = match (desk.find)(&path) {
         None => End::NotNow("no instance of the app serves".to_owned()),
         Some(instance) => {
-            let all: Vec<Value> = batch.iter().map(told).collect();
-            let body = json!({ "events": all, "lost": lost }).to_string();
-            let unix_us = Process::unix_micros();
-            let id = format!("events-{unix_us}");
-            let signature = request::signature(&instance.key, &id, unix_us / 1_000_000, body.as_bytes());
+            let all: Vec<Value> = batch.events.iter().map(told).collect();
+            let body = json!({ "events": all, "lost": batch.lost }).to_string();
+            let unix_s = Process::unix_micros() / 1_000_000;
+            let signature = request::signature(&instance.key, &batch.id, unix_s, body.as_bytes());
             let request = Request::post(&*path)
                 .header(HOST, instance.address.to_string())
                 .header(USER_AGENT, "mainstay")
                 .header(CONTENT_TYPE, "application/json")
-                .header("webhook-id", &id)
-                .header("webhook-timestamp", unix_us / 1_000_000)
+                .header("webhook-id", &batch.id)
+                .header("webhook-timestamp", unix_s)
                 .header("webhook-signature", signature)
                 .body(Full::new(Bytes::from(body)));
             match request {
@@ -181,7 +201,7 @@ async fn send(desk: Arc<Desk>, path: Arc<str>, batch: Vec<Event>, lost: u64) -> 
             }
         }
     };
-    Sent { path, batch, lost, end }
+    Sent { path, batch, end }
 }
 
 fn judged(answer: Option<Result<super::Answer, super::Trouble>>) -> End {
@@ -213,16 +233,17 @@ mod tests {
     fn order_holds_over_a_batch_that_was_not_taken_and_what_is_lost_is_counted() {
         let (mut book, now, path) = (Book::default(), Instant::now(), Arc::<str>::from("/told"));
         (0..WAITING_MAX as u64 + 5).for_each(|job| book.push(event(job)));
-        let (batch, lost) = book.next(now).expect("a batch");
-        assert_eq!((batch.len(), batch[0].job, lost), (BATCH_MAX, 5, 5));
+        let batch = book.next(now).expect("a batch");
+        assert_eq!((batch.events.len(), batch.events[0].job, batch.lost), (BATCH_MAX, 5, 5));
         assert!(book.next(now).is_none(), "one at a time");
-        (0..10).for_each(|job| book.push(event(100_000 + job)));
-        book.ended(Sent { path: path.clone(), batch, lost, end: End::NotNow("503".to_owned()) }, now);
+        (0..BATCH_MAX as u64 + 10).for_each(|job| book.push(event(100_000 + job)));
+        book.ended(Sent { path: path.clone(), batch: batch.clone(), end: End::NotNow("503".to_owned()) }, now);
         assert!(book.next(now).is_none(), "not at once");
-        let due = book.due().expect("a time");
-        let (batch, lost) = book.next(due).expect("a batch");
-        assert_eq!((batch[0].job, lost), (15, 15), "the oldest gave way");
-        book.ended(Sent { path, batch, lost, end: End::Taken }, now);
-        assert_eq!(book.next(now).map(|(batch, lost)| (batch[0].job, lost)), Some((515, 0)));
+        let again = book.next(book.due().expect("a time")).expect("a batch");
+        assert_eq!(again, batch, "the same, under the same id");
+        book.ended(Sent { path, batch: again, end: End::Taken }, now);
+        let next = book.next(now).expect("a batch");
+        assert_eq!((next.events[0].job, next.lost), (515, 10), "the oldest gave way");
+        assert_ne!(next.id, batch.id);
     }
 }
