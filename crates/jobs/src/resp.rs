@@ -5,8 +5,6 @@
 
 mod commands;
 mod frame;
-#[cfg(test)]
-mod fuzz;
 mod glob;
 mod info;
 mod keys;
@@ -272,3 +270,6 @@ fn is_http(words: &[Vec<u8>]) -> bool {
     let is = |name: &[u8]| words.first().is_some_and(|word| word.eq_ignore_ascii_case(name));
     is(b"POST") || is(b"Host:")
 }
+
+#[cfg(test)]
+mod fuzz;

@@ -83,7 +83,7 @@ pub(super) fn syntax() -> Reply {
 
 fn unknown(name: &str, words: &[Vec<u8>]) -> Reply {
     if let Some(hint) = known::in_place_of(name) {
-        return Reply::Error(format!("READONLY {name} writes, and this port only reads: {hint}"));
+        return Reply::Error(format!("READONLY no {name} here, this port only reads: {hint}"));
     }
     if ["MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH"].contains(&name) {
         let text = "ERR no transactions here: send requests without MULTI, pipelined or not";

@@ -11,7 +11,7 @@ use std::ops::Range;
 /// Members that one request is given.
 pub const RANGE_MAX: usize = 5000;
 /// Members between those asked for and the nearer end: they are counted through, and nobody may wait for that.
-pub const DEPTH_MAX: usize = 100_000;
+pub const DEPTH_MAX: usize = 10_000;
 /// What BullMQ multiplies the time of a delayed job by, to keep order within a millisecond.
 const DELAYED_SCALE: u64 = 4096;
 
