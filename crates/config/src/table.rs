@@ -101,7 +101,7 @@ impl Table {
         table
     }
 
-    /// Every table within the table `path`, in the order of the file.
+    /// Every table within the table `path`, in the order of the file. A key beside them is read before they are.
     pub fn named(&self, path: &str) -> Vec<Table> {
         let parent = self.table(path);
         let pattern = join(&parent.pattern, "*");
@@ -112,7 +112,10 @@ impl Table {
         let Some(node) = &parent.node else { return Vec::new() };
         let mut tables = Vec::new();
         for entry in node.entries() {
-            entry.read.set(true);
+            let was_read = entry.read.replace(true);
+            if was_read && !matches!(entry.node.kind, Kind::Table(_)) {
+                continue;
+            }
             if let Some(node) = parent.as_table(entry) {
                 tables.push(Table::new(&parent.core, Some(node), parent.naming(&entry.key, &pattern)));
             }

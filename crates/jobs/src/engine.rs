@@ -12,6 +12,7 @@ mod end;
 mod finish;
 mod operate;
 mod restore;
+mod shown;
 mod ticks;
 
 pub use restore::Orphan;
@@ -185,14 +186,7 @@ impl Engine {
     }
 
     pub fn queues(&self) -> impl Iterator<Item = QueueGlance> + '_ {
-        self.queues.iter().map(|queue| QueueGlance {
-            name: queue.name.clone(),
-            counts: queue.counts(),
-            totals: queue.totals,
-            is_paused: queue.is_paused,
-            is_short: queue.is_short,
-            settings: queue.settings.clone(),
-        })
+        self.queues.iter().map(Queue::glance)
     }
 
     pub fn counts(&self, queue: &str) -> Option<Counts> {

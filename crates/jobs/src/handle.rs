@@ -380,7 +380,11 @@ impl Jobs {
         answered.await.unwrap_or(Err(Error::Closed))
     }
 
-    async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Engine) -> T + Send + 'static) -> Result<T, Error> {
+    /// Between two batches, so briefly that nobody waits for it.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Engine) -> T + Send + 'static,
+    ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
         let look = Box::new(move |engine: Result<&Engine, Error>| drop(answer.send(engine.map(look))));
         self.send(Message::Look(look)).await?;

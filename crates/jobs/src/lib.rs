@@ -17,6 +17,7 @@ pub mod options;
 pub mod push;
 mod queue;
 mod ready;
+pub mod resp;
 pub mod schedule;
 pub mod settings;
 pub mod store;

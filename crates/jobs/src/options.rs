@@ -11,6 +11,7 @@ use crate::settings::{Depth, Durability, Keep, Settings};
 use mainstay_config::units::{Rate, rate, show_duration};
 use mainstay_config::{Item, Reader, Table};
 use mainstay_limits::window::Limit;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// Attempts of a job, as the engine takes them from a producer.
@@ -21,6 +22,9 @@ const CONCURRENCY_MAX: i64 = 100_000;
 const STALLS_MAX: i64 = 1000;
 /// Bytes of a path that jobs are handed to.
 const PATH_BYTES_MAX: usize = 1024;
+/// The one key of `[jobs]` itself: no queue can be called like it.
+const REDIS: &str = "redis";
+const LOOPBACK: &str = "an address of this machine alone, as \"127.0.0.1:6390\"";
 const RATE: &str = "a number and a window, as \"5/60s\" or \"150/min smooth\"";
 const PUSH: &str = "POST and a path, as \"POST /jobs/scan\"";
 
@@ -31,6 +35,16 @@ pub struct Options {
     pub queues: Vec<Queue>,
     /// The table is there.
     pub is_on: bool,
+    /// Where queues are shown as Redis would show them.
+    pub redis: Option<Redis>,
+}
+
+/// `[jobs] redis`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redis {
+    /// Of the loopback.
+    pub address: SocketAddr,
+    pub at: String,
 }
 
 /// One queue.
@@ -70,16 +84,18 @@ impl Options {
     pub fn read(reader: &Reader) -> Options {
         let table = reader.table("jobs").doc("Jobs: work that must not be lost. A table for each queue");
         let is_on = table.exists();
+        let redis = read_redis(&table);
         let mut queues: Vec<Queue> = Vec::new();
         let mut schedules: Vec<Name> = Vec::new();
         for table in reader.named("jobs") {
             let table = table.doc("One queue, by its name");
             let queue = read_queue(&table, &mut schedules);
-            if is_name(&table, queues.len()) {
+            // Where a table stands in place of the address, that was said.
+            if table.name() != REDIS && is_name(&table, queues.len()) {
                 queues.push(queue);
             }
         }
-        Options { queues, is_on }
+        Options { queues, is_on, redis }
     }
 }
 
@@ -92,6 +108,26 @@ impl Planned {
         let (name, rule) = (self.name.clone(), self.rule.clone());
         let schedule = Schedule::new(name, queue.clone(), rule, self.job.clone(), wall_ms)?;
         Ok(Schedule { catch_up: self.catch_up, ..schedule })
+    }
+}
+
+fn read_redis(table: &Table) -> Option<Redis> {
+    let doc = "Queues shown to whoever reads BullMQ's keys, as with `redis-cli -p 6390 LLEN bull:scan:wait`: nothing \
+               can be changed there, and there is no password, so this machine alone is served. Unset: nobody listens";
+    let address = table.key(REDIS).doc(doc).example("\"127.0.0.1:6390\"").opt_parsed(LOOPBACK, loopback)?;
+    Some(Redis { address: address.value, at: address.at.to_string() })
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let local = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+    let local = local.map(|port: u16| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    match local.or_else(|| text.parse().ok()) {
+        None => Err("not an address and a port".to_owned()),
+        Some(address) if address.port() == 0 => Err("a port of its own is needed".to_owned()),
+        Some(address) if !address.ip().to_canonical().is_loopback() => {
+            Err("others than this machine could read every job".to_owned())
+        }
+        Some(address) => Ok(address),
     }
 }
 
@@ -387,6 +423,29 @@ mod tests {
     }
 
     #[test]
+    fn queues_are_shown_by_resp_where_the_file_says_so() {
+        assert_eq!(good("[jobs.scan]\n").redis, None);
+        let options = good("[jobs]\nredis = \"127.0.0.1:6390\"\n[jobs.scan]\n[jobs.redis2]\n");
+        let address = "127.0.0.1:6390".parse().expect("an address");
+        assert_eq!(options.redis, Some(Redis { address, at: "mainstay.toml:2".to_owned() }));
+        assert_eq!(options.queues.iter().map(|queue| &*queue.name).collect::<Vec<_>>(), ["scan", "redis2"]);
+        for (text, expected) in
+            [("localhost:1", "127.0.0.1:1"), ("[::1]:6390", "[::1]:6390"), ("127.0.0.9:7", "127.0.0.9:7")]
+        {
+            let redis = good(&format!("[jobs]\nredis = \"{text}\"\n")).redis.expect(text);
+            assert_eq!(redis.address.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_queue_called_as_the_key_is_told_from_it_and_refused_once() {
+        let (options, report) = read("[jobs.redis]\nattempts = 2\n[jobs.scan]\n");
+        let said = report.render(false);
+        assert_eq!((options.queues.len(), options.redis, report.faults.len()), (1, None, 1), "{said}");
+        assert!(said.contains("mainstay.toml:1") && said.contains("\"redis\" in [jobs]"), "{said}");
+    }
+
+    #[test]
     fn the_designs_queue_and_every_other_key() {
         let options = good(
             "[jobs.scan]\nconcurrency = 5\nattempts = 3\nbackoff = { kind = \"exponential\", delay = \"2s\" }\n\
@@ -439,6 +498,15 @@ mod tests {
         let schedule = |keys: &str| format!("[jobs.a]\n[[jobs.a.schedule]]\n{keys}\n");
         for (text, words) in [
             ("[jobs]\nscan = 5\n".to_owned(), "a table"),
+            ("[jobs]\nredis = \"0.0.0.0:6390\"\n".to_owned(), "others than this machine"),
+            ("[jobs]\nredis = \"10.0.0.7:6390\"\n".to_owned(), "an address of this machine alone"),
+            ("[jobs]\nredis = \"[::]:6390\"\n".to_owned(), "others than this machine"),
+            ("[jobs]\nredis = \"127.0.0.1\"\n".to_owned(), "not an address and a port"),
+            ("[jobs]\nredis = \"127.0.0.1:0\"\n".to_owned(), "a port of its own"),
+            ("[jobs]\nredis = \"redis://127.0.0.1:6390\"\n".to_owned(), "not an address and a port"),
+            ("[jobs]\nredis = 6390\n".to_owned(), "not an address and a port"),
+            ("[jobs]\nredis = [\"127.0.0.1:6390\"]\n".to_owned(), "an address of this machine alone"),
+            ("[jobs]\nredi = \"127.0.0.1:6390\"\n".to_owned(), "\"redi\" in [jobs] is not a table"),
             ("[jobs.a]\nconcurrency = 0\n".to_owned(), "a whole number from 1"),
             ("[jobs.a]\nattempts = 0\n".to_owned(), "a whole number from 1"),
             ("[jobs.a]\nattempt = 3\n".to_owned(), "attempts"),
@@ -489,7 +557,7 @@ mod tests {
         let report = reader.finish();
         assert!(report.faults.is_empty(), "{}", report.render(false));
         let reference = report.reference();
-        for key in ["rate", "push", "timeout", "waiting_over", "completed_for", "jitter", "cron", "catch_up"] {
+        for key in ["redis", "rate", "push", "timeout", "waiting_over", "completed_for", "jitter", "cron", "catch_up"] {
             assert!(reference.contains(key), "{key}: {reference}");
         }
     }

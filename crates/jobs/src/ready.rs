@@ -87,7 +87,7 @@ impl Ready {
     }
 
     /// By priority, group and age: as a list shows them.
-    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = u64> + '_ {
         let lanes = self.levels.values().flat_map(|level| level.lanes.values());
         lanes.flat_map(|lane| lane.jobs.iter().map(|(_, job)| *job))
     }

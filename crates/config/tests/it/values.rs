@@ -130,3 +130,13 @@ fn deep_nesting_ends_in_a_fault() {
         let _ = report.render(false);
     }
 }
+
+#[test]
+fn a_key_beside_named_tables_is_no_table_once_it_is_read() {
+    let reader = Reader::new(&Inputs::of_file("[jobs]\nredis = \"a\"\nother = \"b\"\n[jobs.scan]\n"));
+    assert_eq!(reader.table("jobs").key("redis").text("").value, "a");
+    let tables = reader.named("jobs");
+    assert_eq!(tables.iter().map(mainstay_config::Table::name).collect::<Vec<_>>(), ["scan"]);
+    let said = lines(&reader.finish().faults);
+    assert!(said.len() == 1 && said[0].contains("\"other\" in [jobs] is not a table"), "{said:?}");
+}

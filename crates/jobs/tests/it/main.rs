@@ -8,6 +8,7 @@ mod handle;
 mod image;
 mod push;
 mod rates;
+mod resp;
 mod schedules;
 mod simulation;
 mod store;
