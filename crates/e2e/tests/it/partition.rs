@@ -119,8 +119,8 @@ fn judge(nodes: &[&Mainstay], answers: &[Seen], late: u64, cut: Instant, joined:
     let after: Vec<Duration> = after.map(|(_, took, _)| *took).collect();
     let slow = after.iter().filter(|took| **took >= BUDGET).count();
     println!(
-        "{} answers, {others} of them not 200, the slowest took {slowest:?}; {late} waited for Redis, at most {waits:?}; \
-         {slow} of {} took {BUDGET:?} once it was left alone",
+        "{} answers, {others} of them not 200, the slowest took {slowest:?}; {late} waited for Redis, \
+         at most {waits:?}; {slow} of {} took {BUDGET:?} once it was left alone",
         answers.len(),
         after.len()
     );
