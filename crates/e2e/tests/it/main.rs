@@ -39,6 +39,7 @@ mod oauth;
 mod oauth_attacks;
 mod observe;
 mod operators;
+mod partition;
 mod poison;
 mod privacy;
 mod processes;

@@ -15,7 +15,7 @@ const CLIENTS: usize = 50;
 /// Between two questions of a client: who hammers leaves no processor for what is tested.
 const PACE: Duration = Duration::from_millis(5);
 /// Misses in a row after which a core asks no more.
-const MISSES_MAX: u64 = 5;
+pub const MISSES_MAX: u64 = 5;
 
 fn sharing(peer: &Peer, redis: &str, rules: &str) -> Mainstay {
     let text = format!("{}[store]\nshared = \"redis\"\n{redis}{}", in_front_of(&[peer]), file(rules));
@@ -29,24 +29,24 @@ fn at(redis: &Redis) -> String {
 }
 
 /// How many cores there are, have a connection that answers, and leave one alone that does not.
-fn seen(mainstay: &Mainstay) -> [u64; 3] {
+pub fn seen(mainstay: &Mainstay) -> [u64; 3] {
     let shared = mainstay.verb(&["limits", "--json"]).json()["shared"].clone();
     ["cores", "up", "open"].map(|name| shared[name].as_u64().unwrap_or_else(|| panic!("no {name}: {shared}")))
 }
 
-fn until_up(mainstay: &Mainstay) {
+pub fn until_up(mainstay: &Mainstay) {
     wait_until("every core to reach Redis", || matches!(seen(mainstay), [cores, up, _] if cores == up));
 }
 
 /// `mainstay_redis_calls_total` by its outcome.
-fn calls(mainstay: &Mainstay) -> BTreeMap<String, u64> {
+pub fn calls(mainstay: &Mainstay) -> BTreeMap<String, u64> {
     let text = get(&mainstay.url("/.mainstay/health/metrics")).text();
     let lines = text.lines().filter_map(|line| line.strip_prefix("mainstay_redis_calls_total{outcome=\""));
     lines.filter_map(|line| line.split_once("\"} ")).map(|(k, v)| (k.to_owned(), v.parse().expect("a count"))).collect()
 }
 
 /// Calls that were made.
-fn made(calls: &BTreeMap<String, u64>) -> u64 {
+pub fn made(calls: &BTreeMap<String, u64>) -> u64 {
     ["answered", "late", "failed"].iter().map(|outcome| calls[*outcome]).sum()
 }
 
@@ -55,6 +55,16 @@ type Seen = (Instant, Instant, u16);
 
 /// `CLIENTS` connections that ask again and again, each at one of these in turn, until they are told to stop.
 fn load(all: &[&Mainstay], ask: impl Fn(usize, &mut Client) -> u16 + Sync, stop: &AtomicBool) -> Vec<Seen> {
+    at_pace(Some(PACE), all, ask, stop)
+}
+
+/// Without a pace: as fast as they are answered.
+fn at_pace(
+    pace: Option<Duration>,
+    all: &[&Mainstay],
+    ask: impl Fn(usize, &mut Client) -> u16 + Sync,
+    stop: &AtomicBool,
+) -> Vec<Seen> {
     std::thread::scope(|scope| {
         let one = |number: usize| {
             let ask = &ask;
@@ -65,7 +75,9 @@ fn load(all: &[&Mainstay], ask: impl Fn(usize, &mut Client) -> u16 + Sync, stop:
                     let sent = Instant::now();
                     let status = ask(number, &mut client);
                     seen.push((sent, Instant::now(), status));
-                    pause(PACE);
+                    if let Some(pace) = pace {
+                        pause(pace);
+                    }
                 }
                 seen
             })
@@ -80,6 +92,59 @@ fn most_within(admitted: &[Seen], window: Duration) -> usize {
     let inside =
         |from: Instant| admitted.iter().filter(|(sent, came, _)| *sent >= from && *came < from + window).count();
     admitted.iter().map(|(sent, ..)| inside(*sent)).max().unwrap_or(0)
+}
+
+/// The fewest that may lie within one window, of those that begin with the load or behind an answer that was admitted;
+/// a window that the load did not outlast says nothing. Also how many windows that were.
+fn fewest_within(admitted: &[Seen], begin: Instant, end: Instant, window: Duration) -> (usize, usize) {
+    let inside =
+        |from: Instant| admitted.iter().filter(|(sent, came, _)| *came > from && *sent <= from + window).count();
+    let begins = std::iter::once(begin).chain(admitted.iter().map(|(_, came, _)| *came));
+    let whole: Vec<usize> = begins.filter(|from| *from + window <= end).map(inside).collect();
+    (whole.iter().copied().min().unwrap_or(0), whole.len())
+}
+
+/// L4: a minute's hundred, at full pace and for more than two minutes.
+#[test]
+fn l4_in_any_minute_a_hundred_pass_three_mainstays_under_fifty_clients() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let (peer, redis) = (Peer::labelled("fine"), Redis::plain());
+    let rules = "[limits]\nip = \"100/min\"\non_outage = \"refuse\"\n";
+    let three = [0; 3].map(|_| sharing(&peer, &at(&redis), rules));
+    let all: Vec<&Mainstay> = three.iter().collect();
+    let of = |outcome: &str| three.iter().map(|mainstay| calls(mainstay)[outcome]).sum::<u64>();
+    let before = of("late") + of("failed");
+    let (stop, begin) = (AtomicBool::new(false), Instant::now());
+    let mut answers = std::thread::scope(|scope| {
+        let load = scope.spawn(|| at_pace(None, &all, |_, client| client.ask("GET /", "").status, &stop));
+        // One condition may take no longer than half a minute; this is five of them.
+        for part in 1..=5 {
+            wait_until("a part of two minutes to pass", || begin.elapsed() > part * Duration::from_secs(25));
+        }
+        stop.store(true, Relaxed);
+        load.join().expect("the load")
+    });
+    answers.sort_unstable();
+    // Whoever could not be counted in time was not admitted, and may have counted all the same.
+    let lost = usize::try_from(of("late") + of("failed") - before).expect("a number");
+    assert!(answers.iter().all(|(.., status)| [200, 429, 503].contains(status)));
+    let statuses: Vec<u16> = answers.iter().map(|(.., status)| *status).collect();
+    assert!(count(&statuses, 503) == 0 || lost > 0, "{} were not counted", count(&statuses, 503));
+    let admitted: Vec<Seen> = answers.iter().filter(|(.., status)| *status == 200).copied().collect();
+    let slowest = answers.iter().map(|(sent, came, _)| *came - *sent).max().unwrap_or_default();
+    let silence = answers.windows(2).map(|two| two[1].0 - two[0].0).max().unwrap_or_default();
+    // Where nobody asked, nobody was admitted: the longest pause of this machine is not the limit's.
+    let slack = slowest + silence + Duration::from_millis(20);
+    let end = answers[answers.len() - 1].0;
+    let (fewest, windows) = fewest_within(&admitted, answers[0].0, end, MINUTE + slack);
+    let most = most_within(&admitted, MINUTE);
+    println!(
+        "{} asked, {} passed, {lost} lost; {fewest} to {most} in each of {windows} minutes (and {slack:?})",
+        answers.len(),
+        admitted.len()
+    );
+    assert!(most <= 100, "{most} in a minute");
+    assert!(windows > 100 && fewest + lost >= 99, "{fewest} in one of {windows} minutes, {lost} lost");
 }
 
 #[test]
@@ -263,4 +328,52 @@ fn l4_d6_a_cluster_and_sentinels_with_a_failover_count_alike() {
     wait_until("the failover", || sentinels.master() != before);
     two.iter().for_each(until_up);
     exactly(&Client::new(&two[1], "203.0.113.1").statuses("GET /", 30), 10);
+}
+
+/// L4: what all of them admitted through one is forgotten by that one too, whichever of them is told.
+#[test]
+fn l4_a_reset_reaches_every_mainstay_that_counts_there() {
+    let (peer, redis) = (Peer::labelled("fine"), Redis::plain());
+    let rules = "[limits]\nip = \"10/min\"\n[[route]]\nmatch = \"/key\"\nlimit = \"3/min per header x-api-key\"\n";
+    let two = [0; 2].map(|_| sharing(&peer, &at(&redis), rules));
+    let mut client = Client::new(&two[0], "203.0.113.7");
+    exactly(&client.statuses("GET /", 12), 10);
+    let told = || redis.cli(&["PUBSUB", "NUMSUB", "mainstay:limits"]);
+    wait_until("both to listen", || told().contains('2'));
+    let said = two[1].verb(&["limits", "reset", "203.0.113.7"]).ok();
+    assert!(said.contains("in Redis and by every Mainstay that counts there"), "{said}");
+    wait_until("the other to forget too", || client.ask("GET /", "").status == 200);
+    // A header's value is told to nobody.
+    let mut other = Client::new(&two[0], "203.0.113.8");
+    let keyed = |client: &mut Client| client.ask("GET /key", "X-Api-Key: sk_live_1\r\n").status;
+    let statuses: Vec<u16> = (0..4).map(|_| keyed(&mut other)).collect();
+    assert_eq!(statuses, [200, 200, 200, 429]);
+    let said = two[1].verb(&["limits", "reset", "sk_live_1"]).ok();
+    assert!(said.contains("in Redis and here"), "{said}");
+    assert_eq!(keyed(&mut Client::new(&two[1], "203.0.113.8")), 200);
+}
+
+/// L4: the journal has one pair, however many cores there are.
+#[test]
+fn l4_an_outage_of_redis_is_two_lines_of_the_journal() {
+    let (peer, redis) = (Peer::labelled("fine"), Redis::plain());
+    let mainstay = sharing(&peer, &at(&redis), POLICIES);
+    let lines = || {
+        let told = mainstay.verb(&["journal", "--kind", "breaker", "--json"]).json();
+        let entries = told["entries"].as_array().expect("entries").clone();
+        entries.iter().map(|entry| entry["text"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(lines(), Vec::<String>::new());
+    redis.pause();
+    let mut asking = Client::new(&mainstay, "203.0.113.7");
+    wait_until("it to be noted", || {
+        assert_eq!(asking.ask("GET /a", "").status, 200);
+        !lines().is_empty()
+    });
+    redis.resume();
+    until_up(&mainstay);
+    wait_until("its end to be noted", || lines().len() == 2);
+    let mut both = lines();
+    both.sort();
+    assert!(both[0].starts_with("redis is asked again after ") && both[1] == "redis is left alone", "{both:?}");
 }

@@ -14,22 +14,22 @@ const PASSWORD: &str = "correct horse battery";
 const ON: &str = "[identity]\naccounts = true\n[identity.sessions]\n\
                   [[route]]\nmatch = \"/me\"\nauth = \"required\"\n";
 
-fn setup(peer: &Peer, more: &str) -> Setup {
+pub fn setup(peer: &Peer, more: &str) -> Setup {
     Setup::file(&format!("{}{ON}{OFTEN}{more}", in_front_of(&[peer])))
         .env("JWT_SECRET", SECRET)
         .env("SESSION_SECRET", SESSION_SECRET)
 }
 
 /// A browser's view of one Mainstay: its cookie, its token, where its pages are from.
-struct Browser<'a> {
+pub struct Browser<'a> {
     mainstay: &'a Mainstay,
-    cookie: String,
+    pub cookie: String,
 }
 
 impl<'a> Browser<'a> {
     /// Registers, which is a login too, and keeps the cookie.
     #[track_caller]
-    fn registered(mainstay: &'a Mainstay, email: &str) -> Browser<'a> {
+    pub fn registered(mainstay: &'a Mainstay, email: &str) -> Browser<'a> {
         let answer = post(mainstay, "/api/v1/auth/register", &credentials(email), &[]);
         assert_eq!(answer.status, 201, "{answer:?}\n{}", answer.text());
         Browser { mainstay, cookie: pair(&session_cookie(&answer)) }
@@ -42,11 +42,11 @@ impl<'a> Browser<'a> {
         Browser { mainstay, cookie: pair(&session_cookie(&answer)) }
     }
 
-    fn at<'b>(&self, mainstay: &'b Mainstay) -> Browser<'b> {
+    pub fn at<'b>(&self, mainstay: &'b Mainstay) -> Browser<'b> {
         Browser { mainstay, cookie: self.cookie.clone() }
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Answer {
         curl(&["-H", &format!("Cookie: {}", self.cookie), &self.mainstay.url(path)])
     }
 
@@ -58,7 +58,7 @@ impl<'a> Browser<'a> {
     }
 
     /// As a page of ours writes.
-    fn asks(&self, method: &str, path: &str) -> Answer {
+    pub fn asks(&self, method: &str, path: &str) -> Answer {
         let (origin, token) = (self.origin(), format!("X-CSRF-Token: {}", self.token()));
         self.with(method, path, &["-H", &origin, "-H", &token])
     }
@@ -76,7 +76,7 @@ impl<'a> Browser<'a> {
     }
 
     #[track_caller]
-    fn sessions(&self) -> Vec<Value> {
+    pub fn sessions(&self) -> Vec<Value> {
         let answer = self.get("/api/v1/auth/sessions");
         assert_eq!(answer.status, 200, "{answer:?}\n{}", answer.text());
         answer.json()["sessions"].as_array().expect("a list").clone()
@@ -98,7 +98,9 @@ fn post(mainstay: &Mainstay, path: &str, body: &str, more: &[&str]) -> Answer {
 /// The one `Set-Cookie` of an answer that begins a session.
 #[track_caller]
 fn session_cookie(answer: &Answer) -> String {
-    let all: Vec<&String> = answer.headers.iter().filter(|(name, _)| name == "set-cookie").map(|(_, v)| v).collect();
+    let set = answer.headers.iter().filter(|(name, _)| name == "set-cookie").map(|(_, value)| value);
+    // That of a browser that was let in before is no session's.
+    let all: Vec<&String> = set.filter(|line| !line.contains("mainstay-device=")).collect();
     let [cookie] = all[..] else { panic!("not one cookie: {answer:?}") };
     cookie.clone()
 }
