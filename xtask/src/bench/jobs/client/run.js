@@ -9,6 +9,8 @@ const BULK = 1000;
 const PATIENCE_MS = 60_000;
 // A backlog of a million takes a minute or two.
 const BACKLOG_PATIENCE_MS = 300_000;
+// A slow peer gives fewer samples, and the bench ends in time.
+const LATENCY_MS = 5_000;
 
 const starts = new Uint8Array(JOBS_MAX);
 const wanted = { jobs: 0, started: 0, finished: 0, twice: 0, latencies: null };
@@ -96,7 +98,7 @@ async function latency(client, { count, every }) {
   const took = await timed(async () => {
     const added = [];
     const began = performance.now();
-    for (let number = 0; number < count; number++) {
+    for (let number = 0; number < count && performance.now() - began < LATENCY_MS; number++) {
       if (every) {
         await pause(Math.max(0, began + number * every - performance.now()));
         added.push(client.add(job()));
