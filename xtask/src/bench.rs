@@ -6,6 +6,7 @@ pub mod edge;
 mod h2load;
 mod held;
 pub mod idle;
+pub mod jobs;
 pub mod limits;
 pub mod lossless;
 mod peer;

@@ -51,11 +51,23 @@ impl Client {
         Ok(found.map(|(_, value)| value.trim().to_owned()))
     }
 
+    /// Sends a whole request and reads the whole answer: its status and body.
+    pub fn exchange(&mut self, request: &[u8]) -> Result<(u16, Vec<u8>)> {
+        self.0.get_mut().write_all(request)?;
+        let mut body = Vec::new();
+        let (status, _) = self.whole_into(&mut body)?;
+        Ok((status, body))
+    }
+
     fn whole(&mut self) -> Result<(u16, String)> {
+        self.whole_into(&mut std::io::sink())
+    }
+
+    fn whole_into(&mut self, body: &mut impl Write) -> Result<(u16, String)> {
         let head = head(&mut self.0)?.context("closed before the answer")?;
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status line")?;
         let Some(length) = length(&head) else { bail!("an answer without Content-Length:\n{head}") };
-        let read = std::io::copy(&mut self.0.by_ref().take(length), &mut std::io::sink())?;
+        let read = std::io::copy(&mut self.0.by_ref().take(length), body)?;
         ensure!(read == length, "closed in the middle of an answer");
         Ok((status, head))
     }

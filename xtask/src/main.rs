@@ -29,6 +29,8 @@ cargo xtask bench profile [small|tls|http2|handshake|large|large-tls]...
 cargo xtask bench limits [--only memory|redis|http] [--json]
     one decision of a rate limit beside the crate governor; a limited request beside nginx's limit_req, and with the
     counts in Redis
+cargo xtask bench jobs [--quick] [--only single,fifty,bulk,push,latency,memory] [--json]
+    jobs beside BullMQ (Redis with appendfsync always, and without persistence) and bunqueue; eight minutes
 cargo xtask count [--json]
     instructions and allocations a request, under valgrind
 cargo xtask dist [--only debian|npm] [--out DIR] [--prove]
@@ -54,6 +56,7 @@ fn run() -> Result<()> {
         ["bench", "lossless", rest @ ..] => bench::lossless::run(rest),
         ["bench", "profile", rest @ ..] => bench::profile::run(rest),
         ["bench", "limits", rest @ ..] => bench::limits::run(rest),
+        ["bench", "jobs", rest @ ..] => bench::jobs::run(rest),
         ["count", rest @ ..] => count::run(rest),
         ["dist", rest @ ..] => dist::run(rest),
         ["help" | "--help" | "-h"] => {

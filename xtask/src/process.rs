@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 /// `USER_HZ`: 100 on every Linux architecture, whatever the kernel's own tick.
@@ -34,8 +35,17 @@ pub fn cpu_micros(root: u32) -> Result<u64> {
 
 /// The same, each by itself.
 pub fn cpu_micros_split(root: u32) -> Result<[u64; 2]> {
+    cpu_micros_split_of(&tree(root)?)
+}
+
+/// User and system time of these processes alone, in microseconds.
+pub fn cpu_micros_of(pids: &[u32]) -> Result<u64> {
+    Ok(cpu_micros_split_of(pids)?.iter().sum())
+}
+
+fn cpu_micros_split_of(pids: &[u32]) -> Result<[u64; 2]> {
     let mut ticks = [0, 0];
-    for pid in tree(root)? {
+    for &pid in pids {
         let fields = stat(pid)?;
         ticks = [ticks[0] + fields[11].parse::<u64>()?, ticks[1] + fields[12].parse::<u64>()?];
     }
@@ -45,6 +55,18 @@ pub fn cpu_micros_split(root: u32) -> Result<[u64; 2]> {
 /// Resident memory of each process of the tree, in KiB, with its command name.
 pub fn resident_kib(root: u32) -> Result<Vec<(String, u64)>> {
     tree(root)?.into_iter().map(resident_of).collect()
+}
+
+/// Resident memory of these processes alone, in KiB.
+pub fn resident_kib_of(pids: &[u32]) -> Result<u64> {
+    pids.iter().map(|pid| Ok(resident_of(*pid)?.1)).sum()
+}
+
+/// Those of the tree that run this program.
+pub fn running(root: u32, program: &Path) -> Result<Vec<u32>> {
+    let program = fs::canonicalize(program)?;
+    let runs = |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|of| of == program);
+    Ok(tree(root)?.into_iter().filter(runs).collect())
 }
 
 fn resident_of(pid: u32) -> Result<(String, u64)> {

@@ -1,0 +1,157 @@
+//! The servers of `bench jobs`, each private to this run and on a free port: Mainstay, Redis with each write on the disk
+//! before its answer and without any, bunqueue with a file.
+
+use super::packages::{self, Bunqueue};
+use super::threads::Api;
+use crate::instance::{Ports, Running, mainstay, verb};
+use crate::{keepalive, process, tools};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Far beyond what it is asked; by default it refuses what a load generator does.
+const BUNQUEUE_REQUESTS_MAX: &str = "1000000000";
+
+/// A running server and what its processes are.
+#[derive(Debug)]
+pub struct Server {
+    running: Running,
+    /// Set for Mainstay: whose processes alone count, beside those of the app it runs.
+    program: Option<PathBuf>,
+}
+
+impl Server {
+    pub fn address(&self) -> SocketAddr {
+        self.running.ports.plain
+    }
+
+    /// Its processes, without the app that Mainstay runs.
+    pub fn pids(&self) -> Result<Vec<u32>> {
+        match &self.program {
+            Some(program) => process::running(self.running.pid(), program),
+            None => process::tree(self.running.pid()),
+        }
+    }
+}
+
+/// Mainstay with its app.
+#[derive(Debug)]
+pub struct Mainstay {
+    pub server: Server,
+    pub api: Api,
+    binary: PathBuf,
+    file: PathBuf,
+}
+
+impl Mainstay {
+    /// In production, with three queues: `bench`, `os` without waiting for the disk, and `push`.
+    pub fn start(binary: &Path, dir: &Path) -> Result<Mainstay> {
+        fs::create_dir_all(dir)?;
+        let ports = Ports::free()?;
+        let given = dir.join("given.json");
+        let file = dir.join("mainstay.toml");
+        fs::write(dir.join("app.js"), packages::APP)?;
+        fs::write(&file, settings(ports, &given)?)?;
+        let running = Running::spawn(&mut mainstay(&[], binary, &file), "mainstay", dir, ports)?;
+        let said = || fs::read_to_string(dir.join("mainstay.out")).unwrap_or_default();
+        let deadline = Instant::now() + PATIENCE;
+        while !given.exists() {
+            ensure!(Instant::now() < deadline, "the app did not start:\n{}", said());
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+        let given: Value = serde_json::from_slice(&fs::read(&given)?)?;
+        let api = Api::new(&given)?;
+        while api.left("bench").is_err() {
+            ensure!(Instant::now() < deadline, "its jobs do not open:\n{}", said());
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+        keepalive::wait_until_open(ports.plain)?;
+        let server = Server { running, program: Some(binary.to_owned()) };
+        Ok(Mainstay { server, api, binary: binary.to_owned(), file })
+    }
+
+    /// `mainstay jobs pause push`, or `resume`.
+    pub fn jobs(&self, word: &str) -> Result<()> {
+        let output = verb(&self.binary, &self.file, &["jobs", word, "push"]).output()?;
+        ensure!(output.status.success(), "mainstay jobs {word}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(())
+    }
+
+    /// Where the app says what it was handed.
+    pub fn seen(&self) -> String {
+        format!("http://{}/seen", self.server.address())
+    }
+}
+
+fn settings(ports: Ports, given: &Path) -> Result<String> {
+    // Production as root asks who runs the app.
+    let user = if fs::metadata("/proc/self")?.uid() == 0 { "user = \"root\"" } else { "" };
+    let queue = |name: &str, lines: &str| {
+        format!(
+            "[jobs.{name}]\nattempts = 3\nbackoff = {{ kind = \"exponential\", delay = \"2s\" }}\n\
+             keep = {{ completed = 100, failed = 500 }}\n{lines}\n"
+        )
+    };
+    let queues = [
+        queue("bench", ""),
+        queue("os", "durability = \"os\""),
+        queue("push", &format!("push = \"POST /jobs/push\"\nconcurrency = {}", super::PUSHED_AT_ONCE)),
+    ];
+    Ok(format!(
+        "[app.main]\nrun = \"node app.js\"\n{user}\nenv = {{ GIVEN = \"{}\" }}\n\n\
+         [edge]\nlisten = [\"{}\"]\nredirect = false\n\n{}",
+        given.display(),
+        ports.plain,
+        queues.concat()
+    ))
+}
+
+/// `is_durable`: each write is on the disk before it is answered; else none is ever written.
+pub fn redis(dir: &Path, is_durable: bool) -> Result<Server> {
+    fs::create_dir_all(dir)?;
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let mut command = Command::new("redis-server");
+    command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", ""]);
+    match is_durable {
+        true => command.args(["--appendonly", "yes", "--appendfsync", "always"]),
+        false => command.args(["--appendonly", "no"]),
+    };
+    let running = Running::spawn(command.arg("--dir").arg(dir), "redis", dir, Ports { plain: address, tls: address })?;
+    keepalive::wait_until_open(address).context("redis-server does not listen")?;
+    Ok(Server { running, program: None })
+}
+
+pub fn bunqueue(installed: &Bunqueue, dir: &Path) -> Result<Server> {
+    fs::create_dir_all(dir)?;
+    // Of the two the second is its HTTP, which nobody asks.
+    let ports = Ports::free()?;
+    let mut command = Command::new(&installed.bun);
+    command.arg(installed.folder.join("node_modules/bunqueue/dist/cli/index.js")).args([
+        "start",
+        "--host",
+        "127.0.0.1",
+    ]);
+    command.args(["--tcp-port", &ports.plain.port().to_string(), "--http-port", &ports.tls.port().to_string()]);
+    command.args(["--max-completed-jobs", "100", "--data-path"]).arg(dir.join("jobs.db"));
+    command.env("RATE_LIMIT_MAX_REQUESTS", BUNQUEUE_REQUESTS_MAX).current_dir(dir);
+    let running = Running::spawn(&mut command, "bunqueue", dir, ports)?;
+    keepalive::wait_until_open(ports.plain).with_context(|| {
+        format!("bunqueue does not listen: {}", fs::read_to_string(dir.join("bunqueue.out")).unwrap_or_default())
+    })?;
+    Ok(Server { running, program: None })
+}
+
+/// What Redis says of itself.
+pub fn redis_version() -> Result<String> {
+    tools::require(&[&tools::REDIS])?;
+    let output = Command::new("redis-server").arg("--version").output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.split_whitespace().find_map(|word| word.strip_prefix("v="));
+    Ok(version.context("redis-server names no version")?.to_owned())
+}
