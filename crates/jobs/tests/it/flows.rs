@@ -22,7 +22,8 @@ struct House {
 /// Nothing that is completed is kept, and nothing is tried twice.
 fn open(folder: &TempDir, time: &Arc<AtomicU64>) -> Jobs {
     let time = time.clone();
-    let settings = Settings { completed: Keep { count: 0, age_ms: None }, attempts: 1, ..Settings::default() };
+    let completed = Keep { count: 0, age_ms: None };
+    let settings = Settings { completed, attempts: 1, timeout_ms: 0, ..Settings::default() };
     let queues = ["report", "fetch", "parse"].map(|queue| (queue.into(), settings.clone()));
     let clock = Clock::of(move || time.load(Ordering::SeqCst));
     let path = folder.path().join(store::FILE);
@@ -172,7 +173,7 @@ async fn a_flow_is_added_once_and_whole_or_not_at_all() {
     let queues = house.jobs.queues().await.expect("queues");
     let counts: Vec<_> =
         queues.iter().map(|queue| (&*queue.name, queue.counts.waiting + queue.counts.waiting_children)).collect();
-    assert_eq!(counts, [("report", 1), ("fetch", 1), ("parse", 0), ("new", 1)]);
+    assert_eq!(counts, [("fetch", 1), ("parse", 0), ("report", 1), ("new", 1)]);
 }
 
 #[tokio::test]
