@@ -154,8 +154,8 @@ pub struct Held {
     pub until_ms: Option<u64>,
 }
 
-/// What there is at a start. Queues come before jobs, in the order of their ids; jobs in the order of theirs; links after
-/// jobs, in the order of the children.
+/// What there is at a start. Queues come before jobs, in the order of their ids; jobs in the order of theirs; links
+/// after jobs, in the order of the children.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
     Reserved { counter: Counter, ceiling: u64 },

@@ -143,7 +143,8 @@ impl Engine {
         Ok(Answer::Swept { count: found.len() as u32, more })
     }
 
-    /// Those whose key somebody else has, or whose children are not done, stay where they are; `more` is said only where the call has done something.
+    /// Those whose key somebody else has, or whose children are not done, stay where they are; `more` is said only where
+    /// the call has done something.
     pub(super) fn redrive(
         &mut self,
         name: &Name,
