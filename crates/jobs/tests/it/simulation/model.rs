@@ -535,6 +535,8 @@ impl Model {
         self.release_key(id);
         let state = self.get(id).state;
         self.jobs.retain(|job| job.id != id);
+        // A group may leave before a parent comes in.
+        self.settle();
         self.leave_flow(id, state);
     }
 
@@ -611,9 +613,15 @@ impl Model {
     fn drain(&mut self, name: &Name, delayed: bool, answer: &Result<Answer, Refusal>) {
         let queue = self.queue(name);
         let states = if delayed { vec![State::Waiting, State::Delayed] } else { vec![State::Waiting] };
-        let gone: Vec<u64> = states.iter().flat_map(|state| self.in_state(queue, *state)).map(|job| job.id).collect();
+        // As they are listed: one that is removed may bring its parent in, before or after the last of that one's group.
+        let order = |job: &Job| match job.state {
+            State::Waiting => (0, job.priority, job.group, job.ready_ms, job.id),
+            _ => (1, 0, 0, job.ready_ms, job.id),
+        };
+        let mut gone: Vec<_> = states.iter().flat_map(|state| self.in_state(queue, *state)).map(order).collect();
+        gone.sort_unstable();
         assert_eq!(*answer, Ok(Answer::Swept { count: gone.len() as u32, more: false }));
-        gone.into_iter().for_each(|id| self.erase(id));
+        gone.into_iter().for_each(|(.., id)| self.erase(id));
     }
 
     fn clean(&mut self, name: &Name, state: State, older_ms: u64, answer: &Result<Answer, Refusal>) {
