@@ -3,7 +3,7 @@
 //! Invariant: an engine that restores the records which all its changes add up to decides as the one that made them,
 //! except that every lease begins anew.
 
-use crate::job::{Attempt, Body, Kept, Name, Own, State, Unique};
+use crate::job::{Attempt, Body, Kept, Name, OnFailure, Own, State, Unique};
 use crate::schedule::Schedule;
 
 /// A counter that is kept ahead of its use, so that no number is given twice whatever is lost.
@@ -30,20 +30,67 @@ pub type Starts = Vec<(u64, u32)>;
 /// One change. All of a batch are committed, or none.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    Reserve { counter: Counter, ceiling: u64 },
-    Queue { id: u32, name: Name, is_paused: bool },
-    Starts { queue: u32, starts: Starts },
-    Insert { row: Box<Row>, body: Box<Body> },
+    Reserve {
+        counter: Counter,
+        ceiling: u64,
+    },
+    Queue {
+        id: u32,
+        name: Name,
+        is_paused: bool,
+    },
+    Starts {
+        queue: u32,
+        starts: Starts,
+    },
+    Insert {
+        row: Box<Row>,
+        body: Box<Body>,
+    },
     Update(Box<Progressed>),
-    Attempt { job: u64, attempt: Box<Attempt> },
-    Result { job: u64, result: Vec<u8> },
-    Progress { job: u64, progress: Vec<u8> },
-    Line { job: u64, at_ms: u64, line: String },
-    Remove { job: u64, kept: Kept },
-    Key { key: Key, held: Held },
-    KeyGone { key: Key },
+    Attempt {
+        job: u64,
+        attempt: Box<Attempt>,
+    },
+    Result {
+        job: u64,
+        result: Vec<u8>,
+    },
+    Progress {
+        job: u64,
+        progress: Vec<u8>,
+    },
+    Line {
+        job: u64,
+        at_ms: u64,
+        line: String,
+    },
+    Remove {
+        job: u64,
+        kept: Kept,
+    },
+    /// A job has a parent; both are inserted by then.
+    Link(Link),
+    /// A child is removed next, in this state: what it gave stays with its link.
+    ChildGone {
+        child: u64,
+        state: State,
+    },
+    /// The links of all children of a parent are gone.
+    Unlink {
+        parent: u64,
+    },
+    Key {
+        key: Key,
+        held: Held,
+    },
+    KeyGone {
+        key: Key,
+    },
     Schedule(Box<Schedule>),
-    Unschedule { name: Name },
+    Unschedule {
+        name: Name,
+    },
 }
 
 /// A job as it is kept, without its body.
@@ -79,6 +126,18 @@ pub struct Progressed {
     pub lease_ms: u64,
 }
 
+/// That a parent waits for a child. It is there for as long as the parent is, whatever becomes of the child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub child: u64,
+    pub parent: u64,
+    /// Of the child.
+    pub queue: u32,
+    pub on_failure: OnFailure,
+    /// State of the child when it was removed.
+    pub gone: Option<State>,
+}
+
 /// A key of a queue.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
@@ -95,13 +154,15 @@ pub struct Held {
     pub until_ms: Option<u64>,
 }
 
-/// What there is at a start. Queues come before jobs, in the order of their ids; jobs in the order of theirs.
+/// What there is at a start. Queues come before jobs, in the order of their ids; jobs in the order of theirs; links
+/// after jobs, in the order of the children.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
     Reserved { counter: Counter, ceiling: u64 },
     Queue { id: u32, name: Name, is_paused: bool },
     Starts { queue: u32, starts: Starts },
     Job(Box<Row>),
+    Link(Link),
     Key { key: Key, held: Held },
     Schedule(Box<Schedule>),
 }

@@ -10,6 +10,7 @@ mod add;
 mod claim;
 mod end;
 mod finish;
+mod flow;
 mod operate;
 mod restore;
 mod shown;
@@ -87,6 +88,7 @@ pub struct Engine {
     fires: BTreeSet<(u64, Name)>,
     /// Lines of the logs of active jobs, counted since the start of this process.
     lines: BTreeMap<u64, u32>,
+    flows: flow::Flows,
 }
 
 /// Numbers that are given out once, whatever is lost: a block of them is reserved before its first is used.
@@ -130,6 +132,7 @@ impl Engine {
             schedules: BTreeMap::new(),
             fires: BTreeSet::new(),
             lines: BTreeMap::new(),
+            flows: flow::Flows::default(),
         }
     }
 
@@ -217,6 +220,7 @@ impl Engine {
             (_, Some(index)) => queue.ended[index].iter().rev().skip(skip).take(most).map(|(_, job)| *job).collect(),
             (State::Waiting, _) => queue.ready.iter().skip(skip).take(most).collect(),
             (State::Delayed, _) => queue.delayed.iter().skip(skip).take(most).map(|(_, job)| *job).collect(),
+            (State::WaitingChildren, _) => queue.waiting_children.iter().skip(skip).take(most).copied().collect(),
             _ => queue.active.iter().skip(skip).take(most).copied().collect(),
         }
     }
@@ -509,5 +513,6 @@ fn reason(ending: Ending) -> &'static str {
         Ending::Timeout => "it took longer than its timeout",
         Ending::Stalled => "its worker was not heard of any longer",
         Ending::Released => "given back",
+        Ending::Child => "a child of it did not complete",
     }
 }

@@ -37,6 +37,8 @@ pub enum What {
     Removed,
     /// Set to wait again by an operator.
     Revived,
+    /// All that it waited for is done.
+    ChildrenDone,
     Paused,
     Resumed,
     /// Nothing is left to do.
@@ -60,6 +62,7 @@ impl What {
             What::Released => "released",
             What::Removed => "removed",
             What::Revived => "revived",
+            What::ChildrenDone => "children_done",
             What::Paused => "paused",
             What::Resumed => "resumed",
             What::Drained => "drained",

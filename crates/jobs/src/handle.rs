@@ -11,7 +11,7 @@ use crate::job::{Body, NAME_BYTES_MAX, Name, NewJob, State};
 use crate::op::{Added, Answer, Claimed, Finish, Op, Outcome, SWEEP_MAX, fits};
 use crate::schedule::Schedule;
 use crate::settings::Settings;
-use crate::store::{Detail, Store};
+use crate::store::{ChildDetail, Detail, Store};
 use crate::thread::{self, Message};
 use mainstay_store::sqlite::Readers;
 use std::path::PathBuf;
@@ -62,6 +62,8 @@ struct Inner {
 pub struct Work {
     pub claimed: Claimed,
     pub body: Body,
+    /// Of a parent: what its children gave, in the order in which they were given.
+    pub children: Vec<ChildDetail>,
 }
 
 /// Who wants jobs.
@@ -103,7 +105,7 @@ impl Jobs {
     /// # Errors
     /// When one is too large, the queue full, or nothing can be kept.
     pub async fn add(&self, queue: &str, jobs: Vec<NewJob>) -> Result<Vec<Added>, Error> {
-        let bytes = jobs.iter().map(|job| job.body.payload.len()).sum();
+        let bytes = jobs.iter().map(NewJob::payload_bytes).sum();
         fits("the array's payload", bytes, ARRAY_BYTES_MAX)?;
         let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
         let room = tokio::time::timeout(ROOM_LIMIT, self.0.room.acquire_many(kib)).await;
@@ -214,10 +216,11 @@ impl Jobs {
         self.done(Op::Configure { queue: queue.into(), settings: Box::new(settings) }).await
     }
 
-    /// Takes a job away that nobody works on.
+    /// Takes a job away that nobody works on. One that was held back by its children goes with all below it that has
+    /// not ended.
     ///
     /// # Errors
-    /// When it is not there, or active.
+    /// When it is not there, or it or one of those is active.
     pub async fn remove(&self, job: u64) -> Result<(), Error> {
         self.done(Op::Remove { job }).await
     }
@@ -233,7 +236,7 @@ impl Jobs {
     /// A failed or dead job gets all its attempts anew.
     ///
     /// # Errors
-    /// When it is not there, neither failed nor dead, or another has its key.
+    /// When it is not there, neither failed nor dead, a child that it waits for is not done, or another has its key.
     pub async fn retry(&self, job: u64) -> Result<(), Error> {
         self.done(Op::Retry { job }).await
     }
@@ -322,6 +325,15 @@ impl Jobs {
     /// When jobs are closed, or the disk fails.
     pub async fn get(&self, job: u64) -> Result<Option<Detail>, Error> {
         Ok(self.0.readers.read(move |c| crate::store::detail(c, job)).await?)
+    }
+
+    /// Children of a job and what they gave, in the order in which they were given, for as long as the job is there.
+    /// Results are left out past 256 KiB in all.
+    ///
+    /// # Errors
+    /// When jobs are closed, or the disk fails.
+    pub async fn children(&self, job: u64, skip: usize, most: usize) -> Result<Vec<ChildDetail>, Error> {
+        Ok(self.0.readers.read(move |c| crate::store::children(c, job, skip, most)).await?)
     }
 
     /// What happens from now on, after it was committed.

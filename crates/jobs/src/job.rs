@@ -26,6 +26,8 @@ pub enum State {
     Delayed,
     /// A worker has it, under a token.
     Active,
+    /// Starts once its children are done.
+    WaitingChildren,
     /// Done.
     Completed,
     /// Its attempts are used up, or its handler said that no further one would help.
@@ -35,8 +37,15 @@ pub enum State {
 }
 
 impl State {
-    pub const ALL: [State; 6] =
-        [State::Waiting, State::Delayed, State::Active, State::Completed, State::Failed, State::Dead];
+    pub const ALL: [State; 7] = [
+        State::Waiting,
+        State::Delayed,
+        State::Active,
+        State::WaitingChildren,
+        State::Completed,
+        State::Failed,
+        State::Dead,
+    ];
 
     /// As it is stored, shown and asked for.
     pub fn as_str(self) -> &'static str {
@@ -44,6 +53,7 @@ impl State {
             State::Waiting => "waiting",
             State::Delayed => "delayed",
             State::Active => "active",
+            State::WaitingChildren => "waiting_children",
             State::Completed => "completed",
             State::Failed => "failed",
             State::Dead => "dead",
@@ -105,12 +115,54 @@ pub struct NewJob {
     pub unique: Option<Unique>,
     pub idempotency: Option<Idempotency>,
     pub own: Own,
+    /// What must be done before it starts; its delay begins after that.
+    pub children: Vec<Child>,
+}
+
+/// What becomes of a parent whose child failed for good, is dead, or was removed before it was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OnFailure {
+    /// It fails too, with a reason that names the child.
+    #[default]
+    Fail,
+    /// It starts all the same.
+    Ignore,
+}
+
+impl OnFailure {
+    pub const ALL: [OnFailure; 2] = [OnFailure::Fail, OnFailure::Ignore];
+
+    /// As it is stored and asked for.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OnFailure::Fail => "fail",
+            OnFailure::Ignore => "ignore",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<OnFailure> {
+        OnFailure::ALL.into_iter().find(|on_failure| on_failure.as_str() == text)
+    }
+}
+
+/// A job that is added with its parent, into whatever queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    pub queue: Name,
+    pub on_failure: OnFailure,
+    pub job: NewJob,
 }
 
 impl NewJob {
     /// A plain job of this payload.
     pub fn new(payload: impl Into<Vec<u8>>) -> NewJob {
         NewJob { body: Body { payload: payload.into(), ..Body::default() }, ..NewJob::default() }
+    }
+
+    /// Bytes of its payload and of those of all below it.
+    pub fn payload_bytes(&self) -> usize {
+        let below: usize = self.children.iter().map(|child| child.job.payload_bytes()).sum();
+        self.body.payload.len() + below
     }
 }
 
@@ -125,11 +177,13 @@ pub enum Ending {
     Stalled,
     /// Given back by its worker without a verdict: it does not count.
     Released,
+    /// None of its own: it failed before its first, because of a child.
+    Child,
 }
 
 impl Ending {
-    pub const ALL: [Ending; 5] =
-        [Ending::Completed, Ending::Failed, Ending::Timeout, Ending::Stalled, Ending::Released];
+    pub const ALL: [Ending; 6] =
+        [Ending::Completed, Ending::Failed, Ending::Timeout, Ending::Stalled, Ending::Released, Ending::Child];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -138,6 +192,7 @@ impl Ending {
             Ending::Timeout => "timeout",
             Ending::Stalled => "stalled",
             Ending::Released => "released",
+            Ending::Child => "child",
         }
     }
 
@@ -149,7 +204,7 @@ impl Ending {
 /// An attempt that did not complete, as it is kept. Of one that did the job's own row tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// Which start of the job it was: 1, 2 …
+    /// Which start of the job it was: 1, 2 …; 0 where it was none, and a child the reason: of those the last is kept.
     pub start: u32,
     pub worker: Name,
     pub started_ms: u64,
@@ -210,7 +265,8 @@ pub(crate) struct Job {
     pub state: State,
     pub kept: Kept,
     pub priority: u32,
-    /// Place in the order of its priority: when it was added, or became due. Of a delayed job when that will be.
+    /// Place in the order of its priority: when it was added, or became due. Of a delayed job when that will be; of one
+    /// that was held back by its children, how long it is put off after them.
     pub ready_ms: u64,
     /// Attempts that ended and count.
     pub attempts: u32,
@@ -231,6 +287,15 @@ impl Job {
 
     pub fn unique(&self) -> Option<&Unique> {
         self.extra.as_ref().and_then(|extra| extra.unique.as_ref())
+    }
+
+    /// Its children have not let it start yet: it waits for them, or has ended because of one.
+    pub fn is_held_back(&self) -> bool {
+        match self.state {
+            State::WaitingChildren => true,
+            State::Failed | State::Dead => self.starts == 0,
+            State::Waiting | State::Delayed | State::Active | State::Completed => false,
+        }
     }
 
     pub fn own(&self) -> Own {

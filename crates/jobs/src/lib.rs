@@ -29,7 +29,7 @@ pub use engine::Engine;
 pub use error::Error;
 pub use event::{Event, What};
 pub use handle::{ARRAY_BYTES_MAX, Claim, Finished, Jobs, LIST_MAX, Setup, Work};
-pub use job::{Name, NewJob, State};
+pub use job::{Child, Name, NewJob, OnFailure, State};
 pub use op::{Answer, Effects, Op, Outcome, Refusal};
 pub use options::Options;
 pub use push::{Instance, Pusher};

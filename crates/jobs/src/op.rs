@@ -8,6 +8,10 @@ use crate::settings::Settings;
 
 /// Jobs a call adds or claims at most.
 pub const BATCH_MAX: usize = 10_000;
+/// Jobs of one flow: a parent, its children, and all below them.
+pub const FLOW_JOBS_MAX: usize = 1000;
+/// Generations of a flow: a parent, its children, theirs …
+pub const FLOW_LEVELS_MAX: usize = 8;
 /// Jobs a call of an operator changes at most; it says whether there are more.
 pub const SWEEP_MAX: u32 = 1000;
 /// Milliseconds a lease lasts, each time it is renewed.
@@ -67,7 +71,7 @@ pub enum Op {
     Resume {
         queue: Name,
     },
-    /// A job that nobody has.
+    /// A job that nobody has; if it was held back by its children, with all below it that has not ended.
     Remove {
         job: u64,
     },
@@ -75,7 +79,8 @@ pub enum Op {
     Promote {
         job: u64,
     },
-    /// A failed or dead job gets all its attempts anew.
+    /// A failed or dead job gets all its attempts anew; one that failed because of a child only once its children are
+    /// done.
     Retry {
         job: u64,
     },
@@ -174,6 +179,8 @@ pub struct Claimed {
     /// When it has taken too long, on the engine's clock; `u64::MAX` is never.
     pub deadline_ms: u64,
     pub group: Option<Name>,
+    /// It waited for children, and what they gave is kept.
+    pub is_parent: bool,
 }
 
 /// Why nothing was changed.
@@ -194,6 +201,11 @@ pub enum Refusal {
     NotThat(State),
     #[error("job {job} has its key now")]
     Duplicate { job: u64 },
+    /// Which of its children is not done.
+    #[error("job {job} starts after its children, and {child} is not done")]
+    Children { job: u64, child: u64 },
+    #[error("{0}")]
+    Flow(&'static str),
     #[error("the queue holds {0} jobs and takes no more")]
     Full(u64),
     #[error("there are {0} queues, schedules or keys and no room for one more")]

@@ -15,6 +15,7 @@ pub struct Counts {
     pub waiting: u64,
     pub delayed: u64,
     pub active: u64,
+    pub waiting_children: u64,
     pub completed: u64,
     pub failed: u64,
     pub dead: u64,
@@ -26,6 +27,7 @@ impl Counts {
             State::Waiting => self.waiting,
             State::Delayed => self.delayed,
             State::Active => self.active,
+            State::WaitingChildren => self.waiting_children,
             State::Completed => self.completed,
             State::Failed => self.failed,
             State::Dead => self.dead,
@@ -56,6 +58,7 @@ pub(crate) struct Queue {
     /// When each is due, and its id.
     pub delayed: BTreeSet<(u64, u64)>,
     pub active: BTreeSet<u64>,
+    pub waiting_children: BTreeSet<u64>,
     /// When each ended, and its id; by [`terminal`].
     pub ended: [BTreeSet<(u64, u64)>; 3],
     /// Of the newest that was added: order does not go back when a clock does.
@@ -77,7 +80,7 @@ pub(crate) fn terminal(state: State) -> Option<usize> {
         State::Completed => Some(0),
         State::Failed => Some(1),
         State::Dead => Some(2),
-        State::Waiting | State::Delayed | State::Active => None,
+        State::Waiting | State::Delayed | State::Active | State::WaitingChildren => None,
     }
 }
 
@@ -91,6 +94,7 @@ impl Queue {
             ready: Ready::default(),
             delayed: BTreeSet::new(),
             active: BTreeSet::new(),
+            waiting_children: BTreeSet::new(),
             ended: Default::default(),
             last_ready_ms: 0,
             is_short: false,
@@ -108,6 +112,7 @@ impl Queue {
             waiting: self.ready.len() as u64,
             delayed: size(&self.delayed),
             active: self.active.len() as u64,
+            waiting_children: self.waiting_children.len() as u64,
             completed: size(&self.ended[0]),
             failed: size(&self.ended[1]),
             dead: size(&self.ended[2]),

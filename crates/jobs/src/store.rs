@@ -15,8 +15,8 @@ use mainstay_store::migrate::Migrations;
 use mainstay_store::sqlite::Readers;
 use std::path::{Path, PathBuf};
 
-pub(crate) use read::detail;
-pub use read::{Detail, Line};
+pub use read::{CHILDREN_BYTES_MAX, ChildDetail, Detail, Line};
+pub(crate) use read::{children, detail};
 
 /// In the data folder: a file of their own, so that its commits wait for nobody else's.
 pub const FILE: &str = "jobs.db";
@@ -68,6 +68,14 @@ impl Store {
     /// The disk's, or that one is not there.
     pub fn bodies(&mut self, jobs: &[u64]) -> Result<Vec<Body>, Error> {
         self.inner.bodies(jobs)
+    }
+
+    /// All children of a job, and what they gave.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn children(&mut self, job: u64) -> Result<Vec<ChildDetail>, Error> {
+        self.inner.children(job)
     }
 
     /// What is said when what it holds does not fit together.

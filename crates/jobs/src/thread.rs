@@ -331,7 +331,12 @@ impl Thread {
         }
         let ids: Vec<u64> = claimed.iter().map(|claimed| claimed.job).collect();
         let bodies = self.store.bodies(&ids)?;
-        Ok(claimed.into_iter().zip(bodies).map(|(claimed, body)| Work { claimed, body }).collect())
+        let mut work = Vec::with_capacity(claimed.len());
+        for (claimed, body) in claimed.into_iter().zip(bodies) {
+            let children = if claimed.is_parent { self.store.children(claimed.job)? } else { Vec::new() };
+            work.push(Work { claimed, body, children });
+        }
+        Ok(work)
     }
 
     /// The engine as what is kept says, and the settings that are in force.

@@ -2,12 +2,13 @@
 
 mod shown;
 
-pub use shown::{listed, payload, queue_shown, schedule_shown, shown};
+pub use shown::{child_shown, listed, payload, queue_shown, schedule_shown, shown};
 
 use crate::control::{JobAdded, JobAsked, JobsAsked, JobsListed, Refused, RuleAsked, ScheduleSet};
 use crate::settings::chain;
 use mainstay_jobs::engine::QueueGlance;
 use mainstay_jobs::job::{Body, Own, Unique};
+use mainstay_jobs::op::FLOW_JOBS_MAX;
 use mainstay_jobs::schedule::{CatchUp, Rule, Schedule};
 use mainstay_jobs::{Error, Jobs, LIST_MAX, NewJob, Refusal, State};
 use mainstay_runtime::Clock;
@@ -19,8 +20,15 @@ const PAGE: usize = 20;
 /// Names of queues in a refusal.
 const NAMES_MAX: usize = 10;
 /// In the order in which an operator looks for something.
-const LISTED: [State; 6] =
-    [State::Active, State::Waiting, State::Delayed, State::Failed, State::Dead, State::Completed];
+const LISTED: [State; 7] = [
+    State::Active,
+    State::Waiting,
+    State::Delayed,
+    State::WaitingChildren,
+    State::Failed,
+    State::Dead,
+    State::Completed,
+];
 
 pub async fn run(jobs: Option<&Jobs>, asked: JobsAsked) -> Result<Value, Refused> {
     let Some(jobs) = jobs else {
@@ -178,7 +186,8 @@ pub async fn one(jobs: &Jobs, id: u64, with_payload: bool) -> Result<Option<Valu
     let Some(detail) = jobs.get(id).await? else { return Ok(None) };
     // A job knows its queue by number, and queues are listed in the order of their numbers.
     let queue = jobs.queues().await?.into_iter().nth(detail.row.queue as usize);
-    Ok(queue.map(|queue| shown(&detail, &queue, with_payload)))
+    let children = jobs.children(id, 0, FLOW_JOBS_MAX).await?;
+    Ok(queue.map(|queue| shown(&detail, &children, &queue, with_payload)))
 }
 
 async fn add(jobs: &Jobs, asked: JobAdded) -> Result<Value, Refused> {
@@ -251,6 +260,7 @@ fn advice(refusal: &Refusal) -> String {
             State::Waiting => "it starts in its turn".to_owned(),
             State::Delayed => format!("to start it now: mainstay jobs promote {job}"),
             State::Active => "a worker has it; try again when that is done".to_owned(),
+            State::WaitingChildren => format!("it starts once its children are done: mainstay jobs show {job}"),
             State::Completed => "to do it again: mainstay jobs add QUEUE --payload …".to_owned(),
             State::Failed | State::Dead => format!("to start it again: mainstay jobs retry {job}"),
         },
@@ -258,6 +268,10 @@ fn advice(refusal: &Refusal) -> String {
             "clean takes completed, failed and dead; redrive failed and dead; what waits: mainstay jobs drain QUEUE"
                 .to_owned()
         }
+        Refusal::Children { child, .. } => {
+            format!("see: mainstay jobs show {child}   if it failed: mainstay jobs retry {child}")
+        }
+        Refusal::Flow(_) => "see: docs/jobs.md".to_owned(),
         Refusal::Duplicate { job } => format!("see: mainstay jobs show {job}"),
         Refusal::Full(_) => "make room: mainstay jobs drain QUEUE, or jobs clean QUEUE --state … --older …".to_owned(),
         Refusal::TooMany(_) => "see: mainstay jobs, and mainstay jobs schedules".to_owned(),

@@ -197,6 +197,7 @@ impl Queues {
                 ("queue_jobs_waiting", queue.counts.waiting, "Jobs that may start."),
                 ("queue_jobs_active", queue.counts.active, "Jobs that a worker has."),
                 ("queue_jobs_delayed", queue.counts.delayed, "Jobs that are put off."),
+                ("queue_jobs_waiting_children", queue.counts.waiting_children, "Jobs that start after their children."),
                 ("queue_jobs_failed", queue.counts.failed, "Jobs that failed for good, and are kept."),
                 ("queue_jobs_dead", queue.counts.dead, "Jobs that wait for an operator."),
                 ("queue_wants_workers", u64::from(queue.is_short), "1: more wait and fewer run than it is set for."),

@@ -1,32 +1,91 @@
 //! New jobs. All of a call are added or none; keys are looked up one after the other, so that a call may repeat itself.
+//!
+//! A flow is as one job: it is there if its topmost job is, and else nothing of it may be.
 
-use super::{Engine, KEYS_MAX, QUEUE_JOBS_MAX};
-use crate::change::{Change, Held, Key, KeyKind, Row};
+use super::{Engine, KEYS_MAX, QUEUE_JOBS_MAX, QUEUES_MAX};
+use crate::change::{Change, Held, Key, KeyKind, Link, Row};
 use crate::event::What;
-use crate::job::{DELAY_MAX_MS, KEY_MAX_MS, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
-use crate::job::{Extra, Job, Kept, Name, NewJob, Own, PRIORITY_MAX, State};
-use crate::op::{Added, Answer, BATCH_MAX, Effects, Refusal, fits};
+use crate::job::{Child, Extra, Job, Kept, Name, NewJob, Own, PRIORITY_MAX, State};
+use crate::job::{DELAY_MAX_MS, Idempotency, KEY_MAX_MS, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, Unique};
+use crate::op::{Added, Answer, BATCH_MAX, Effects, FLOW_JOBS_MAX, FLOW_LEVELS_MAX, Refusal, fits};
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Engine {
     pub(super) fn add(&mut self, name: &Name, jobs: Vec<NewJob>, effects: &mut Effects) -> Result<Answer, Refusal> {
         fits("the array of jobs", jobs.len(), BATCH_MAX)?;
-        jobs.iter().try_for_each(checked)?;
+        let count = jobs.iter().try_fold(0, |count, job| Ok(count + sized(job)?))?;
+        fits("the array of jobs", count, BATCH_MAX)?;
+        if self.keys.len() + count > KEYS_MAX && jobs.iter().any(has_key) {
+            return Err(Refusal::TooMany(KEYS_MAX));
+        }
+        if jobs.iter().any(|job| !job.children.is_empty()) {
+            self.has_room(name, &jobs)?;
+            self.is_clear(name, &jobs)?;
+        }
         let queue = self.queue_id(name, effects)?;
         if self.queues[queue as usize].len() + jobs.len() as u64 > QUEUE_JOBS_MAX {
             return Err(Refusal::Full(QUEUE_JOBS_MAX));
-        }
-        let has_key = |job: &NewJob| job.unique.is_some() || job.idempotency.is_some();
-        if self.keys.len() + jobs.len() > KEYS_MAX && jobs.iter().any(has_key) {
-            return Err(Refusal::TooMany(KEYS_MAX));
         }
         let added = jobs.into_iter().map(|job| self.add_one(queue, job, None, effects)).collect();
         self.turn_depth_of(queue, effects);
         Ok(Answer::Added(added))
     }
 
-    /// Adds one, unless one of its keys is known. `tick` is of a schedule.
+    /// For flows, in each of their queues, before anything of them is added.
+    fn has_room(&self, name: &Name, jobs: &[NewJob]) -> Result<(), Refusal> {
+        fn count<'a>(queue: &'a Name, job: &'a NewJob, wanted: &mut BTreeMap<&'a Name, u64>) {
+            *wanted.entry(queue).or_default() += 1;
+            job.children.iter().for_each(|child| count(&child.queue, &child.job, wanted));
+        }
+        let mut wanted = BTreeMap::new();
+        jobs.iter().for_each(|job| count(name, job, &mut wanted));
+        let mut new = 0;
+        for (queue, more) in wanted {
+            fits("the name of a queue", queue.len(), NAME_BYTES_MAX)?;
+            match self.names.get(queue) {
+                None => new += 1,
+                Some(id) if self.queues[*id as usize].len() + more > QUEUE_JOBS_MAX => {
+                    return Err(Refusal::Full(QUEUE_JOBS_MAX));
+                }
+                Some(_) => {}
+            }
+        }
+        if self.queues.len() + new > QUEUES_MAX {
+            return Err(Refusal::TooMany(QUEUES_MAX));
+        }
+        Ok(())
+    }
+
+    /// No key below a topmost job that is new is anybody's: a flow is there or it is not, and never half of it.
+    fn is_clear(&self, name: &Name, jobs: &[NewJob]) -> Result<(), Refusal> {
+        let mut taken: BTreeSet<(&Name, KeyKind, &Name)> = BTreeSet::new();
+        let is_held =
+            |queue: &Name, kind, key: &Name| self.names.get(queue).and_then(|queue| self.held_by(*queue, kind, key));
+        for job in jobs {
+            let is_known = |(kind, key)| is_held(name, kind, key).is_some() || taken.contains(&(name, kind, key));
+            if keys(job).any(is_known) {
+                continue;
+            }
+            taken.extend(keys(job).map(|(kind, key)| (name, kind, key)));
+            let mut below: Vec<&Child> = job.children.iter().rev().collect();
+            while let Some(child) = below.pop() {
+                for (kind, key) in keys(&child.job) {
+                    if let Some(job) = is_held(&child.queue, kind, key) {
+                        return Err(Refusal::Duplicate { job });
+                    }
+                    if !taken.insert((&child.queue, kind, key)) {
+                        return Err(Refusal::Flow("two jobs of one call have the same key, and one is a child"));
+                    }
+                }
+                below.extend(child.job.children.iter().rev());
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds one and all below it, unless one of its keys is known. `tick` is of a schedule.
     pub(super) fn add_one(&mut self, queue: u32, new: NewJob, tick: Option<Key>, effects: &mut Effects) -> Added {
-        let NewJob { body, priority, delay_ms, group, unique, idempotency, own } = new;
+        let NewJob { body, priority, delay_ms, group, unique, idempotency, own, children } = new;
         let mut known = tick.as_ref().and_then(|key| self.keys.get(key)).map(|held| held.job);
         if let Some(idempotency) = &idempotency {
             known = known.or_else(|| self.held_by(queue, KeyKind::Idempotency, &idempotency.key));
@@ -41,19 +100,22 @@ impl Engine {
         let now_ms = self.now_ms;
         let of = &mut self.queues[queue as usize];
         let (state, ready_ms) = match delay_ms.min(DELAY_MAX_MS) {
+            delay_ms if !children.is_empty() => (State::WaitingChildren, delay_ms),
             0 => (State::Waiting, of.stamp(now_ms)),
             delay_ms => (State::Delayed, now_ms + delay_ms),
         };
         of.totals.added += 1;
-        let hold = |kind, key: Name, until_ms| (Key { queue, kind, key }, Held { job: id, until_ms });
-        let unique_key = unique.as_ref().map(|unique| {
-            hold(KeyKind::Unique, unique.key.clone(), unique.for_ms.map(|for_ms| now_ms + for_ms.min(KEY_MAX_MS)))
-        });
-        let idempotency_key =
-            idempotency.map(|key| hold(KeyKind::Idempotency, key.key, Some(now_ms + key.for_ms.min(KEY_MAX_MS))));
-        let tick_key = tick.map(|key| (key, Held { job: id, until_ms: Some(now_ms + KEY_MAX_MS) }));
-        for (key, held) in [unique_key, idempotency_key, tick_key].into_iter().flatten() {
-            self.hold_key(key, held, effects);
+        let until_ms = |for_ms: u64| Some(now_ms + for_ms.min(KEY_MAX_MS));
+        if let Some(Unique { key, for_ms }) = unique.clone() {
+            let held = Held { job: id, until_ms: for_ms.and_then(until_ms) };
+            self.hold_key(Key { queue, kind: KeyKind::Unique, key }, held, effects);
+        }
+        if let Some(Idempotency { key, for_ms }) = idempotency {
+            let held = Held { job: id, until_ms: until_ms(for_ms) };
+            self.hold_key(Key { queue, kind: KeyKind::Idempotency, key }, held, effects);
+        }
+        if let Some(key) = tick {
+            self.hold_key(key, Held { job: id, until_ms: until_ms(KEY_MAX_MS) }, effects);
         }
         let extra = Extra { group, unique, own };
         let job = Job {
@@ -85,7 +147,19 @@ impl Engine {
         self.jobs.insert(id, job);
         self.must_last(queue, effects);
         self.tell(queue, id, What::Added, effects);
+        children.into_iter().for_each(|child| self.add_child(id, child, effects));
         Added { job: id, is_new: true }
+    }
+
+    /// That there is room, and that its keys are nobody's, was found before.
+    fn add_child(&mut self, parent: u64, child: Child, effects: &mut Effects) {
+        let Child { queue, on_failure, job } = child;
+        let Ok(queue) = self.queue_id(&queue, effects) else { return };
+        let added = self.add_one(queue, job, None, effects);
+        if added.is_new {
+            self.link(Link { child: added.job, parent, queue, on_failure, gone: None }, effects);
+        }
+        self.turn_depth_of(queue, effects);
     }
 
     /// Puts a job where its state belongs; an active one has its own place.
@@ -97,6 +171,7 @@ impl Engine {
                 queue.delayed.insert((job.ready_ms, id));
                 self.timers.insert((job.ready_ms, id));
             }
+            State::WaitingChildren => drop(queue.waiting_children.insert(id)),
             State::Active => {
                 queue.active.insert(id);
                 if let Some(lease) = &job.lease {
@@ -122,6 +197,7 @@ impl Engine {
                 queue.delayed.remove(&(job.ready_ms, id));
                 self.timers.remove(&(job.ready_ms, id));
             }
+            State::WaitingChildren => drop(queue.waiting_children.remove(&id)),
             State::Active => {
                 queue.active.remove(&id);
                 let Some(lease) = &job.lease else { return };
@@ -140,6 +216,27 @@ impl Engine {
             }
         }
     }
+}
+
+/// How many jobs it is with all below it, once nothing is wrong with any.
+fn sized(job: &NewJob) -> Result<usize, Refusal> {
+    fn of_level(job: &NewJob, level: usize) -> Result<usize, Refusal> {
+        fits("the number of levels of a flow", level, FLOW_LEVELS_MAX)?;
+        checked(job)?;
+        job.children.iter().try_fold(1, |count, child| Ok(count + of_level(&child.job, level + 1)?))
+    }
+    let count = of_level(job, 1)?;
+    fits("the number of jobs of a flow", count, FLOW_JOBS_MAX)?;
+    Ok(count)
+}
+
+fn has_key(job: &NewJob) -> bool {
+    keys(job).next().is_some() || job.children.iter().any(|child| has_key(&child.job))
+}
+
+fn keys(job: &NewJob) -> impl Iterator<Item = (KeyKind, &Name)> {
+    let idempotency = job.idempotency.iter().map(|idempotency| (KeyKind::Idempotency, &idempotency.key));
+    idempotency.chain(job.unique.iter().map(|unique| (KeyKind::Unique, &unique.key)))
 }
 
 /// What a producer may get wrong.

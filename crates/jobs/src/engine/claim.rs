@@ -64,6 +64,7 @@ impl Engine {
             attempts: own.attempts.unwrap_or(queue.settings.attempts).max(job.attempts + 1),
             deadline_ms,
             group: job.group().cloned(),
+            is_parent: self.flows.is_parent(id),
         };
         let (queue_id, start) = (job.queue, job.starts);
         queue.active.insert(id);

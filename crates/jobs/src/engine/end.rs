@@ -13,6 +13,7 @@ const AGED_MAX: usize = 1000;
 impl Engine {
     /// Nothing but an operator changes it from here on.
     pub(super) fn end(&mut self, id: u64, state: State, what: What, effects: &mut Effects) {
+        let before = self.standing(id);
         self.displace(id);
         let now_ms = self.now_ms;
         let Some(mut job) = self.jobs.remove(&id) else { return };
@@ -27,12 +28,13 @@ impl Engine {
         self.release_key(id, effects);
         self.lines.remove(&id);
         self.tell(queue, id, what, effects);
+        self.turned(id, before, effects);
         if let Some(index) = terminal(state) {
             self.evict_many(queue, index, effects);
             self.arm_age(queue);
         }
         let counts = self.queues[queue as usize].counts();
-        if counts.waiting + counts.delayed + counts.active == 0 {
+        if counts.waiting + counts.delayed + counts.active + counts.waiting_children == 0 {
             self.tell(queue, 0, What::Drained, effects);
         }
         self.turn_depth_of(queue, effects);
@@ -93,11 +95,14 @@ impl Engine {
 
     /// Takes a job and all that is kept of it away.
     pub(super) fn erase(&mut self, id: u64, effects: &mut Effects) {
+        let before = self.standing(id);
         self.displace(id);
         self.release_key(id, effects);
         self.lines.remove(&id);
         let Some(job) = self.jobs.remove(&id) else { return };
+        self.leave_flow(id, job.state, effects);
         effects.changes.push(Change::Remove { job: id, kept: job.kept });
         self.must_last(job.queue, effects);
+        self.turned(id, before, effects);
     }
 }

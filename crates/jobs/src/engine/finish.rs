@@ -68,7 +68,6 @@ impl Engine {
         let settings = &self.queues[queue as usize].settings;
         let most = own.attempts.unwrap_or(settings.attempts).max(1);
         let backoff = own.backoff.unwrap_or(settings.backoff);
-        let dead_letter = settings.dead_letter;
         self.note(id, ending, error, stack, effects);
         if retry && attempts < most {
             let usual_ms = || backoff.wait_ms(attempts, self.draw(id, attempts));
@@ -76,11 +75,19 @@ impl Engine {
             self.queues[queue as usize].totals.retried += 1;
             self.again(id, Some(wait_ms), effects);
             self.tell(queue, id, What::Retried { wait_ms }, effects);
-        } else if dead_letter {
-            self.queues[queue as usize].totals.dead += 1;
+        } else {
+            self.end_failed(id, queue, effects);
+        }
+    }
+
+    /// For good, or until an operator decides.
+    pub(super) fn end_failed(&mut self, id: u64, queue: u32, effects: &mut Effects) {
+        let of = &mut self.queues[queue as usize];
+        if of.settings.dead_letter {
+            of.totals.dead += 1;
             self.end(id, State::Dead, What::Dead, effects);
         } else {
-            self.queues[queue as usize].totals.failed += 1;
+            of.totals.failed += 1;
             self.end(id, State::Failed, What::Failed, effects);
         }
     }

@@ -13,12 +13,18 @@ impl Engine {
     }
 
     pub(super) fn remove_one(&mut self, id: u64, effects: &mut Effects) -> Result<Answer, Refusal> {
-        let (queue, state) = self.state_of(id)?;
+        let (_, state) = self.state_of(id)?;
         if state == State::Active {
             return Err(Refusal::WrongState { job: id, state });
         }
-        self.remove_told(queue, id, effects);
-        self.turn_depth_of(queue, effects);
+        let mut gone = vec![id];
+        self.gather_below(id, &mut gone)?;
+        // The parent first: its children are not missed then.
+        for id in gone {
+            let (queue, _) = self.state_of(id)?;
+            self.remove_told(queue, id, effects);
+            self.turn_depth_of(queue, effects);
+        }
         Ok(Answer::Done)
     }
 
@@ -37,16 +43,35 @@ impl Engine {
     }
 
     pub(super) fn retry(&mut self, id: u64, effects: &mut Effects) -> Result<Answer, Refusal> {
-        let (_, state) = self.state_of(id)?;
-        if !matches!(state, State::Failed | State::Dead) {
-            return Err(Refusal::WrongState { job: id, state });
-        }
         self.revive(id, effects)?;
         Ok(Answer::Done)
     }
 
-    /// All its attempts anew, if nobody else has its key by now.
+    /// All its attempts anew, if its children are done and nobody else has its key by now.
     fn revive(&mut self, id: u64, effects: &mut Effects) -> Result<(), Refusal> {
+        let (queue, state) = self.state_of(id)?;
+        // It may wait for its children again by now, since one of them was revived.
+        if !matches!(state, State::Failed | State::Dead) {
+            return Err(Refusal::WrongState { job: id, state });
+        }
+        if let Some(child) = self.child_not_done(id) {
+            return Err(Refusal::Children { job: id, child });
+        }
+        let before = self.standing(id);
+        self.regain_key(id, effects)?;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            // Its place is left before what it was is forgotten.
+            job.attempts = 0;
+            job.stalls = 0;
+        }
+        self.wait_now(id, effects);
+        self.tell(queue, id, What::Revived, effects);
+        self.turned(id, before, effects);
+        Ok(())
+    }
+
+    /// The key that it held while it lived, unless somebody else has it.
+    pub(super) fn regain_key(&mut self, id: u64, effects: &mut Effects) -> Result<(), Refusal> {
         let Some(job) = self.jobs.get(&id) else { return Err(Refusal::NoSuchJob(id)) };
         let queue = job.queue;
         if let Some(unique) = job.unique().cloned() {
@@ -60,13 +85,6 @@ impl Engine {
                 }
             }
         }
-        if let Some(job) = self.jobs.get_mut(&id) {
-            // Its place is left before what it was is forgotten.
-            job.attempts = 0;
-            job.stalls = 0;
-        }
-        self.wait_now(id, effects);
-        self.tell(queue, id, What::Revived, effects);
         Ok(())
     }
 
@@ -125,7 +143,8 @@ impl Engine {
         Ok(Answer::Swept { count: found.len() as u32, more })
     }
 
-    /// Those whose key somebody else has stay where they are; `more` is said only where the call has done something.
+    /// Those whose key somebody else has, or whose children are not done, stay where they are; `more` is said only where
+    /// the call has done something.
     pub(super) fn redrive(
         &mut self,
         name: &Name,

@@ -24,6 +24,7 @@ impl Engine {
             Record::Queue { id, .. } if *id as usize != self.queues.len() => Some(*id),
             Record::Starts { queue, .. } => Some(*queue),
             Record::Job(row) => Some(row.queue),
+            Record::Link(link) => Some(link.queue),
             Record::Key { key, .. } => Some(key.queue),
             Record::Queue { .. } | Record::Reserved { .. } | Record::Schedule(_) => None,
         };
@@ -51,6 +52,7 @@ impl Engine {
             }
             Record::Starts { queue, starts } => self.queues[queue as usize].restore_starts(starts),
             Record::Job(row) => self.restore_job(*row),
+            Record::Link(link) => self.restore_link(link),
             Record::Key { key, held } => {
                 self.key_timers.extend(held.until_ms.map(|until_ms| (until_ms, key.clone())));
                 self.keys.insert(key, held);

@@ -24,7 +24,7 @@ pub(super) fn request(
     instance: &Instance,
     unix_s: u64,
 ) -> Result<Request<Full<Bytes>>, http::Error> {
-    let Work { claimed, body } = work;
+    let Work { claimed, body, .. } = work;
     let id = claimed.job.to_string();
     let mut request = Request::post(path)
         .header(HOST, instance.address.to_string())
@@ -82,9 +82,9 @@ mod tests {
     use crate::op::Claimed;
 
     fn work(name: &str, trace: Option<&str>, deadline_ms: u64) -> Work {
-        let claimed = Claimed { job: 7, token: 9, attempt: 2, attempts: 3, deadline_ms, group: None };
+        let claimed = Claimed { job: 7, token: 9, attempt: 2, attempts: 3, deadline_ms, group: None, is_parent: false };
         let body = Body { name: name.to_owned(), payload: b"{}".to_vec(), trace: trace.map(str::to_owned) };
-        Work { claimed, body }
+        Work { claimed, body, children: Vec::new() }
     }
 
     fn made(queue: &str, work: Work) -> Request<Full<Bytes>> {

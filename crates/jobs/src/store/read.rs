@@ -3,9 +3,12 @@
 use super::rows::{read, stored};
 use super::sqlite;
 use crate::change::Row as JobRow;
-use crate::job::{Attempt, Body, Ending};
+use crate::job::{Attempt, Body, Ending, Name, OnFailure, State};
 use mainstay_store::Error;
 use mainstay_store::sqlite::rusqlite::{self, Connection, OptionalExtension};
+
+/// Bytes of the results of a job's children that are given at once; past them each is asked for by itself.
+pub const CHILDREN_BYTES_MAX: usize = 256 * 1024;
 
 /// All that is kept of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +20,29 @@ pub struct Detail {
     /// Those that did not complete, oldest first.
     pub attempts: Vec<Attempt>,
     pub lines: Vec<Line>,
+    /// The job that waits for it.
+    pub parent: Option<u64>,
+}
+
+/// A child, as its parent sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildDetail {
+    pub job: u64,
+    pub queue: Name,
+    pub on_failure: OnFailure,
+    /// Of one that was removed: the one it was in then.
+    pub state: State,
+    pub is_gone: bool,
+    pub result: Option<Vec<u8>>,
+    /// It gave one, and it does not fit here.
+    pub is_left_out: bool,
+}
+
+impl ChildDetail {
+    /// As it is shown.
+    pub fn state(&self) -> &'static str {
+        if self.is_gone && !self.state.is_terminal() { "removed" } else { self.state.as_str() }
+    }
 }
 
 /// A line of a job's log.
@@ -42,7 +68,56 @@ pub(crate) fn detail(c: &Connection, job: u64) -> Result<Option<Detail>, Error> 
     let mut select = c.prepare_cached("SELECT at_ms, line FROM line WHERE job = ?1 ORDER BY number")?;
     let line = |row: &rusqlite::Row<'_>| Ok(Line { at_ms: read(row.get(0)?), line: row.get(1)? });
     let lines = select.query_map([stored(job)], line)?.collect::<Result<_, _>>()?;
-    Ok(Some(Detail { row, body, result, progress, attempts, lines }))
+    let mut select = c.prepare_cached("SELECT parent FROM flow WHERE child = ?1")?;
+    let parent = select.query_row([stored(job)], |row| Ok(read(row.get(0)?))).optional()?;
+    Ok(Some(Detail { row, body, result, progress, attempts, lines, parent }))
+}
+
+/// Children of a job, in the order of their ids, and what they gave as far as there is room.
+pub(crate) fn children(c: &Connection, parent: u64, skip: usize, most: usize) -> Result<Vec<ChildDetail>, Error> {
+    let sql = "SELECT f.child, q.name, f.on_failure, coalesce(f.gone, j.state), f.gone IS NOT NULL,
+               CASE WHEN f.gone IS NULL THEN length(w.result) ELSE length(f.result) END
+               FROM flow f JOIN queue q ON q.id = f.queue LEFT JOIN job j ON j.id = f.child
+               LEFT JOIN words w ON w.job = f.child WHERE f.parent = ?1 ORDER BY f.child LIMIT ?2 OFFSET ?3";
+    let mut select = c.prepare_cached(sql)?;
+    let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    let found = select.query_map([stored(parent), number(most), number(skip)], child)?;
+    let (mut children, mut sum) = (Vec::new(), 0);
+    for found in found {
+        let (mut child, bytes) = found?;
+        if let Some(bytes) = bytes {
+            child.is_left_out = sum + bytes > CHILDREN_BYTES_MAX;
+            if !child.is_left_out {
+                sum += bytes;
+                child.result = given(c, child.job, child.is_gone)?;
+            }
+        }
+        children.push(child);
+    }
+    Ok(children)
+}
+
+/// Without its result, but with the bytes of that.
+fn child(row: &rusqlite::Row<'_>) -> Result<(ChildDetail, Option<usize>), rusqlite::Error> {
+    let child = ChildDetail {
+        job: read(row.get(0)?),
+        queue: row.get_ref(1)?.as_str()?.into(),
+        on_failure: sqlite::on_failure(row.get_ref(2)?.as_str()?)?,
+        state: sqlite::state(row.get_ref(3)?.as_str()?)?,
+        is_gone: row.get(4)?,
+        result: None,
+        is_left_out: false,
+    };
+    Ok((child, row.get::<_, Option<u32>>(5)?.map(|bytes| bytes as usize)))
+}
+
+/// What a child gave: with it, or with its link once it was removed.
+fn given(c: &Connection, child: u64, is_gone: bool) -> Result<Option<Vec<u8>>, Error> {
+    let sql = match is_gone {
+        false => "SELECT result FROM words WHERE job = ?1",
+        true => "SELECT result FROM flow WHERE child = ?1",
+    };
+    Ok(c.prepare_cached(sql)?.query_row([stored(child)], |row| row.get(0)).optional()?.flatten())
 }
 
 fn attempt(row: &rusqlite::Row<'_>) -> Result<Attempt, rusqlite::Error> {

@@ -2,9 +2,11 @@
 //!
 //! Invariant: what `commit` has come back from survives `kill -9`; with `fsync` a power cut too.
 
+use super::read::ChildDetail;
 use super::rows::{self, read, stored};
-use crate::change::{Change, Held, Key, Progressed, Record, Row as JobRow};
-use crate::job::{Body, NewJob, Own, State, Unique};
+use crate::change::{Change, Held, Key, Link, Progressed, Record, Row as JobRow};
+use crate::job::{Body, NewJob, OnFailure, Own, State, Unique};
+use crate::op::FLOW_JOBS_MAX;
 use crate::schedule::{CatchUp, Rule, Schedule};
 use mainstay_store::Error;
 use mainstay_store::migrate::Migration;
@@ -14,8 +16,10 @@ use std::path::Path;
 
 type Read<T> = Result<T, rusqlite::Error>;
 
-pub(super) const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 1, name: "jobs", sql: include_str!("sqlite/0001_jobs.sql") }];
+pub(super) const MIGRATIONS: [Migration; 2] = [
+    Migration { version: 1, name: "jobs", sql: include_str!("sqlite/0001_jobs.sql") },
+    Migration { version: 2, name: "flows", sql: include_str!("sqlite/0002_flows.sql") },
+];
 
 const OWN: &str = "own_attempts, own_growth, own_delay_ms, own_jitter, own_timeout_ms";
 
@@ -70,6 +74,10 @@ impl Sqlite {
         Ok(bodies)
     }
 
+    pub fn children(&mut self, job: u64) -> Result<Vec<ChildDetail>, Error> {
+        super::read::children(self.file.connection(), job, 0, FLOW_JOBS_MAX)
+    }
+
     pub fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), Error> {
         let connection = self.file.connection();
         if !connection.is_autocommit() {
@@ -87,6 +95,9 @@ impl Sqlite {
         })?;
         all(connection, &format!("SELECT {JOB} FROM job ORDER BY id"), each, |row| {
             Ok(Record::Job(Box::new(job(row)?)))
+        })?;
+        all(connection, "SELECT child, parent, queue, on_failure, gone FROM flow ORDER BY child", each, |row| {
+            Ok(Record::Link(link(row)?))
         })?;
         all(connection, "SELECT queue, kind, key, job, until_ms FROM key", each, |row| {
             let kind = rows::parse_kind(&row.get::<_, String>(1)?).ok_or(rusqlite::Error::InvalidQuery)?;
@@ -152,7 +163,7 @@ pub(super) fn job(row: &Row<'_>) -> Read<JobRow> {
         own: own(row, 19)?,
         progressed: Progressed {
             job: number(0)?,
-            state: State::parse(row.get_ref(2)?.as_str()?).ok_or(rusqlite::Error::InvalidQuery)?,
+            state: state(row.get_ref(2)?.as_str()?)?,
             kept: rows::parse_kept(row.get(3)?),
             ready_ms: number(5)?,
             attempts: row.get(6)?,
@@ -166,6 +177,20 @@ pub(super) fn job(row: &Row<'_>) -> Read<JobRow> {
             lease_ms: number(14)?,
         },
     })
+}
+
+fn link(row: &Row<'_>) -> Read<Link> {
+    let gone = row.get_ref(4)?.as_str_or_null()?.map(state).transpose()?;
+    let on_failure = on_failure(row.get_ref(3)?.as_str()?)?;
+    Ok(Link { child: read(row.get(0)?), parent: read(row.get(1)?), queue: row.get(2)?, on_failure, gone })
+}
+
+pub(super) fn state(text: &str) -> Read<State> {
+    State::parse(text).ok_or(rusqlite::Error::InvalidQuery)
+}
+
+pub(super) fn on_failure(text: &str) -> Read<OnFailure> {
+    OnFailure::parse(text).ok_or(rusqlite::Error::InvalidQuery)
 }
 
 pub(super) fn body(row: &Row<'_>) -> Read<Body> {
@@ -215,7 +240,11 @@ fn write(c: &Connection, change: &Change) -> Read<()> {
         }
         Change::Update(progressed) => update(c, progressed),
         Change::Attempt { job, attempt: a } => {
-            let sql = "INSERT INTO attempt VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+            // Of those that were no start the last is kept.
+            let sql = match a.start {
+                0 => "INSERT OR REPLACE INTO attempt VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                _ => "INSERT INTO attempt VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            };
             let (job, started_ms, ended_ms) = (stored(*job), stored(a.started_ms), stored(a.ended_ms));
             let ending = a.ending.as_str();
             run(sql, &[&job, &a.start, &&*a.worker, &started_ms, &ended_ms, &ending, &a.error, &a.stack])
@@ -232,6 +261,15 @@ fn write(c: &Connection, change: &Change) -> Read<()> {
             run("INSERT INTO line (job, at_ms, line) VALUES (?1, ?2, ?3)", &[&stored(*job), &stored(*at_ms), line])
         }
         Change::Remove { job, kept } => remove(c, *job, *kept),
+        Change::Link(link) => {
+            let sql = "INSERT INTO flow (child, parent, queue, on_failure) VALUES (?1, ?2, ?3, ?4)";
+            run(sql, &[&stored(link.child), &stored(link.parent), &link.queue, &link.on_failure.as_str()])
+        }
+        Change::ChildGone { child, state } => {
+            let sql = "UPDATE flow SET gone = ?2, result = (SELECT result FROM words WHERE job = ?1) WHERE child = ?1";
+            run(sql, &[&stored(*child), &state.as_str()])
+        }
+        Change::Unlink { parent } => run("DELETE FROM flow WHERE parent = ?1", &[&stored(*parent)]),
         Change::Key { key, held } => {
             let sql = "INSERT OR REPLACE INTO key VALUES (?1, ?2, ?3, ?4, ?5)";
             let (job, until_ms) = (stored(held.job), held.until_ms.map(stored));

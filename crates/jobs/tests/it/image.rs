@@ -1,7 +1,7 @@
 //! What a store should hold, as maps: the sum of all changes that were committed. The simulation crashes onto it, and
 //! the real stores are compared with it.
 
-use mainstay_jobs::change::{Change, Counter, Held, Key, Record, Row, Starts};
+use mainstay_jobs::change::{Change, Counter, Held, Key, Link, Record, Row, Starts};
 use mainstay_jobs::job::{Attempt, Body};
 use mainstay_jobs::schedule::Schedule;
 use mainstay_jobs::{Engine, Name};
@@ -20,6 +20,10 @@ pub struct Image {
     pub lines: BTreeMap<u64, Vec<(u64, String)>>,
     pub keys: BTreeMap<Key, Held>,
     pub schedules: BTreeMap<Name, Schedule>,
+    /// By child.
+    pub links: BTreeMap<u64, Link>,
+    /// What children gave that were removed.
+    pub given: BTreeMap<u64, Vec<u8>>,
 }
 
 impl Image {
@@ -41,7 +45,13 @@ impl Image {
                 let row = self.rows.get_mut(&progressed.job);
                 row.expect("a change to a job that is not there").progressed = *progressed;
             }
-            Change::Attempt { job, attempt } => self.attempts.entry(job).or_default().push(*attempt),
+            Change::Attempt { job, attempt } => {
+                let attempts = self.attempts.entry(job).or_default();
+                // Of those that were no start the last is kept.
+                attempts.retain(|known| known.start != 0 || attempt.start != 0);
+                assert!(attempts.iter().all(|known| known.start < attempt.start), "start {} of {job}", attempt.start);
+                attempts.push(*attempt);
+            }
             Change::Result { job, result } => drop(self.results.insert(job, result)),
             Change::Progress { job, progress } => drop(self.progress.insert(job, progress)),
             Change::Line { job, at_ms, line } => self.lines.entry(job).or_default().push((at_ms, line)),
@@ -53,6 +63,21 @@ impl Image {
                 assert_eq!(kept.lines, self.lines.remove(&job).is_some(), "lines of {job}");
                 let words = [self.results.remove(&job), self.progress.remove(&job)];
                 assert_eq!(kept.words, words.iter().any(Option::is_some), "words of {job}");
+            }
+            Change::Link(link) => {
+                let there = [link.child, link.parent].iter().all(|job| self.rows.contains_key(job));
+                assert!(there && self.links.insert(link.child, link).is_none(), "{link:?}");
+            }
+            Change::ChildGone { child, state } => {
+                let link = self.links.get_mut(&child).expect("a child that has a parent");
+                assert_eq!(link.gone.replace(state), None, "child {child} was removed twice");
+                self.given.extend(self.results.get(&child).map(|result| (child, result.clone())));
+            }
+            Change::Unlink { parent } => {
+                let before = self.links.len();
+                self.links.retain(|_, link| link.parent != parent);
+                assert!(self.links.len() < before, "{parent} had no child");
+                self.given.retain(|child, _| self.links.contains_key(child));
             }
             Change::Key { key, held } => drop(self.keys.insert(key, held)),
             Change::KeyGone { key } => assert!(self.keys.remove(&key).is_some(), "{key:?} was not there"),
@@ -75,6 +100,7 @@ impl Image {
         records
             .extend(self.starts.iter().map(|(queue, starts)| Record::Starts { queue: *queue, starts: starts.clone() }));
         records.extend(self.rows.values().map(|row| Record::Job(Box::new(row.clone()))));
+        records.extend(self.links.values().map(|link| Record::Link(*link)));
         records.extend(self.keys.iter().map(|(key, held)| Record::Key { key: key.clone(), held: *held }));
         records.extend(self.schedules.values().map(|schedule| Record::Schedule(Box::new(schedule.clone()))));
         records

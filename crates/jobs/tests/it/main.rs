@@ -4,6 +4,7 @@
 // Tasks of a test end with its runtime.
 #![allow(clippy::disallowed_methods)]
 
+mod flows;
 mod handle;
 mod image;
 mod push;

@@ -3,7 +3,7 @@
 
 use crate::image::Image;
 use crate::simulation::{Batch, Play};
-use mainstay_jobs::change::Record;
+use mainstay_jobs::change::{Link, Record};
 use mainstay_jobs::store::{FILE, Store};
 use mainstay_jobs::{Clock, Jobs, Setup};
 use std::fs;
@@ -117,8 +117,9 @@ async fn all_that_is_kept_of_a_job_can_be_read() {
     let mut store = Store::open(&path).expect("opened");
     let mut image = Image::default();
     let is_rich = |image: &Image| {
-        let kinds = [image.attempts.len(), image.results.len(), image.progress.len(), image.lines.len()];
-        image.rows.len() > 20 && kinds.into_iter().all(|count| count > 2)
+        let kinds =
+            [image.attempts.len(), image.results.len(), image.progress.len(), image.lines.len(), image.links.len()];
+        image.rows.len() > 20 && kinds.into_iter().all(|count| count > 2) && !image.given.is_empty()
     };
     for batch in batches(14, 8000) {
         store.commit(&batch.changes, false).expect("committed");
@@ -141,6 +142,20 @@ async fn all_that_is_kept_of_a_job_can_be_read() {
         assert_eq!(detail.attempts, image.attempts.get(id).cloned().unwrap_or_default());
         let lines: Vec<(u64, String)> = detail.lines.into_iter().map(|line| (line.at_ms, line.line)).collect();
         assert_eq!(lines, image.lines.get(id).cloned().unwrap_or_default());
+        assert_eq!(detail.parent, image.links.get(id).map(|link| link.parent));
+        let children = jobs.children(*id, 0, 1000).await.expect("read");
+        let links: Vec<&Link> = image.links.values().filter(|link| link.parent == *id).collect();
+        assert_eq!(children.len(), links.len(), "children of {id}");
+        for (child, link) in children.iter().zip(links) {
+            let (state, given) = match link.gone {
+                Some(state) => (state, &image.given),
+                None => (image.rows[&link.child].progressed.state, &image.results),
+            };
+            let queue = &image.queues[&link.queue].0;
+            assert_eq!((child.job, &child.queue, child.on_failure), (link.child, queue, link.on_failure));
+            assert_eq!((child.state, child.is_gone), (state, link.gone.is_some()));
+            assert_eq!((child.result.as_ref(), child.is_left_out), (given.get(&link.child), false));
+        }
     }
     assert_eq!(jobs.get(1 << 40).await.expect("read"), None);
     jobs.close().await;

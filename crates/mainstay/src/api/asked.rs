@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use mainstay_config::units::duration;
 use mainstay_jobs::job::{Body, Idempotency, Own, Unique};
 use mainstay_jobs::op::{Finish, Outcome};
-use mainstay_jobs::{Backoff, Claim, Error, Growth, Name, NewJob, Refusal};
+use mainstay_jobs::{Backoff, Child, Claim, Error, Growth, Name, NewJob, OnFailure, Refusal};
 use serde::Deserialize;
 use serde_json::Value;
 use std::time::Duration;
@@ -36,6 +36,11 @@ impl Fault {
     pub fn bad(detail: impl Into<String>) -> Fault {
         Fault::new(StatusCode::BAD_REQUEST, "bad_request", detail)
     }
+
+    /// Of a field of what stands at this place.
+    fn within(self, at: &str) -> Fault {
+        Fault { detail: format!("{at}.{}", self.detail), ..self }
+    }
 }
 
 impl From<Error> for Fault {
@@ -46,11 +51,13 @@ impl From<Error> for Fault {
                     (StatusCode::NOT_FOUND, "not_found")
                 }
                 Refusal::Stale { .. } => (StatusCode::CONFLICT, "stale_token"),
-                Refusal::WrongState { .. } => (StatusCode::CONFLICT, "wrong_state"),
+                Refusal::WrongState { .. } | Refusal::Children { .. } => (StatusCode::CONFLICT, "wrong_state"),
                 Refusal::Duplicate { .. } => (StatusCode::CONFLICT, "duplicate"),
                 Refusal::Full(_) | Refusal::TooMany(_) => (StatusCode::INSUFFICIENT_STORAGE, "full"),
                 Refusal::TooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-                Refusal::NotThat(_) | Refusal::Pattern(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+                Refusal::NotThat(_) | Refusal::Pattern(_) | Refusal::Flow(_) => {
+                    (StatusCode::BAD_REQUEST, "bad_request")
+                }
             },
             Error::Store(_) | Error::Behind(_) | Error::Closed => (StatusCode::SERVICE_UNAVAILABLE, "jobs_away"),
         };
@@ -109,6 +116,12 @@ pub struct Add {
     /// The key is kept for so long instead.
     key_for: Option<Time>,
     group: Option<String>,
+    /// What must be done before it starts.
+    children: Vec<Add>,
+    /// Of a child.
+    queue: Option<String>,
+    /// Of a child: what becomes of its parent when it fails.
+    on_failure: Option<String>,
 }
 
 /// One, or several that are added together or not at all.
@@ -122,6 +135,33 @@ pub enum Adds {
 impl Add {
     /// `idempotency`: the request's key, and which of its jobs this is. `trace`: of the request that adds it.
     pub fn job(self, idempotency: Option<(&str, usize)>, trace: Option<&str>) -> Result<NewJob, Fault> {
+        for (field, is_there) in [("queue", self.queue.is_some()), ("onFailure", self.on_failure.is_some())] {
+            if is_there {
+                return Err(Fault::bad(format!("{field}: only a child has one; the queue of this job is in the path")));
+            }
+        }
+        self.whole(idempotency, trace)
+    }
+
+    fn child(mut self, trace: Option<&str>) -> Result<Child, Fault> {
+        let queue = self.queue.take().filter(|queue| !queue.is_empty());
+        let queue = queue.ok_or_else(|| Fault::bad("queue: it is not there"))?.into();
+        let on_failure = match self.on_failure.take() {
+            None => OnFailure::default(),
+            Some(text) => {
+                OnFailure::parse(&text).ok_or_else(|| Fault::bad(format!("onFailure: `{text}`; fail or ignore")))?
+            }
+        };
+        Ok(Child { queue, on_failure, job: self.whole(None, trace)? })
+    }
+
+    /// With all below it.
+    fn whole(mut self, idempotency: Option<(&str, usize)>, trace: Option<&str>) -> Result<NewJob, Fault> {
+        let below = std::mem::take(&mut self.children).into_iter().enumerate();
+        let child = |(number, child): (usize, Add)| {
+            child.child(trace).map_err(|fault| fault.within(&format!("children[{number}]")))
+        };
+        let children = below.map(child).collect::<Result<Vec<_>, _>>()?;
         let ms = |time: &Option<Time>, field| time.as_ref().map(|time| time.ms(field)).transpose();
         let backoff = self.backoff.as_ref().map(Waits::backoff).transpose()?;
         let for_ms = ms(&self.key_for, "keyFor")?;
@@ -147,6 +187,7 @@ impl Add {
                 for_ms: IDEMPOTENCY_MS,
             }),
             own: Own { attempts: self.attempts, backoff, timeout_ms: ms(&self.timeout, "timeout")? },
+            children,
         })
     }
 }
@@ -275,6 +316,17 @@ mod tests {
     }
 
     #[test]
+    fn children_are_read_with_their_queues_and_theirs() {
+        let job = job(r#"{"data":1,"children":[{"queue":"a","data":2},
+                {"queue":"b","onFailure":"ignore","delay":5,"children":[{"queue":"c"}]}]}"#)
+        .expect("a flow");
+        let [first, second] = <[Child; 2]>::try_from(job.children).expect("two");
+        assert_eq!((&*first.queue, first.on_failure, first.job.idempotency), ("a", OnFailure::Fail, None));
+        assert_eq!((&*second.queue, second.on_failure, second.job.delay_ms), ("b", OnFailure::Ignore, 5));
+        assert_eq!((&*second.job.children[0].queue, second.job.body.trace.as_deref()), ("c", Some("00-a-b-01")));
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_field() {
         for (text, expected) in [
             ("{", "the body is not what is expected"),
@@ -285,6 +337,13 @@ mod tests {
             (r#"{"keyFor":1}"#, "no key"),
             (r#"{"key":""}"#, "it is empty"),
             (r#"{"attempts":-1}"#, "attempts"),
+            (r#"{"queue":"a"}"#, "queue: only a child has one"),
+            (r#"{"children":[{"data":1}]}"#, "children[0].queue: it is not there"),
+            (r#"{"children":[{"queue":"a","onFailure":"wait"}]}"#, "children[0].onFailure: `wait`"),
+            (
+                r#"{"children":[{"queue":"a","children":[{"queue":"b","delay":"soon"}]}]}"#,
+                "children[0].children[0].delay: `soon`",
+            ),
         ] {
             let fault = job(text).expect_err(text);
             assert_eq!(fault.status, StatusCode::BAD_REQUEST, "{text}");

@@ -4,7 +4,7 @@ use super::asked::{Add, Adds, Beat, Ends, Fault, Wanted, Word, read};
 use super::serve::{Open, json, wrong_method};
 use super::{asked, events};
 use crate::bodies::Body;
-use crate::jobs::{one, page, payload, queue_shown};
+use crate::jobs::{child_shown, one, page, payload, queue_shown};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use mainstay_jobs::{Jobs, LIST_MAX, State, Work};
@@ -23,6 +23,7 @@ enum Place<'a> {
     Claim(&'a str),
     Finish,
     Job(u64),
+    Children(u64),
     Verb(u64, &'a str),
     Beat(&'a str),
     Presence(&'a str),
@@ -54,6 +55,7 @@ pub async fn answer(jobs: &Jobs, open: &Open, head: &Parts, body: &[u8]) -> Resu
             let job = found.ok_or_else(|| Fault::not_found(format!("there is no job {id}")))?;
             Ok(json(StatusCode::OK, &job))
         }
+        Place::Children(id) if get => children(jobs, id, head).await,
         Place::Job(id) if head.method == Method::DELETE => done(jobs.remove(id).await),
         Place::Verb(id, verb) if post => word(jobs, id, verb, body).await,
         Place::Beat(worker) if post => {
@@ -63,7 +65,7 @@ pub async fn answer(jobs: &Jobs, open: &Open, head: &Parts, body: &[u8]) -> Resu
         }
         Place::Presence(worker) if get => Ok(events::presence(jobs, open.workers.clone(), worker.to_owned())),
         Place::Events if get => Ok(events::stream(jobs, query(head, "queue"))),
-        Place::Queues | Place::Events | Place::Presence(_) => Err(wrong_method(&[Method::GET])),
+        Place::Queues | Place::Events | Place::Presence(_) | Place::Children(_) => Err(wrong_method(&[Method::GET])),
         Place::Jobs(_) => Err(wrong_method(&[Method::GET, Method::POST])),
         Place::Job(_) => Err(wrong_method(&[Method::GET, Method::DELETE])),
         Place::Claim(_) | Place::Finish | Place::Verb(..) | Place::Beat(_) => Err(wrong_method(&[Method::POST])),
@@ -77,6 +79,7 @@ fn place<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
         ["v1", "queues", queue, "claim"] if !queue.is_empty() => Place::Claim(queue),
         ["v1", "jobs", "finish"] => Place::Finish,
         ["v1", "jobs", id] => Place::Job(id.parse().ok()?),
+        ["v1", "jobs", id, "children"] => Place::Children(id.parse().ok()?),
         ["v1", "jobs", id, verb @ ("retry" | "promote" | "progress" | "log" | "extend")] => {
             Place::Verb(id.parse().ok()?, verb)
         }
@@ -124,16 +127,30 @@ async fn list(jobs: &Jobs, queue: &str, head: &Parts) -> Result<Response<Body>, 
         let known: Vec<&str> = State::ALL.into_iter().map(State::as_str).collect();
         Fault::bad(format!("state: `{text}`; {}", known.join(", ")))
     })?;
-    let number = |name: &str, usual: usize| match query(head, name) {
-        None => Ok(usual),
-        Some(text) => text.parse().map_err(|_| Fault::bad(format!("{name}: `{text}` is no number"))),
-    };
-    let (skip, limit) = (number("skip", 0)?, number("limit", SHOWN)?.min(LIST_MAX));
+    let (skip, limit) = part(head)?;
     let queues = jobs.queues().await?;
     let of = queues.iter().find(|one| *one.name == *queue);
     let of = of.ok_or_else(|| Fault::not_found(format!("there is no queue {queue}")))?;
     let found = page(jobs, of, &[state], skip, limit).await?;
     Ok(json(StatusCode::OK, &json!({ "jobs": found })))
+}
+
+/// How many are left out of what was asked for, and how many are given.
+fn part(head: &Parts) -> Result<(usize, usize), Fault> {
+    let number = |name: &str, usual: usize| match query(head, name) {
+        None => Ok(usual),
+        Some(text) => text.parse().map_err(|_| Fault::bad(format!("{name}: `{text}` is no number"))),
+    };
+    Ok((number("skip", 0)?, number("limit", SHOWN)?.min(LIST_MAX)))
+}
+
+async fn children(jobs: &Jobs, id: u64, head: &Parts) -> Result<Response<Body>, Fault> {
+    let (skip, limit) = part(head)?;
+    let found = jobs.children(id, skip, limit).await?;
+    if found.is_empty() && jobs.get(id).await?.is_none() {
+        return Err(Fault::not_found(format!("there is no job {id}")));
+    }
+    Ok(json(StatusCode::OK, &json!({ "children": found.iter().map(child_shown).collect::<Vec<_>>() })))
 }
 
 /// Each by itself; with one alone, its fault is the answer.
@@ -191,11 +208,15 @@ fn done(result: Result<(), mainstay_jobs::Error>) -> Result<Response<Body>, Faul
 fn told(work: &Work) -> Value {
     let claimed = &work.claimed;
     let deadline = (claimed.deadline_ms != u64::MAX).then_some(claimed.deadline_ms);
-    json!({
+    let mut told = json!({
         "id": claimed.job, "token": claimed.token, "name": work.body.name, "data": payload(&work.body.payload),
         "attempt": claimed.attempt, "attempts": claimed.attempts, "deadlineMs": deadline,
         "group": claimed.group.as_deref(), "traceparent": work.body.trace,
-    })
+    });
+    if claimed.is_parent {
+        told["children"] = work.children.iter().map(child_shown).collect();
+    }
+    told
 }
 
 /// The first value of this name, decoded.

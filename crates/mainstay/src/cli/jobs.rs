@@ -38,7 +38,7 @@ enum Action {
     /// Every queue, or the jobs of one
     List {
         queue: Option<String>,
-        /// Only those that are waiting, delayed, active, completed, failed or dead
+        /// Only those that are waiting, delayed, active, waiting_children, completed, failed or dead
         #[arg(long, value_parser = state, requires = "queue")]
         state: Option<State>,
         /// Without the first so many
@@ -48,7 +48,7 @@ enum Action {
         #[arg(short = 'n', long, value_name = "N", default_value_t = SHOWN, value_parser = limit, requires = "queue")]
         limit: usize,
     },
-    /// One job: its attempts with error and stack trace, progress, log, result
+    /// One job: its attempts with error and stack trace, progress, log, result, parent and children
     Show {
         #[arg(value_parser = id)]
         id: u64,
@@ -73,7 +73,7 @@ enum Action {
         #[arg(value_parser = id)]
         id: u64,
     },
-    /// Take a job away that no worker has
+    /// Take a job away that no worker has; if it waits for children, with those
     Remove {
         #[arg(value_parser = id)]
         id: u64,

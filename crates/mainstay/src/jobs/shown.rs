@@ -7,7 +7,7 @@ use mainstay_config::units::show_duration;
 use mainstay_jobs::engine::QueueGlance;
 use mainstay_jobs::job::Attempt;
 use mainstay_jobs::schedule::{Rule, Schedule};
-use mainstay_jobs::store::{Detail, Line};
+use mainstay_jobs::store::{ChildDetail, Detail, Line};
 use mainstay_jobs::{Durability, Growth, State};
 use mainstay_limits::window::Limit;
 use serde_json::{Map, Value, json};
@@ -33,6 +33,7 @@ pub fn queue_shown(queue: &QueueGlance) -> Value {
     json!({
         "name": &*queue.name,
         "waiting": counts.waiting, "delayed": counts.delayed, "active": counts.active,
+        "waitingChildren": counts.waiting_children,
         "completed": counts.completed, "failed": counts.failed, "dead": counts.dead,
         "paused": queue.is_paused,
         "short": queue.is_short,
@@ -60,13 +61,14 @@ fn rate(limit: &Limit) -> String {
 }
 
 /// All of a job; its payload only where that is asked for.
-pub fn shown(detail: &Detail, queue: &QueueGlance, with_payload: bool) -> Value {
+pub fn shown(detail: &Detail, children: &[ChildDetail], queue: &QueueGlance, with_payload: bool) -> Value {
     let mut all = head(detail, queue);
     put(&mut all, "progress", detail.progress.as_deref());
     put(&mut all, "result", detail.result.as_deref());
     if with_payload {
         put(&mut all, "payload", Some(&detail.body.payload));
     }
+    all.insert("children".to_owned(), children.iter().map(child_shown).collect());
     let bytes = |attempt: &Attempt| attempt.error.len() + attempt.stack.as_ref().map_or(0, String::len);
     let (failures, left_out) = newest(&detail.attempts, FAILURES_BYTES_MAX, bytes);
     all.insert("failures".to_owned(), failures.iter().map(failure).collect());
@@ -115,12 +117,27 @@ fn head(detail: &Detail, queue: &QueueGlance) -> Map<String, Value> {
         "group": row.group.as_deref(),
         "key": row.unique.as_ref().map(|unique| &*unique.key),
         "trace": body.trace,
+        "parent": detail.parent,
         "payloadBytes": body.payload.len(),
     });
     match head {
         Value::Object(head) => head,
         _ => Map::new(),
     }
+}
+
+/// A child, for its parent.
+pub fn child_shown(child: &ChildDetail) -> Value {
+    let mut all = Map::new();
+    all.insert("id".to_owned(), child.job.into());
+    all.insert("queue".to_owned(), (*child.queue).into());
+    all.insert("state".to_owned(), child.state().into());
+    all.insert("onFailure".to_owned(), child.on_failure.as_str().into());
+    put(&mut all, "result", child.result.as_deref());
+    if child.is_left_out {
+        all.insert("resultLeftOut".to_owned(), true.into());
+    }
+    Value::Object(all)
 }
 
 fn failure(attempt: &Attempt) -> Value {

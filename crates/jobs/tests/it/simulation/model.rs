@@ -1,6 +1,9 @@
 //! What should happen, said as plainly as possible: lists that are searched from end to end, no index, no timer. It
 //! judges each answer of the engine and follows it where the engine may choose (ids, tokens, jitter, whose turn it is).
 
+mod flows;
+
+pub use flows::Link;
 use mainstay_jobs::change::KeyKind;
 use mainstay_jobs::op::{Claimed, Finish, GRACE_MS, LEASE_MAX_MS, LEASE_MS};
 use mainstay_jobs::{Answer, Backoff, Engine, Name, NewJob, Op, Outcome, Refusal, Settings, State};
@@ -32,6 +35,10 @@ pub struct Job {
     ended_ms: u64,
     /// Became due, which no store was told.
     unwritten: bool,
+    /// Not all its children were done yet.
+    is_held_back: bool,
+    /// One of them was not done for good.
+    pub is_blamed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +74,7 @@ pub struct Model {
     pub now_ms: u64,
     pub jobs: Vec<Job>,
     keys: Vec<Key>,
+    pub links: Vec<Link>,
     pub queues: Vec<Queue>,
     top_id: u64,
     top_token: u64,
@@ -76,6 +84,12 @@ impl Job {
     fn late_ms(&self) -> u64 {
         self.deadline_ms.max(self.grace_ms)
     }
+}
+
+fn keys_of(new: &NewJob) -> Vec<(KeyKind, u8, Option<u64>)> {
+    let idempotency = new.idempotency.as_ref().map(|key| (KeyKind::Idempotency, digit(&key.key), Some(key.for_ms)));
+    let unique = new.unique.as_ref().map(|key| (KeyKind::Unique, digit(&key.key), key.for_ms));
+    [idempotency, unique].into_iter().flatten().collect()
 }
 
 /// The number a name of the play ends in.
@@ -95,7 +109,7 @@ impl Model {
             lanes: Vec::new(),
         };
         let queues = queues.into_iter().map(queue).collect();
-        Model { now_ms: 0, jobs: Vec::new(), keys: Vec::new(), queues, top_id: 0, top_token: 0 }
+        Model { now_ms: 0, jobs: Vec::new(), keys: Vec::new(), links: Vec::new(), queues, top_id: 0, top_token: 0 }
     }
 
     pub fn find(&self, id: u64) -> Option<&Job> {
@@ -205,7 +219,7 @@ impl Model {
     /// Says whether an engine that answered so did right, and follows.
     pub fn judge(&mut self, op: &Op, answer: &Result<Answer, Refusal>, engine: &Engine) {
         match op {
-            Op::Add { queue, jobs } => self.add(queue, jobs, answer),
+            Op::Add { queue, jobs } => self.add(queue, jobs, answer, engine),
             Op::Claim { queue, worker, max } => self.claim(queue, worker, *max, answer),
             Op::Finish(finish) => self.finish(finish, answer, engine),
             Op::Beat { worker, holding } => self.beat(worker, holding, answer),
@@ -222,27 +236,13 @@ impl Model {
             Op::Progress { job, token, .. } | Op::Log { job, token, .. } => drop(self.is_held(*job, *token, answer)),
             Op::Pause { queue } => self.pause(queue, true),
             Op::Resume { queue } => self.pause(queue, false),
-            Op::Remove { job } => {
-                if self.is_in(
-                    *job,
-                    &[State::Waiting, State::Delayed, State::Completed, State::Failed, State::Dead],
-                    answer,
-                ) {
-                    self.erase(*job);
-                }
-            }
+            Op::Remove { job } => self.remove(*job, answer),
             Op::Promote { job } => {
                 if self.is_in(*job, &[State::Delayed], answer) {
                     self.wait_now(*job);
                 }
             }
-            Op::Retry { job } => {
-                let is_blocked = matches!(answer, Err(Refusal::Duplicate { .. })) && self.blocked(*job);
-                if !is_blocked && self.is_in(*job, &[State::Failed, State::Dead], answer) {
-                    assert!(!self.blocked(*job), "another job has the key of {job}");
-                    self.revive(*job);
-                }
-            }
+            Op::Retry { job } => self.retry(*job, answer),
             Op::Drain { queue, delayed, .. } => self.drain(queue, *delayed, answer),
             Op::Clean { queue, state, older_ms, .. } => self.clean(queue, *state, *older_ms, answer),
             Op::Redrive { queue, state, .. } => self.redrive(queue, *state, answer),
@@ -258,62 +258,69 @@ impl Model {
         self.settle();
     }
 
-    fn add(&mut self, name: &Name, jobs: &[NewJob], answer: &Result<Answer, Refusal>) {
+    fn add(&mut self, name: &Name, jobs: &[NewJob], answer: &Result<Answer, Refusal>, engine: &Engine) {
+        if let Some(refusal) = self.half_there(name, jobs) {
+            return assert_eq!(*answer, Err(refusal));
+        }
         let Ok(Answer::Added(added)) = answer else { panic!("an add was answered {answer:?}") };
         assert_eq!(added.len(), jobs.len());
         let queue = self.queue(name);
         for (new, added) in jobs.iter().zip(added) {
-            let idempotency =
-                new.idempotency.as_ref().map(|key| (KeyKind::Idempotency, digit(&key.key), Some(key.for_ms)));
-            let unique = new.unique.as_ref().map(|key| (KeyKind::Unique, digit(&key.key), key.for_ms));
-            let keys: Vec<_> = [idempotency, unique].into_iter().flatten().collect();
-            let known = keys.iter().find_map(|(kind, key, _)| {
-                self.keys
-                    .iter()
-                    .find(|held| (held.queue, held.kind, held.key) == (queue, *kind, *key))
-                    .map(|held| held.job)
-            });
+            let known = keys_of(new).into_iter().find_map(|(kind, key, _)| self.held(queue, kind, key));
             assert_eq!(added.is_new, known.is_none(), "{new:?}");
             if let Some(known) = known {
                 assert_eq!(added.job, known);
                 continue;
             }
-            assert!(added.job > self.top_id, "an id was given twice");
-            self.top_id = added.job;
-            let (state, ready_ms) = match new.delay_ms {
-                0 => (State::Waiting, self.stamp(queue)),
-                delay_ms => (State::Delayed, self.now_ms + delay_ms),
-            };
-            for (kind, key, for_ms) in keys {
-                let until_ms = for_ms.map(|for_ms| self.now_ms + for_ms);
-                self.keys.push(Key { queue, kind, key, job: added.job, until_ms });
-            }
-            self.jobs.push(Job {
-                id: added.job,
-                queue,
-                state,
-                priority: new.priority,
-                ready_ms,
-                group: new.group.as_deref().map_or(0, digit),
-                unique: new.unique.as_ref().map(|unique| (digit(&unique.key), unique.for_ms)),
-                own_attempts: new.own.attempts,
-                own_timeout_ms: new.own.timeout_ms,
-                own_backoff: new.own.backoff,
-                attempts: 0,
-                starts: 0,
-                stalls: 0,
-                causes: 0,
-                not_completed: 0,
-                token: 0,
-                worker: 0,
-                until_ms: 0,
-                length_ms: 0,
-                deadline_ms: 0,
-                grace_ms: 0,
-                ended_ms: 0,
-                unwritten: false,
-            });
+            self.added(queue, new, added.job, engine);
         }
+    }
+
+    fn held(&self, queue: usize, kind: KeyKind, key: u8) -> Option<u64> {
+        self.keys.iter().find(|held| (held.queue, held.kind, held.key) == (queue, kind, key)).map(|held| held.job)
+    }
+
+    fn added(&mut self, queue: usize, new: &NewJob, id: u64, engine: &Engine) {
+        assert!(id > self.top_id, "an id was given twice");
+        self.top_id = id;
+        let is_held_back = !new.children.is_empty();
+        let (state, ready_ms) = match new.delay_ms {
+            delay_ms if is_held_back => (State::WaitingChildren, delay_ms),
+            0 => (State::Waiting, self.stamp(queue)),
+            delay_ms => (State::Delayed, self.now_ms + delay_ms),
+        };
+        for (kind, key, for_ms) in keys_of(new) {
+            let until_ms = for_ms.map(|for_ms| self.now_ms + for_ms);
+            self.keys.push(Key { queue, kind, key, job: id, until_ms });
+        }
+        self.jobs.push(Job {
+            id,
+            queue,
+            state,
+            priority: new.priority,
+            ready_ms,
+            group: new.group.as_deref().map_or(0, digit),
+            unique: new.unique.as_ref().map(|unique| (digit(&unique.key), unique.for_ms)),
+            own_attempts: new.own.attempts,
+            own_timeout_ms: new.own.timeout_ms,
+            own_backoff: new.own.backoff,
+            attempts: 0,
+            starts: 0,
+            stalls: 0,
+            causes: 0,
+            not_completed: 0,
+            token: 0,
+            worker: 0,
+            until_ms: 0,
+            length_ms: 0,
+            deadline_ms: 0,
+            grace_ms: 0,
+            ended_ms: 0,
+            unwritten: false,
+            is_held_back,
+            is_blamed: false,
+        });
+        self.add_children(id, &new.children, engine);
     }
 
     /// Whether one more may start in this queue now.
@@ -369,6 +376,7 @@ impl Model {
                 lane.passed_by.push(job.group);
             }
         }
+        self.is_after_its_children(claimed);
         assert!(claimed.token > self.top_token, "a token was given twice, or a lower one");
         self.top_token = claimed.token;
         let now_ms = self.now_ms;
@@ -431,7 +439,8 @@ impl Model {
             return;
         }
         match &finish.outcome {
-            Outcome::Completed { .. } => {
+            Outcome::Completed { result } => {
+                self.give(finish.job, result.as_deref());
                 let job = self.get(finish.job);
                 job.attempts += 1;
                 job.causes += 1;
@@ -496,6 +505,7 @@ impl Model {
         (job.state, job.ended_ms) = (state, now_ms);
         let queue = job.queue;
         self.release_key(id);
+        self.look_up(id, false);
         self.evict(queue, state);
     }
 
@@ -523,7 +533,11 @@ impl Model {
 
     fn erase(&mut self, id: u64) {
         self.release_key(id);
+        let state = self.get(id).state;
         self.jobs.retain(|job| job.id != id);
+        // A group may leave before a parent comes in.
+        self.settle();
+        self.leave_flow(id, state);
     }
 
     fn beat(&mut self, worker: &Name, holding: &[(u64, u64)], answer: &Result<Answer, Refusal>) {
@@ -570,6 +584,15 @@ impl Model {
     }
 
     fn revive(&mut self, id: u64) {
+        let was_failed = self.has_failed_its_parent(id);
+        self.regain_key(id);
+        let job = self.get(id);
+        (job.attempts, job.stalls, job.is_held_back) = (0, 0, false);
+        self.wait_now(id);
+        self.look_up(id, was_failed);
+    }
+
+    fn regain_key(&mut self, id: u64) {
         let now_ms = self.now_ms;
         let job = *self.get(id);
         if let Some((key, for_ms)) = job.unique {
@@ -585,17 +608,20 @@ impl Model {
                 self.keys.push(held);
             }
         }
-        let job = self.get(id);
-        (job.attempts, job.stalls) = (0, 0);
-        self.wait_now(id);
     }
 
     fn drain(&mut self, name: &Name, delayed: bool, answer: &Result<Answer, Refusal>) {
         let queue = self.queue(name);
         let states = if delayed { vec![State::Waiting, State::Delayed] } else { vec![State::Waiting] };
-        let gone: Vec<u64> = states.iter().flat_map(|state| self.in_state(queue, *state)).map(|job| job.id).collect();
+        // As they are listed: one that is removed may bring its parent in, before or after the last of that one's group.
+        let order = |job: &Job| match job.state {
+            State::Waiting => (0, job.priority, job.group, job.ready_ms, job.id),
+            _ => (1, 0, 0, job.ready_ms, job.id),
+        };
+        let mut gone: Vec<_> = states.iter().flat_map(|state| self.in_state(queue, *state)).map(order).collect();
+        gone.sort_unstable();
         assert_eq!(*answer, Ok(Answer::Swept { count: gone.len() as u32, more: false }));
-        gone.into_iter().for_each(|id| self.erase(id));
+        gone.into_iter().for_each(|(.., id)| self.erase(id));
     }
 
     fn clean(&mut self, name: &Name, state: State, older_ms: u64, answer: &Result<Answer, Refusal>) {
@@ -613,7 +639,9 @@ impl Model {
         ended.sort_unstable();
         let mut count = 0;
         for (_, id) in ended {
-            if !self.blocked(id) {
+            // One may wait for its children again since one of them was revived.
+            let is_ended = self.find(id).is_some_and(|job| job.state == state);
+            if is_ended && self.held_up_by(id).is_none() && !self.blocked(id) {
                 self.revive(id);
                 count += 1;
             }

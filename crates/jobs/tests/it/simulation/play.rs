@@ -5,7 +5,7 @@ use super::model::{Model, digit};
 use crate::image::Image;
 use mainstay_jobs::backoff::{Backoff, Growth};
 use mainstay_jobs::change::Change;
-use mainstay_jobs::job::{Idempotency, Own, Unique};
+use mainstay_jobs::job::{Child, Ending, Idempotency, OnFailure, Own, Unique};
 use mainstay_jobs::op::Finish;
 use mainstay_jobs::{Answer, Depth, Durability, Effects, Engine, Keep, Name, NewJob, Op, Outcome, Settings, State};
 use mainstay_limits::window::Limit;
@@ -65,13 +65,45 @@ pub struct Seen {
     pub stale: u64,
     pub crashes: u64,
     pub torn: u64,
+    pub flows: u64,
+    /// Parents whose children are done; that failed by one; that wait for it again.
+    pub children_done: u64,
+    pub blamed: u64,
+    pub wait_again: u64,
+    /// Children that were removed before their parent was.
+    pub gone: u64,
+    /// Of flows: since a key was somebody's; of retries: since a child was not done.
+    pub half_there: u64,
+    pub held_up: u64,
 }
 
 impl Seen {
-    fn all(&mut self) -> [&mut u64; 13] {
+    fn all(&mut self) -> [&mut u64; 20] {
         let Seen { added, known, started, completed, retried, failed, stalled, .. } = self;
         let Seen { dead, released, revived, stale, crashes, torn, .. } = self;
-        [added, known, started, completed, retried, failed, stalled, dead, released, revived, stale, crashes, torn]
+        let Seen { flows, children_done, blamed, wait_again, gone, half_there, held_up, .. } = self;
+        [
+            added,
+            known,
+            started,
+            completed,
+            retried,
+            failed,
+            stalled,
+            dead,
+            released,
+            revived,
+            stale,
+            crashes,
+            torn,
+            flows,
+            children_done,
+            blamed,
+            wait_again,
+            gone,
+            half_there,
+            held_up,
+        ]
     }
 
     pub fn add(&mut self, other: &Seen) {
@@ -173,6 +205,29 @@ impl Play {
         self.seen
     }
 
+    /// Lets everything that is left be done: nothing may be left over.
+    pub fn work_off(&mut self) {
+        let _say = Say(self.seed);
+        for _ in 0..200 {
+            if self.model.jobs.iter().all(|job| job.state.is_terminal()) {
+                return self.look();
+            }
+            self.true_ms += 61_000;
+            for queue in 0..3 {
+                self.step(Op::Resume { queue: name('q', queue) });
+                self.step(Op::Claim { queue: name('q', queue), worker: name('w', 0), max: 1000 });
+            }
+            self.commit();
+            let active = self.model.jobs.iter().filter(|job| job.state == State::Active);
+            let held: Vec<(u64, u64)> = active.map(|job| (job.id, job.token)).collect();
+            for (job, token) in held {
+                self.step(Op::Finish(Finish { job, token, outcome: Outcome::Completed { result: None } }));
+            }
+            self.commit();
+        }
+        panic!("these never end: {:?}", self.model.jobs.iter().filter(|job| !job.state.is_terminal()));
+    }
+
     fn now_ms(&self) -> u64 {
         self.true_ms - self.lag_ms
     }
@@ -207,6 +262,8 @@ impl Play {
                 self.claimed.extend(claimed.iter().map(|claimed| (claimed.job, claimed.token, given)));
             }
             Err(mainstay_jobs::Refusal::Stale { .. }) => self.seen.stale += 1,
+            Err(mainstay_jobs::Refusal::Children { .. }) => self.seen.held_up += 1,
+            Err(_) if matches!(op, Op::Add { .. }) => self.seen.half_there += 1,
             _ => {}
         }
         for queue in 0..3 {
@@ -253,6 +310,19 @@ impl Play {
                 What::Dead => seen.dead += 1,
                 What::Released => seen.released += 1,
                 What::Revived => seen.revived += 1,
+                What::ChildrenDone => seen.children_done += 1,
+                _ => {}
+            }
+        }
+        for change in &self.effects.changes {
+            let seen = &mut self.seen;
+            match change {
+                Change::Insert { row, .. } => {
+                    seen.flows += u64::from(row.progressed.state == State::WaitingChildren);
+                }
+                Change::Update(now) => seen.wait_again += u64::from(now.state == State::WaitingChildren),
+                Change::Attempt { attempt, .. } => seen.blamed += u64::from(attempt.ending == Ending::Child),
+                Change::ChildGone { .. } => seen.gone += 1,
                 _ => {}
             }
         }
@@ -323,7 +393,30 @@ impl Play {
 
     fn add(&mut self, queue: Name) -> Op {
         let count = if self.draw.percent(20) { 1 + self.draw.below(4) } else { 1 };
-        Op::Add { queue, jobs: (0..count).map(|_| self.new_job()).collect() }
+        let mut new = || {
+            let mut job = self.new_job();
+            if self.draw.percent(20) {
+                job.children = self.children(1);
+            }
+            job
+        };
+        Op::Add { queue, jobs: (0..count).map(|_| new()).collect() }
+    }
+
+    fn children(&mut self, level: u32) -> Vec<Child> {
+        let count = 1 + self.draw.below(3);
+        let mut one = || {
+            let mut job = self.new_job();
+            if self.draw.percent(80) {
+                (job.unique, job.idempotency) = (None, None);
+            }
+            if level < 3 && self.draw.percent(25) {
+                job.children = self.children(level + 1);
+            }
+            let on_failure = if self.draw.percent(60) { OnFailure::Fail } else { OnFailure::Ignore };
+            Child { queue: name('q', self.draw.below(3)), on_failure, job }
+        };
+        (0..count).map(|_| one()).collect()
     }
 
     fn new_job(&mut self) -> NewJob {
@@ -370,7 +463,7 @@ impl Play {
         let (job, token) = self.token();
         let draw = &mut self.draw;
         let outcome = match draw.below(100) {
-            0..55 => Outcome::Completed { result: draw.percent(30).then(|| b"{}".to_vec()) },
+            0..55 => Outcome::Completed { result: draw.percent(50).then(|| token.to_string().into_bytes()) },
             55..92 => Outcome::Failed {
                 error: "no".into(),
                 stack: draw.percent(30).then(|| "at x".into()),
@@ -457,7 +550,31 @@ impl Play {
         // What was committed adds up to what is there.
         for job in &self.committed.jobs {
             let kept = self.image.attempts.get(&job.id).map_or(0, Vec::len);
-            assert_eq!(kept, job.not_completed as usize, "attempts that are kept of {job:?}");
+            assert_eq!(
+                kept,
+                (job.not_completed + u32::from(job.is_blamed)) as usize,
+                "attempts that are kept of {job:?}"
+            );
+        }
+        self.look_at_flows();
+    }
+
+    fn look_at_flows(&self) {
+        for parent in self.model.jobs.iter().filter(|job| job.state == State::WaitingChildren) {
+            assert!(self.model.waits_for_somebody(parent.id), "{parent:?} waits for nobody");
+        }
+        for job in &self.model.jobs {
+            let children: Vec<u64> =
+                self.model.links.iter().filter(|link| link.parent == job.id).map(|link| link.child).collect();
+            assert_eq!(self.engine.children(job.id), children, "children of {job:?}");
+        }
+        // What children gave is there for as long as their parents are, whatever is kept of themselves.
+        assert_eq!(self.image.links.len(), self.committed.links.len());
+        for link in &self.committed.links {
+            let kept = self.image.links[&link.child];
+            assert_eq!((kept.parent, kept.gone), (link.parent, link.gone), "{link:?}");
+            let given = if link.gone.is_some() { &self.image.given } else { &self.image.results };
+            assert_eq!(given.get(&link.child), link.given.as_ref(), "what {link:?} gave");
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct Queue {
     depth: Depth,
     concurrency: Option<u32>,
     rate: Option<String>,
+    #[serde(default, rename = "waitingChildren")]
+    waiting_children: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,6 +78,22 @@ pub struct Job {
     result_base64: Option<String>,
     payload: Option<Value>,
     payload_base64: Option<String>,
+    parent: Option<u64>,
+    #[serde(default)]
+    children: Vec<Child>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Child {
+    id: u64,
+    queue: String,
+    state: String,
+    on_failure: String,
+    result: Option<Value>,
+    result_base64: Option<String>,
+    #[serde(default)]
+    result_left_out: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -120,6 +138,9 @@ fn counts(queue: &Queue) -> String {
         "{waiting:>6} waiting   {delayed:>6} delayed   {active:>4} active   {completed:>5} completed   \
          {failed:>4} failed   {dead:>4} dead"
     );
+    if queue.waiting_children > 0 {
+        line.push_str(&format!("   {} wait for children", queue.waiting_children));
+    }
     line.extend(queue.concurrency.map(|most| format!("   {most} at once")));
     line.extend(queue.rate.iter().map(|rate| format!("   {rate}")));
     if queue.paused {
@@ -185,6 +206,8 @@ pub fn job(job: &Job, with_payload: bool, now_ms: u64) -> Vec<String> {
     let names = [("worker", &job.worker), ("group", &job.group), ("key", &job.key), ("trace", &job.trace)];
     let some = |(word, name): (&str, &Option<String>)| Some(format!("{word:<9} {}", flat(name.as_ref()?)));
     lines.extend(names.into_iter().filter_map(some));
+    lines.extend(job.parent.map(|parent| format!("parent    {parent}")));
+    lines.extend(job.children.iter().map(child));
     if job.failures_left_out > 0 {
         lines.push(format!("{} older attempts are not shown", job.failures_left_out));
     }
@@ -200,6 +223,23 @@ pub fn job(job: &Job, with_payload: bool, now_ms: u64) -> Vec<String> {
         false => lines.push(format!("payload   {}   shown with --payload", show_size(job.payload_bytes))),
     }
     lines
+}
+
+fn child(child: &Child) -> String {
+    let mut line = format!("child     {:<8} {}   {}", child.id, flat(&child.queue), flat(&child.state));
+    if child.on_failure == "ignore" {
+        line.push_str("   may fail");
+    }
+    let result = match (&child.result, &child.result_base64) {
+        (Some(value), _) => flat(&value.to_string()),
+        (None, Some(base64)) => format!("{base64} (base64)"),
+        (None, None) if child.result_left_out => "with a result that is not shown here".to_owned(),
+        (None, None) => return line,
+    };
+    let cut: String = result.chars().take(ERROR_CHARS_MAX).collect();
+    let more = if cut.len() < result.len() { "…" } else { "" };
+    line.push_str(&format!("   {cut}{more}"));
+    line
 }
 
 /// What is not as it mostly is.
@@ -347,6 +387,29 @@ mod tests {
         let large = one(&json!({ "payload": "x".repeat(BODY_BYTES_MAX * 2) }));
         let text = job(&large, true, NOW_MS).join("\n");
         assert!(text.len() < BODY_BYTES_MAX + 1000 && text.contains("in all: --json"));
+    }
+
+    #[test]
+    fn a_parent_is_shown_with_its_children_and_what_they_gave() {
+        let child = |more: Value| {
+            let mut all =
+                json!({ "id": 13, "queue": "mail", "state": "completed", "onFailure": "fail", "result": null });
+            more.as_object().expect("an object").iter().for_each(|(key, value)| all[key] = value.clone());
+            all
+        };
+        let children = [
+            child(json!({ "result": { "a": "x".repeat(200) } })),
+            child(json!({ "id": 14, "state": "removed", "onFailure": "ignore" })),
+        ];
+        let text = job(&one(&json!({ "state": "waiting_children", "parent": 7, "children": children })), false, NOW_MS);
+        assert_eq!(text[0], "12   scan   pdf   waiting_children   added 1m 0s ago");
+        assert!(text.contains(&"parent    7".to_owned()), "{text:?}");
+        let [first, second] = [&text[4], &text[5]];
+        assert!(
+            first.starts_with("child     13       mail   completed   {\"a\":\"xxx") && first.ends_with("x…"),
+            "{first}"
+        );
+        assert_eq!(second, "child     14       mail   removed   may fail");
     }
 
     #[test]
