@@ -4,7 +4,7 @@
 //! Prints a JSON line a case. `--quick` for a look.
 
 use mainstay_jobs::op::Finish;
-use mainstay_jobs::{Claim, Clock, Durability, Jobs, NewJob, Outcome, Settings, Setup, store};
+use mainstay_jobs::{Claim, Clock, Durability, Jobs, NewJob, Outcome, Place, Settings, Setup, store};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -46,9 +46,9 @@ fn main() {
 
 fn open(folder: &Path, durability: Durability) -> Jobs {
     let settings = Settings { durability, ..Settings::default() };
-    let path = folder.join(store::FILE);
+    let place = Place::File(folder.join(store::FILE));
     let queues = vec![("bench".into(), settings)];
-    Jobs::open(Setup { path, queues, clock: Clock::system(), seed: 1 }).expect("opened")
+    Jobs::open(Setup { place, queues, clock: Clock::system(), seed: 1 }).expect("opened")
 }
 
 /// Adds a second.

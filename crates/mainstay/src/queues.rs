@@ -12,7 +12,7 @@ use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_edge::Handle;
 use mainstay_jobs::push::Find;
-use mainstay_jobs::{Clock, Error, Instance, Jobs, Name, Options, Pusher, Setup, store};
+use mainstay_jobs::{Clock, Error, Instance, Jobs, Name, Options, Place, Pusher, Setup, store};
 use mainstay_runtime::Shutdown;
 use mainstay_supervisor::protocol::Hello;
 use mainstay_telemetry::metrics::exposition::{Exposition, Kind};
@@ -307,7 +307,7 @@ impl Keeper {
         let options = self.options.borrow().clone();
         let queues = options.queues.iter().map(|queue| (queue.name.clone(), queue.settings.clone())).collect();
         let seed = mainstay_runtime::Clock::unix_micros();
-        let setup = Setup { path: self.data.join(store::FILE), queues, clock: self.clock.clone(), seed };
+        let setup = Setup { place: Place::File(self.data.join(store::FILE)), queues, clock: self.clock.clone(), seed };
         let jobs = tokio::task::spawn_blocking(move || Jobs::open(setup)).await.unwrap_or(Err(Error::Closed))?;
         abandoned(&jobs).await?;
         Ok(jobs)

@@ -4,8 +4,10 @@
 // Tasks of a test end with its runtime.
 #![allow(clippy::disallowed_methods)]
 
+mod ground;
 mod handle;
 mod image;
+mod nodes;
 mod push;
 mod rates;
 mod schedules;
