@@ -30,24 +30,65 @@ pub type Starts = Vec<(u64, u32)>;
 /// One change. All of a batch are committed, or none.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    Reserve { counter: Counter, ceiling: u64 },
-    Queue { id: u32, name: Name, is_paused: bool },
-    Starts { queue: u32, starts: Starts },
-    Insert { row: Box<Row>, body: Box<Body> },
+    Reserve {
+        counter: Counter,
+        ceiling: u64,
+    },
+    Queue {
+        id: u32,
+        name: Name,
+        is_paused: bool,
+    },
+    Starts {
+        queue: u32,
+        starts: Starts,
+    },
+    Insert {
+        row: Box<Row>,
+        body: Box<Body>,
+    },
     Update(Box<Progressed>),
-    Attempt { job: u64, attempt: Box<Attempt> },
-    Result { job: u64, result: Vec<u8> },
-    Progress { job: u64, progress: Vec<u8> },
-    Line { job: u64, at_ms: u64, line: String },
-    Remove { job: u64, kept: Kept },
-    Key { key: Key, held: Held },
-    KeyGone { key: Key },
+    Attempt {
+        job: u64,
+        attempt: Box<Attempt>,
+    },
+    Result {
+        job: u64,
+        result: Vec<u8>,
+    },
+    Progress {
+        job: u64,
+        progress: Vec<u8>,
+    },
+    Line {
+        job: u64,
+        at_ms: u64,
+        line: String,
+    },
+    Remove {
+        job: u64,
+        kept: Kept,
+    },
+    Key {
+        key: Key,
+        held: Held,
+    },
+    KeyGone {
+        key: Key,
+    },
     Schedule(Box<Schedule>),
-    Unschedule { name: Name },
+    Unschedule {
+        name: Name,
+    },
     /// What an app has added in a transaction of its own is among the jobs now, or was there already.
-    Taken { entry: u64 },
+    Taken {
+        entry: u64,
+    },
     /// It cannot be one of them: it stays where it is, with the reason.
-    SetAside { entry: u64, why: String },
+    SetAside {
+        entry: u64,
+        why: String,
+    },
 }
 
 /// A job as it is kept, without its body.

@@ -1,7 +1,7 @@
 //! Jobs in Postgres: one node decides, the others stand by.
 //!
 //! Who owns the jobs holds an advisory lock of its session; behind a pooler, where nobody has a session, the row of the
-//! owner goes by the time it was last heard of. That decides how soon another takes over, and nothing else: every commit
+//! owner goes by the time it was last heard of. That decides how soon another takes over, and nothing else: each commit
 //! holds the owner's row and names its epoch, so one who was replaced and does not know it writes nothing.
 //!
 //! Invariants: a commit is one transaction, and whose epoch has passed commits nothing. What was read before a session
@@ -58,6 +58,8 @@ pub struct Postgres {
     node: String,
     told: Arc<Notify>,
     owned: Option<Owned>,
+    /// Of a node that stands by: it asks again and again.
+    asking: Option<Session>,
     looked_at: Option<Instant>,
     has_more: bool,
 }
@@ -83,7 +85,7 @@ impl Postgres {
         let pool = Pool::open(&readers, &[super::MIGRATIONS]).await?;
         let node = format!("{}-{:x}", std::process::id(), mainstay_runtime::Clock::unix_micros());
         let (options, told) = (options.clone(), Arc::new(Notify::new()));
-        Ok(Postgres { options, pool, node, told, owned: None, looked_at: None, has_more: false })
+        Ok(Postgres { options, pool, node, told, owned: None, asking: None, looked_at: None, has_more: false })
     }
 
     pub fn pool(&self) -> Pool {
@@ -107,14 +109,28 @@ impl Postgres {
     async fn own(&mut self) -> Result<Owned, Error> {
         // Before it the lock of the session that is lost may still be ours.
         self.owned = None;
-        let session = Session::open(&self.options, self.told.clone()).await?;
-        let client = session.client();
-        let is_pooled = self.options.pgbouncer;
+        let session = match self.asking.take().filter(|session| !session.is_closed()) {
+            Some(session) => session,
+            None => Session::open(&self.options, self.told.clone()).await?,
+        };
+        let Some(epoch) = self.epoch(&session).await? else {
+            self.asking = Some(session);
+            return Err(Error::Standby);
+        };
+        let statements = Statements::prepare(&session).await?;
+        // Behind a pooler it reaches nobody; then it is looked every second.
+        session.in_time(async { Ok(session.client().batch_execute(CHANNEL).await?) }).await?;
+        tracing::info!(epoch, "this node runs the jobs");
+        Ok(Owned { session, statements, epoch })
+    }
+
+    /// That of this node from now on, unless another owns the jobs.
+    async fn epoch(&self, session: &Session) -> Result<Option<i64>, Error> {
+        let (client, is_pooled) = (session.client(), self.options.pgbouncer);
         if !is_pooled {
             let locked = client.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]);
-            let locked: bool = session.in_time(async { Ok(locked.await?.try_get(0)?) }).await?;
-            if !locked {
-                return Err(Error::Standby);
+            if !session.in_time(async { Ok(locked.await?.try_get(0)?) }).await? {
+                return Ok(None);
             }
         }
         // Waits for a commit of the owner before, if one is under way: it then comes before what is loaded.
@@ -124,12 +140,7 @@ impl Postgres {
         );
         let values: [&(dyn ToSql + Sync); 2] = [&self.node, &is_pooled];
         let taken = session.in_time(async { Ok(client.query_opt(&sql, &values).await?) }).await?;
-        let epoch = taken.ok_or(Error::Standby)?.try_get(0)?;
-        let statements = Statements::prepare(&session).await?;
-        // Behind a pooler it reaches nobody; then it is looked every second.
-        session.in_time(async { Ok(client.batch_execute(CHANNEL).await?) }).await?;
-        tracing::info!(epoch, "this node runs the jobs");
-        Ok(Owned { session, statements, epoch })
+        Ok(taken.map(|row| row.try_get(0)).transpose()?)
     }
 
     pub async fn commit(&mut self, changes: &[Change], fsync: bool) -> Result<(), Error> {
@@ -143,9 +154,7 @@ impl Postgres {
         let mut all = Vec::with_capacity(writes.len() + 1);
         all.push(Write { statement: owned.statements.get(Which::Hold), values: vec![&owned.epoch] });
         all.extend(
-            writes
-                .iter()
-                .map(|(which, rows)| Write { statement: owned.statements.get(*which), values: rows.values() }),
+            writes.iter().map(|(which, rows)| Write { statement: owned.statements.get(*which), values: rows.values() }),
         );
         let done = owned.session.transaction(begin, &all).await;
         self.checked(done)
@@ -284,5 +293,9 @@ async fn all(
     each: &mut dyn FnMut(Record),
     record: impl Fn(&Found<'_>) -> Result<Record, Error>,
 ) -> Result<(), Error> {
-    session.rows(sql, |row| Ok(each(record(&Found(&row))?))).await
+    let take = |row| {
+        each(record(&Found(&row))?);
+        Ok(())
+    };
+    session.rows(sql, take).await
 }

@@ -296,7 +296,8 @@ async fn an_add_that_is_repeated_gives_the_job_of_the_first(ground: Ground) {
 }
 
 async fn a_hundred_completed_are_kept_and_what_is_removed_is_gone(ground: Ground) {
-    let house = House::new(ground, Settings { completed: Keep { count: 3, age_ms: Some(10_000) }, ..Settings::default() });
+    let house =
+        House::new(ground, Settings { completed: Keep { count: 3, age_ms: Some(10_000) }, ..Settings::default() });
     let mut all = Vec::new();
     for _ in 0..5 {
         let job = add(&house.jobs, "x").await;

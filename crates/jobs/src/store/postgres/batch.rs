@@ -87,7 +87,10 @@ impl<'a> Batch<'a> {
         let mut writes = vec![
             (Which::Reserve, Rows::of(columns::RESERVED, reserved)),
             (Which::Queue, Rows::of(columns::QUEUE, queues)),
-            (Which::Starts, Rows::of(columns::STARTS, self.starts.iter().map(|(id, starts)| columns::starts(*id, starts)))),
+            (
+                Which::Starts,
+                Rows::of(columns::STARTS, self.starts.iter().map(|(id, starts)| columns::starts(*id, starts))),
+            ),
             (Which::Insert, self.inserted()),
             (Which::Body, Rows::of(columns::BODY, bodies)),
             (Which::Update, self.updated()),
@@ -104,7 +107,10 @@ impl<'a> Batch<'a> {
             (Which::Schedule, Rows::of(columns::SCHEDULE, set)),
             (Which::Unschedule, Rows::of(columns::NAMES, unset)),
             (Which::Taken, columns::ids(self.taken.iter().copied())),
-            (Which::SetAside, Rows::of(columns::REFUSED, self.refused.iter().map(|(id, why)| columns::refused(*id, why)))),
+            (
+                Which::SetAside,
+                Rows::of(columns::REFUSED, self.refused.iter().map(|(id, why)| columns::refused(*id, why))),
+            ),
         ];
         writes.retain(|(_, rows)| !rows.is_empty());
         writes

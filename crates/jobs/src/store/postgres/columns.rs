@@ -406,7 +406,8 @@ impl Found<'_> {
     }
 
     fn own(&self) -> Result<Own, Error> {
-        let small = |column| self.maybe(column).map(|found| found.map(|number| u32::try_from(number).unwrap_or(u32::MAX)));
+        let small =
+            |column| self.maybe(column).map(|found| found.map(|number| u32::try_from(number).unwrap_or(u32::MAX)));
         let jitter = small("own_jitter")?.map(|percent| u8::try_from(percent).unwrap_or(100));
         let backoff = rows::parse_backoff(self.maybe_text("own_growth")?, self.0.try_get("own_delay_ms")?, jitter);
         Ok(Own { attempts: small("own_attempts")?, backoff, timeout_ms: self.maybe("own_timeout_ms")? })

@@ -24,7 +24,8 @@ pub async fn details(pool: &Postgres, jobs: &[u64]) -> Result<Vec<Detail>, Error
             let select = transaction.prepare_cached(&sql).await?;
             Ok(transaction.query(&select, &[&ids]).await?)
         };
-        let of = |table: &str, columns| format!("SELECT {} FROM mainstay.jobs_{table} WHERE job = ANY ($1)", names(columns));
+        let of =
+            |table: &str, columns| format!("SELECT {} FROM mainstay.jobs_{table} WHERE job = ANY ($1)", names(columns));
         let rows = ask(format!("SELECT {} FROM mainstay.jobs_job WHERE id = ANY ($1)", columns::job())).await?;
         let bodies = ask(of("body", columns::BODY)).await?;
         let words = ask(of("words", columns::WORDS)).await?;
@@ -36,7 +37,11 @@ pub async fn details(pool: &Postgres, jobs: &[u64]) -> Result<Vec<Detail>, Error
     .await
 }
 
-fn put_together(jobs: &[u64], rows: &[Row], [bodies, words, attempts, lines]: [&[Row]; 4]) -> Result<Vec<Detail>, Error> {
+fn put_together(
+    jobs: &[u64],
+    rows: &[Row],
+    [bodies, words, attempts, lines]: [&[Row]; 4],
+) -> Result<Vec<Detail>, Error> {
     let mut bodies_of = BTreeMap::new();
     for row in bodies {
         bodies_of.insert(Found(row).whole("job")?, Found(row).body()?);
