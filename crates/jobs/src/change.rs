@@ -91,6 +91,15 @@ pub enum Change {
     Unschedule {
         name: Name,
     },
+    /// What an app has added in a transaction of its own is among the jobs now, or was there already.
+    Taken {
+        entry: u64,
+    },
+    /// It cannot be one of them: it stays where it is, with the reason.
+    SetAside {
+        entry: u64,
+        why: String,
+    },
 }
 
 /// A job as it is kept, without its body.

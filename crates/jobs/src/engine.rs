@@ -146,6 +146,7 @@ impl Engine {
         match op {
             Op::Configure { queue, settings } => self.configure(&queue, *settings, effects),
             Op::Add { queue, jobs } => self.add(&queue, jobs, effects),
+            Op::Take { queue, id, job } => self.take(&queue, id, *job, effects),
             Op::Claim { queue, worker, max } => Ok(self.claim(&queue, &worker, max, effects)),
             Op::Finish(finish) => self.finish(finish, effects),
             Op::Beat { worker, holding } => Ok(self.beat(&worker, &holding)),

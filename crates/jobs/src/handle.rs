@@ -11,10 +11,8 @@ use crate::job::{Body, NAME_BYTES_MAX, Name, NewJob, State};
 use crate::op::{Added, Answer, Claimed, Finish, Op, Outcome, SWEEP_MAX, fits};
 use crate::schedule::Schedule;
 use crate::settings::Settings;
-use crate::store::{ChildDetail, Detail, Store};
+use crate::store::{ChildDetail, Detail, Place, Reads};
 use crate::thread::{self, Message};
-use mainstay_store::sqlite::Readers;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::thread::JoinHandle;
@@ -37,7 +35,7 @@ pub const LIST_MAX: usize = 1000;
 /// What jobs need at a start.
 #[derive(Debug)]
 pub struct Setup {
-    pub path: PathBuf,
+    pub place: Place,
     pub queues: Vec<(Name, Settings)>,
     pub clock: Clock,
     /// Of jitter; any number.
@@ -51,7 +49,7 @@ pub struct Jobs(Arc<Inner>);
 struct Inner {
     calls: mpsc::Sender<Message>,
     events: broadcast::Sender<Event>,
-    readers: Readers,
+    reads: Reads,
     /// A permit for each KiB of payload that may wait.
     room: Semaphore,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -86,18 +84,16 @@ pub struct Finished {
 
 impl Jobs {
     /// Opens the store, takes over what is in it, and starts the engine's thread. Blocks: for a start, or for a thread
-    /// that may wait.
+    /// that may wait. Where another node decides, this one stands by: its calls are told so until it takes over.
     ///
     /// # Errors
     /// When the store cannot be opened or read, or a queue's settings are refused.
     pub fn open(setup: Setup) -> Result<Jobs, Error> {
-        let store = Store::open(&setup.path)?;
-        let readers = store.readers();
         let (calls, messages) = mpsc::channel(CALLS_MAX);
         let (events, _) = broadcast::channel(EVENTS_MAX);
-        let thread = thread::start(store, setup.queues, setup.clock, setup.seed, messages, events.clone())?;
+        let (thread, reads) = thread::start(setup, messages, events.clone())?;
         let (room, thread) = (Semaphore::new(PAYLOAD_KIB_MAX), Mutex::new(Some(thread)));
-        Ok(Jobs(Arc::new(Inner { calls, events, readers, room, thread })))
+        Ok(Jobs(Arc::new(Inner { calls, events, reads, room, thread })))
     }
 
     /// Adds all of them or none; each is there for good when this comes back.
@@ -307,24 +303,20 @@ impl Jobs {
     /// Jobs in a state, in the order in which they will start; of those that ended the last first.
     ///
     /// # Errors
-    /// When jobs are closed, or the disk fails.
+    /// When jobs are closed, or the store fails.
     pub async fn list(&self, queue: &str, state: State, skip: usize, most: usize) -> Result<Vec<Detail>, Error> {
         let queue = queue.to_owned();
         let ids = self.look(move |engine| engine.list(&queue, state, skip, most.min(LIST_MAX))).await?;
-        let question = move |c: &mainstay_store::sqlite::rusqlite::Connection| {
-            let found = ids.iter().map(|id| crate::store::detail(c, *id)).collect::<Result<Vec<_>, _>>()?;
-            // One may have been removed since.
-            Ok(found.into_iter().flatten().collect())
-        };
-        Ok(self.0.readers.read(question).await?)
+        // One may have been removed since.
+        Ok(self.0.reads.details(ids).await?)
     }
 
     /// All that is kept of a job, if it is there.
     ///
     /// # Errors
-    /// When jobs are closed, or the disk fails.
+    /// When jobs are closed, or the store fails.
     pub async fn get(&self, job: u64) -> Result<Option<Detail>, Error> {
-        Ok(self.0.readers.read(move |c| crate::store::detail(c, job)).await?)
+        Ok(self.0.reads.details(vec![job]).await?.pop())
     }
 
     /// Children of a job and what they gave, in the order in which they were given, for as long as the job is there.
@@ -333,7 +325,7 @@ impl Jobs {
     /// # Errors
     /// When jobs are closed, or the disk fails.
     pub async fn children(&self, job: u64, skip: usize, most: usize) -> Result<Vec<ChildDetail>, Error> {
-        Ok(self.0.readers.read(move |c| crate::store::children(c, job, skip, most)).await?)
+        Ok(self.0.reads.children(job, skip, most).await?)
     }
 
     /// What happens from now on, after it was committed.

@@ -35,3 +35,4 @@ pub use options::Options;
 pub use push::{Instance, Pusher};
 pub use queue::{Counts, Totals};
 pub use settings::{Depth, Durability, Keep, Settings};
+pub use store::Place;

@@ -34,6 +34,12 @@ pub enum Op {
         queue: Name,
         jobs: Vec<NewJob>,
     },
+    /// A job that has an id already, from those that the engine never gives out; adding it again changes nothing.
+    Take {
+        queue: Name,
+        id: u64,
+        job: Box<NewJob>,
+    },
     Claim {
         queue: Name,
         worker: Name,

@@ -7,18 +7,19 @@
 
 mod waiters;
 
+use crate::change::Change;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::event::{self, Event};
-use crate::handle::{Claim, Finished, Work};
-use crate::job::Name;
+use crate::handle::{Claim, Finished, Setup, Work};
+use crate::job::{Body, Name};
 use crate::op::{Answer, Claimed, Effects, Finish, Op, Outcome};
 use crate::settings::Settings;
-use crate::store::Store;
+use crate::store::{ChildDetail, Entry, Reads, Store};
 use std::collections::{BTreeMap, VecDeque};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use waiters::{Waiter, Waiters};
 
@@ -28,6 +29,8 @@ const BATCH_MAX: usize = 512;
 const CHANGES_MAX: usize = 8192;
 /// The thread looks at the clock this often, whatever it expects: a clock may be moved.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After a commit that failed the store is tried again this soon, though nobody asks.
+const STALE_REST: Duration = Duration::from_millis(100);
 /// A schedule that cannot add its jobs (its queue is full) is looked at again after this.
 const FIRE_AGAIN_MS: u64 = 1000;
 
@@ -80,57 +83,90 @@ struct Thread {
     events: broadcast::Sender<Event>,
     /// A commit failed: what is in memory is not what is kept.
     is_stale: bool,
+    /// Why what is kept could not be had the last time, and when that was.
+    trouble: Option<(Error, Instant)>,
     /// Claimed, and nobody there to take it.
     returned: Vec<(u64, u64)>,
     fire_after_ms: u64,
 }
 
-/// Takes over what is kept, then starts.
+/// Opens the store and takes over what is kept, on the thread that stays with it; comes back once that is done, or
+/// another node decides.
 pub(crate) fn start(
-    store: Store,
-    queues: Vec<(Name, Settings)>,
-    clock: Clock,
-    seed: u64,
+    setup: Setup,
     messages: mpsc::Receiver<Message>,
     events: broadcast::Sender<Event>,
-) -> Result<JoinHandle<()>, Error> {
-    let mut thread = Thread {
-        store,
-        engine: Engine::new(seed),
-        effects: Effects::default(),
-        clock,
-        seed,
-        settings: queues.into_iter().collect(),
-        waiters: Waiters::default(),
-        events,
-        is_stale: true,
-        returned: Vec::new(),
-        fire_after_ms: 0,
-    };
-    thread.reload()?;
+) -> Result<(JoinHandle<()>, Reads), Error> {
     let failed = |source| mainstay_store::Error::Open { path: "the thread of jobs".into(), source };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
-    let run = move || runtime.block_on(thread.run(messages));
-    Ok(std::thread::Builder::new().name("jobs".to_owned()).spawn(run).map_err(failed)?)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let (opened, is_open) = std::sync::mpsc::sync_channel(1);
+    let run = move || {
+        runtime.block_on(async {
+            match Thread::open(setup, events).await {
+                Ok(thread) => {
+                    let _ = opened.send(Ok(thread.store.reads()));
+                    thread.run(messages).await;
+                }
+                Err(error) => drop(opened.send(Err(error))),
+            }
+        });
+    };
+    let thread = std::thread::Builder::new().name("jobs".to_owned()).spawn(run).map_err(failed)?;
+    let reads = is_open.recv().unwrap_or(Err(Error::Closed))?;
+    Ok((thread, reads))
 }
 
 impl Thread {
+    async fn open(setup: Setup, events: broadcast::Sender<Event>) -> Result<Thread, Error> {
+        let mut thread = Thread {
+            store: Store::open(&setup.place).await?,
+            engine: Engine::new(setup.seed),
+            effects: Effects::default(),
+            clock: setup.clock,
+            seed: setup.seed,
+            settings: setup.queues.into_iter().collect(),
+            waiters: Waiters::default(),
+            events,
+            is_stale: true,
+            trouble: None,
+            returned: Vec::new(),
+            fire_after_ms: 0,
+        };
+        match thread.recover().await {
+            Err(Error::Store(error)) if matches!(*error, mainstay_store::Error::Standby) => {
+                tracing::info!("another node runs the jobs; this one stands by");
+                Ok(thread)
+            }
+            Err(error) => {
+                thread.store.close().await;
+                Err(error)
+            }
+            Ok(()) => Ok(thread),
+        }
+    }
+
     async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
+        let told = self.store.told();
         let closing = loop {
-            // Nothing comes within the wait: then it is time that has something to do.
-            let received = tokio::time::timeout(self.rest(), messages.recv_many(&mut batch, BATCH_MAX)).await;
-            if received == Ok(0) {
-                break None;
+            tokio::select! {
+                received = messages.recv_many(&mut batch, BATCH_MAX) => {
+                    if received == 0 {
+                        break None;
+                    }
+                }
+                () = told.notified() => self.store.look_now(),
+                // Nothing comes within the wait: then it is time that has something to do.
+                () = tokio::time::sleep(self.rest()) => {}
             }
             let mut closing = None;
             if let Some(at) = batch.iter().position(|message| matches!(message, Message::Close { .. })) {
                 closing = batch.drain(at..).next();
             }
             let mut waiting: VecDeque<Message> = batch.drain(..).collect();
-            self.turn(&mut waiting);
+            self.turn(&mut waiting).await;
             while !waiting.is_empty() {
-                self.turn(&mut waiting);
+                self.turn(&mut waiting).await;
             }
             if closing.is_some() {
                 break closing;
@@ -138,7 +174,7 @@ impl Thread {
         };
         drop(messages);
         drop(self.waiters);
-        self.store.close();
+        self.store.close().await;
         if let Some(Message::Close { answer }) = closing {
             let _ = answer.send(());
         }
@@ -146,8 +182,11 @@ impl Thread {
 
     /// How long there is nothing to do unless somebody asks.
     fn rest(&self) -> Duration {
-        if self.is_stale || !self.returned.is_empty() {
-            return Duration::from_millis(u64::from(self.is_stale) * 100);
+        if self.is_stale {
+            return STALE_REST.max(self.store.again_after());
+        }
+        if !self.returned.is_empty() {
+            return Duration::ZERO;
         }
         let now_ms = self.clock.now_ms();
         let startable = self.waiters.queues().filter_map(|queue| self.engine.startable_ms(queue));
@@ -155,19 +194,19 @@ impl Thread {
         let until_ms = next_ms.map_or(u64::MAX, |next_ms| next_ms.saturating_sub(now_ms));
         let fire_ms = self.engine.next_fire_ms().map(|at_ms| at_ms.max(self.fire_after_ms));
         let fires_ms = fire_ms.map_or(u64::MAX, |at_ms| at_ms.saturating_sub(self.clock.wall_ms()));
-        Duration::from_millis(until_ms.min(fires_ms)).min(LOOK_EVERY)
+        Duration::from_millis(until_ms.min(fires_ms)).min(LOOK_EVERY).min(self.store.rest())
     }
 
     /// One commit, of as many of these as go into it.
-    fn turn(&mut self, messages: &mut VecDeque<Message>) {
-        // Reading a million jobs takes seconds: not before something can be written again.
-        if self.is_stale
-            && let Err(error) = self.store.probe().map_err(Error::from).and_then(|()| self.reload())
-        {
-            return refuse(messages.drain(..), &error);
+    async fn turn(&mut self, messages: &mut VecDeque<Message>) {
+        if let Err(error) = self.recover().await {
+            return self.refuse(messages.drain(..), &error);
         }
         let now_ms = self.clock.now_ms();
         self.pass_time(now_ms);
+        if let Err(error) = self.take_inbox(now_ms).await {
+            return self.refuse(messages.drain(..), &error);
+        }
         let mut pending = Vec::new();
         let mut looks = Vec::new();
         while self.effects.changes.len() < CHANGES_MAX
@@ -185,10 +224,9 @@ impl Thread {
             }
         }
         self.serve_all(now_ms, &mut pending);
-        let committed = self.commit();
-        match committed {
+        match self.commit().await {
             Ok(()) => {
-                self.answer(pending);
+                self.answer(pending).await;
                 event::settle(&mut self.effects.events);
                 self.effects.events.drain(..).for_each(|event| drop(self.events.send(event)));
                 looks.into_iter().for_each(|look| look(Ok(&self.engine)));
@@ -199,6 +237,68 @@ impl Thread {
             }
         }
         self.effects.clear();
+    }
+
+    /// After a commit that failed: the engine as what is kept says.
+    async fn recover(&mut self) -> Result<(), Error> {
+        if !self.is_stale {
+            return Ok(());
+        }
+        if let Some((error, at)) = &self.trouble
+            && at.elapsed() < self.store.again_after()
+        {
+            return Err(error.clone());
+        }
+        // Reading a million jobs takes seconds: not before something can be written again.
+        let probed = self.store.probe().await.map_err(Error::from);
+        let recovered = match probed {
+            Ok(()) => self.reload().await,
+            Err(error) => Err(error),
+        };
+        self.trouble = recovered.as_ref().err().map(|error| (error.clone(), Instant::now()));
+        recovered
+    }
+
+    /// What cannot be kept is told to nobody as done; those who wait are told so when their time is over.
+    fn refuse(&mut self, messages: impl Iterator<Item = Message>, error: &Error) {
+        refuse(messages, error);
+        for waiter in self.waiters.take_over(self.clock.now_ms()) {
+            let _ = waiter.answer.send(Err(error.clone()));
+        }
+    }
+
+    /// Takes over what apps have added by themselves. What cannot be a job of ours stays where it is, and is shown.
+    async fn take_inbox(&mut self, now_ms: u64) -> Result<(), Error> {
+        let found = match self.store.inbox().await {
+            Ok(found) => found,
+            Err(error) => {
+                // What time brought about is decided again by the next engine.
+                self.effects.clear();
+                return Err(self.lost(error));
+            }
+        };
+        for Entry { id, job } in found {
+            let taken = job.and_then(|(queue, job)| {
+                let op = Op::Take { queue, id, job: Box::new(job) };
+                self.apply(op, now_ms).map_err(|error| error.to_string())
+            });
+            self.effects.changes.push(match taken {
+                Ok(_) => Change::Taken { entry: id },
+                Err(why) => {
+                    tracing::warn!(job = id, why, "a job in mainstay.jobs_inbox is not taken over");
+                    Change::SetAside { entry: id, why }
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// What is in memory is not what is kept.
+    fn lost(&mut self, error: mainstay_store::Error) -> Error {
+        self.is_stale = true;
+        let error = Error::from(error);
+        tracing::error!(%error, "jobs were not kept");
+        error
     }
 
     fn apply(&mut self, op: Op, now_ms: u64) -> Result<Answer, Error> {
@@ -287,25 +387,37 @@ impl Thread {
         }
     }
 
-    fn commit(&mut self) -> Result<(), Error> {
+    async fn commit(&mut self) -> Result<(), Error> {
         if self.effects.changes.is_empty() {
             return Ok(());
         }
-        self.store.commit(&self.effects.changes, self.effects.fsync).map_err(|error| {
-            self.is_stale = true;
-            let error = Error::from(error);
-            tracing::error!(%error, "jobs were not kept");
-            error
-        })
+        let done = self.store.commit(&self.effects.changes, self.effects.fsync).await;
+        done.map_err(|error| self.lost(error))
     }
 
-    fn answer(&mut self, pending: Vec<Pending>) {
+    async fn answer(&mut self, pending: Vec<Pending>) {
+        let ids: Vec<u64> = pending.iter().flat_map(Pending::claimed).map(|claimed| claimed.job).collect();
+        // All that start together are read together.
+        let mut bodies = match ids.is_empty() {
+            true => Ok(Vec::new().into_iter()),
+            false => self.store.bodies(&ids).await.map(Vec::into_iter).map_err(Error::from),
+        };
+        let mut given = self.given(&pending).await;
+        let mut work = |claimed: Vec<Claimed>| -> Result<Vec<Work>, Error> {
+            let bodies = bodies.as_mut().map_err(|error| error.clone())?;
+            let given = given.as_mut().map_err(|error| error.clone())?;
+            let with = |(claimed, body): (Claimed, Body)| {
+                let children = given.remove(&claimed.job).unwrap_or_default();
+                Work { claimed, body, children }
+            };
+            Ok(claimed.into_iter().zip(bodies).map(with).collect())
+        };
         for pending in pending {
             match pending {
                 Pending::Op { answer, result } => drop(answer.send(result)),
                 Pending::Work { answer, claimed } => {
                     let held = tokens(&claimed);
-                    let work = self.work(claimed);
+                    let work = if claimed.is_empty() { Ok(Vec::new()) } else { work(claimed) };
                     let is_lost = work.is_err() || answer.is_closed();
                     if answer.send(work).is_err() || is_lost {
                         self.returned.extend(held);
@@ -313,7 +425,7 @@ impl Thread {
                 }
                 Pending::Finished { answer, ends, claimed } => {
                     let held = tokens(&claimed);
-                    let work = self.work(claimed);
+                    let work = if claimed.is_empty() { Ok(Vec::new()) } else { work(claimed) };
                     let is_lost = work.is_err();
                     // The ends are committed: that the next jobs cannot be read does not undo them.
                     let finished = Finished { ends, work: work.unwrap_or_default() };
@@ -325,26 +437,22 @@ impl Thread {
         }
     }
 
-    fn work(&mut self, claimed: Vec<Claimed>) -> Result<Vec<Work>, Error> {
-        if claimed.is_empty() {
-            return Ok(Vec::new());
+    /// What children gave to those that start now.
+    async fn given(&mut self, pending: &[Pending]) -> Result<BTreeMap<u64, Vec<ChildDetail>>, Error> {
+        let parents = pending.iter().flat_map(Pending::claimed).filter(|claimed| claimed.is_parent);
+        let mut given = BTreeMap::new();
+        for parent in parents.map(|claimed| claimed.job) {
+            given.insert(parent, self.store.children(parent).await?);
         }
-        let ids: Vec<u64> = claimed.iter().map(|claimed| claimed.job).collect();
-        let bodies = self.store.bodies(&ids)?;
-        let mut work = Vec::with_capacity(claimed.len());
-        for (claimed, body) in claimed.into_iter().zip(bodies) {
-            let children = if claimed.is_parent { self.store.children(claimed.job)? } else { Vec::new() };
-            work.push(Work { claimed, body, children });
-        }
-        Ok(work)
+        Ok(given)
     }
 
     /// The engine as what is kept says, and the settings that are in force.
-    fn reload(&mut self) -> Result<(), Error> {
+    async fn reload(&mut self) -> Result<(), Error> {
         let now_ms = self.clock.now_ms();
         let mut engine = Engine::new(self.seed);
         let mut fault = None;
-        self.store.load(&mut |record| fault = fault.or_else(|| engine.restore(record, now_ms).err()))?;
+        self.store.load(&mut |record| fault = fault.or_else(|| engine.restore(record, now_ms).err())).await?;
         if let Some(fault) = fault {
             return Err(self.store.damaged(fault.to_string()).into());
         }
@@ -353,7 +461,7 @@ impl Thread {
         for (queue, settings) in self.settings.clone() {
             self.apply(Op::Configure { queue, settings: Box::new(settings) }, now_ms)?;
         }
-        self.commit()?;
+        self.commit().await?;
         self.effects.clear();
         self.returned.clear();
         self.is_stale = false;
@@ -362,6 +470,13 @@ impl Thread {
 }
 
 impl Pending {
+    fn claimed(&self) -> &[Claimed] {
+        match self {
+            Pending::Op { .. } => &[],
+            Pending::Work { claimed, .. } | Pending::Finished { claimed, .. } => claimed,
+        }
+    }
+
     fn fail(self, error: &Error) {
         match self {
             Pending::Op { answer, .. } => drop(answer.send(Err(error.clone()))),

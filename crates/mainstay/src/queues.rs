@@ -14,13 +14,15 @@ use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_edge::Handle;
 use mainstay_jobs::push::Find;
-use mainstay_jobs::{Clock, Error, Instance, Jobs, Name, Options, Pusher, Setup, store};
+use mainstay_jobs::{Clock, Error, Instance, Jobs, Name, Options, Place, Pusher, Setup, resp, store::FILE};
 use mainstay_runtime::Shutdown;
+use mainstay_store::Error::Standby;
+use mainstay_store::Lasting;
 use mainstay_store::journal::Notes;
 use mainstay_supervisor::protocol::Hello;
 use mainstay_telemetry::metrics::exposition::{Exposition, Kind};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,6 +69,8 @@ pub struct Queues {
     done: watch::Receiver<Done>,
     is_ending: Arc<AtomicBool>,
     pub access: Access,
+    /// Where tools of Redis read them.
+    pub shown_at: Option<SocketAddr>,
     /// Where their pages stand.
     pages: Arc<ArcSwapOption<String>>,
 }
@@ -105,6 +109,14 @@ impl Access {
     }
 }
 
+/// Where jobs are kept: with all else that must last, but a file has one of its own.
+fn place(store: &mainstay_store::Options, data: &Path) -> Place {
+    match &store.durable {
+        Lasting::Postgres(options) => Place::Postgres(options.clone()),
+        Lasting::Sqlite => Place::File(data.join(FILE)),
+    }
+}
+
 fn root_of(settings: &Settings) -> Option<Arc<String>> {
     settings.edge.pages.as_ref().map(|pages| Arc::new(pages.path.clone()))
 }
@@ -118,9 +130,11 @@ pub struct Keeper {
     opened: watch::Sender<bool>,
     is_ending: Arc<AtomicBool>,
     listener: Option<TcpListener>,
+    /// Where tools of Redis read.
+    resp: Option<TcpListener>,
     tokens: Arc<Tokens>,
     apps: Arc<ArcSwap<Vec<String>>>,
-    data: PathBuf,
+    place: Place,
     worker: Name,
     clock: Clock,
 }
@@ -133,7 +147,7 @@ impl Queues {
     pub fn new(
         settings: &mut Settings,
         hello: &Hello,
-        listener: Option<TcpListener>,
+        (listener, resp): (Option<TcpListener>, Option<TcpListener>),
     ) -> anyhow::Result<(Queues, Option<Keeper>)> {
         let (current, (phase, phases)) = (Arc::default(), watch::channel(Phase::Waiting));
         let (options, changes) = watch::channel(Arc::new(settings.jobs.clone()));
@@ -141,7 +155,9 @@ impl Queues {
         let (access, jobs, is_ending) = (Access::default(), Arc::clone(&current), Arc::<AtomicBool>::default());
         let pages = Arc::new(ArcSwapOption::from(root_of(settings)));
         let is_ended = is_ending.clone();
-        let queues = Queues { current: jobs, options, phase, done: is_done, is_ending: is_ended, access, pages };
+        let shown_at = resp.as_ref().and_then(|listener| listener.local_addr().ok());
+        let queues =
+            Queues { shown_at, current: jobs, options, phase, done: is_done, is_ending: is_ended, access, pages };
         let Some(listener) = listener else { return Ok((queues, None)) };
         let tokens = Arc::new(Tokens::load(&hello.data, &hello.boot).context("the key of apps' tokens")?);
         let _ = queues.access.open.set((listener.local_addr()?, tokens.clone()));
@@ -154,9 +170,10 @@ impl Queues {
             opened: watch::Sender::new(false),
             is_ending,
             listener: Some(listener),
+            resp,
+            place: place(&settings.store, &hello.data),
             tokens,
             apps: queues.access.apps.clone(),
-            data: hello.data.clone(),
             // Another name in each process: nobody vouches for what a server before held.
             worker: format!("{WORKER} {} {}", hello.boot, std::process::id()).as_str().into(),
             clock: Clock::system(),
@@ -251,6 +268,7 @@ impl Keeper {
         // Not before the data folder is ours: until then who asks is another server's, or waits in the backlog.
         let _ = self.phase.wait_for(|phase| *phase != Phase::Waiting).await;
         let serving = self.serve(&end);
+        self.show(&end);
         while self.opens(&shutdown).await && self.works(&edge, &shutdown).await {
             tracing::error!("jobs have ended unexpectedly; they are opened anew");
             self.let_go().await;
@@ -289,6 +307,18 @@ impl Keeper {
         Some(tokio::spawn(api::serve(listener, open, end.clone())))
     }
 
+    /// To what reads a Redis.
+    fn show(&mut self, end: &Shutdown) {
+        let Some(listener) = self.resp.take() else { return };
+        let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
+        let Ok(listener) = listener.inspect_err(|error| tracing::error!(%error, "queues are not shown by RESP")) else {
+            return;
+        };
+        let current = self.current.clone();
+        let find: resp::Find = Arc::new(move || current.load_full().map(|jobs| (*jobs).clone()));
+        tokio::spawn(resp::serve(listener, find, end.clone()));
+    }
+
     /// False where the end came first.
     async fn opens(&mut self, shutdown: &Shutdown) -> bool {
         let mut is_said = false;
@@ -304,6 +334,12 @@ impl Keeper {
                         self.current.store(Some(Arc::new(jobs)));
                         self.opened.send_replace(true);
                         return true;
+                    }
+                    // Looked at again and again: whoever runs them may be gone the next moment.
+                    Err(Error::Store(error)) if matches!(*error, Standby) => {
+                        if !std::mem::replace(&mut is_said, true) {
+                            tracing::info!("another node runs the jobs; this one stands by");
+                        }
                     }
                     Err(error) if !std::mem::replace(&mut is_said, true) => {
                         let error = crate::settings::chain(&error);
@@ -325,7 +361,7 @@ impl Keeper {
         let options = self.options.borrow().clone();
         let queues = options.queues.iter().map(|queue| (queue.name.clone(), queue.settings.clone())).collect();
         let seed = mainstay_runtime::Clock::unix_micros();
-        let setup = Setup { path: self.data.join(store::FILE), queues, clock: self.clock.clone(), seed };
+        let setup = Setup { place: self.place.clone(), queues, clock: self.clock.clone(), seed };
         let jobs = tokio::task::spawn_blocking(move || Jobs::open(setup)).await.unwrap_or(Err(Error::Closed))?;
         abandoned(&jobs).await?;
         Ok(jobs)

@@ -73,6 +73,9 @@ pub async fn run(server: &Server, say: &Say) -> Result<Value, Refused> {
     if settings.jobs.is_on && server.queues.access.address().is_none() {
         say.line("[jobs] begins with the next start   type: mainstay stop, then mainstay run").await;
     }
+    if server.queues.shown_at != settings.jobs.redis.as_ref().map(|redis| redis.address) {
+        say.line("[jobs] redis is listened at by the next start   type: mainstay stop, then mainstay run").await;
+    }
     if !server.book.is_on(&settings.store) {
         say.line("[store] durable is opened by a server that starts   type: mainstay upgrade").await;
     }

@@ -55,6 +55,8 @@ struct Handed {
     edge: Vec<(SocketAddr, TcpListener)>,
     /// Where apps ask, if there is something to ask for.
     api: Option<TcpListener>,
+    /// Where tools of Redis read queues.
+    resp: Option<TcpListener>,
     control: Vec<UnixListener>,
     instances: Vec<(Instance, Option<(OwnedFd, OwnedFd)>)>,
 }
@@ -87,12 +89,13 @@ pub fn run(hello: Hello, descriptors: Vec<OwnedFd>, channel: Channel) -> anyhow:
 /// Descriptors come in the order of the greeting: one a listener, then stdout and stderr of each instance.
 fn sort(hello: &Hello, descriptors: Vec<OwnedFd>) -> anyhow::Result<Handed> {
     let mut descriptors = descriptors.into_iter();
-    let mut handed = Handed { edge: Vec::new(), api: None, control: Vec::new(), instances: Vec::new() };
+    let mut handed = Handed { edge: Vec::new(), api: None, resp: None, control: Vec::new(), instances: Vec::new() };
     for listener in &hello.listeners {
         let Some(fd) = descriptors.next() else { bail!("the supervisor named more listeners than it handed over") };
         match listener {
             Listener::Tcp(address) => handed.edge.push((*address, TcpListener::from(fd))),
             Listener::Api(_) => handed.api = Some(TcpListener::from(fd)),
+            Listener::Resp(_) => handed.resp = Some(TcpListener::from(fd)),
             Listener::Control(_) => handed.control.push(UnixListener::from(fd)),
         }
     }
@@ -120,7 +123,7 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     let (watch_service, watch) = watch::Service::new(settings.watch.clone());
     let (book, opening) = journal::Book::new(&settings.store, hello.data.clone());
     let (mail, mails) = mpsc::channel(MAILS_MAX);
-    let (queues, keeper) = Queues::new(&mut settings, &hello, handed.api)?;
+    let (queues, keeper) = Queues::new(&mut settings, &hello, (handed.api, handed.resp))?;
     let work = (queues.pages(book.notes.clone()), keeper.map(|keeper| (keeper, edge.clone())));
     let parts = login.parts(&settings, &book, called, mail, work);
     let (services, services_end) = services::start(parts)?;

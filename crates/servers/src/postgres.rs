@@ -147,7 +147,8 @@ impl Postgres {
         self.psql_in(DATABASE, sql)
     }
 
-    fn psql_in(&self, database: &str, sql: &str) -> String {
+    /// The same in another database than the app's.
+    pub fn psql_in(&self, database: &str, sql: &str) -> String {
         self.try_psql(database, sql).unwrap_or_else(|said| panic!("psql {sql}: {said}"))
     }
 

@@ -55,10 +55,18 @@ pub enum Error {
     Late,
     #[error("no connection to Postgres was free in time")]
     Busy,
+    /// Its own calls do nothing meanwhile; it is tried again.
+    #[error("another node has this store; this one stands by and takes over when that is gone")]
+    Standby,
+    /// Nothing of the transaction was written, and nothing of a later one will be.
+    #[error("another node has taken this store over; nothing was written")]
+    Fenced,
     #[error("{0} cannot be read")]
     File(PathBuf, #[source] std::io::Error),
     #[error("TLS to Postgres cannot be set up: {0}")]
     Tls(String),
+    #[error("{0} holds what no mainstay writes there")]
+    Strange(&'static str),
     #[error("an entry of {found} bytes is longer than the {most} that are kept")]
     TooLong { found: usize, most: usize },
     #[error("an entry cannot be written as JSON")]

@@ -107,8 +107,12 @@ const POSTGRES_TABLE: &str = "CREATE SCHEMA IF NOT EXISTS mainstay;
     block TEXT NOT NULL, version INTEGER NOT NULL, name TEXT NOT NULL, checksum TEXT NOT NULL, at_us BIGINT NOT NULL,
     PRIMARY KEY (block, version))";
 
-/// Brings a block's tables up to date.
-pub(crate) async fn postgres(client: &mut deadpool_postgres::Client, set: &Migrations) -> Result<(), Error> {
+/// Brings a block's tables up to date; what ran now.
+pub(crate) async fn postgres(
+    client: &mut deadpool_postgres::Client,
+    set: &Migrations,
+) -> Result<Vec<&'static Migration>, Error> {
+    let mut ran = Vec::new();
     loop {
         let transaction = client.transaction().await?;
         // Given back with the transaction, however that ends; `CREATE … IF NOT EXISTS` alone races.
@@ -124,7 +128,7 @@ pub(crate) async fn postgres(client: &mut deadpool_postgres::Client, set: &Migra
         let applied: Vec<Applied> = rows.iter().map(read).collect::<Result<_, _>>()?;
         let Some(next) = plan(set.block, set.postgres, &applied)?.first().copied() else {
             transaction.commit().await?;
-            return Ok(());
+            return Ok(ran);
         };
         if let Err(error) = transaction.batch_execute(next.sql).await {
             return Err(failed(set.block, next, Error::postgres(error)));
@@ -135,6 +139,7 @@ pub(crate) async fn postgres(client: &mut deadpool_postgres::Client, set: &Migra
             [&set.block, &version, &next.name, &next.checksum(), &now_us()];
         transaction.execute(insert, &row).await?;
         transaction.commit().await.map_err(|error| failed(set.block, next, Error::postgres(error)))?;
+        ran.push(next);
     }
 }
 

@@ -2,16 +2,18 @@
 //! `mainstay`.
 
 mod options;
+mod session;
 mod tls;
 
 use crate::error::Error;
-use crate::migrate::Migrations;
+use crate::migrate::{Migration, Migrations};
 use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType};
 use mainstay_runtime::Shutdown;
 use std::time::Duration;
 
 pub use deadpool_postgres::{Client, Transaction};
 pub use options::{Host, Options, SslMode, Tls};
+pub use session::{Begin, Session, Write};
 pub use tokio_postgres;
 
 /// How often connections that have been idle for too long are looked for.
@@ -47,6 +49,26 @@ impl Postgres {
     /// # Errors
     /// When it cannot be reached, refuses us, or its tables are newer than this program.
     pub async fn open(options: &Options, blocks: &[Migrations]) -> Result<Postgres, Error> {
+        let postgres = Postgres::connect(options).await?;
+        for block in blocks {
+            postgres.install(block).await?;
+        }
+        Ok(postgres)
+    }
+
+    /// Brings the tables of a block up to date; what ran now, in its order.
+    ///
+    /// # Errors
+    /// When it cannot be reached, refuses us, or the tables are newer than this program.
+    pub async fn install(&self, block: &Migrations) -> Result<Vec<&'static Migration>, Error> {
+        crate::migrate::postgres(&mut self.client().await?, block).await
+    }
+
+    /// Connects once; no table is looked at.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or refuses us.
+    pub async fn connect(options: &Options) -> Result<Postgres, Error> {
         let config = config(options);
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match tls::connector(&options.tls)? {
@@ -66,9 +88,6 @@ impl Postgres {
         let work = options.wait.saturating_add(connect).saturating_add(options.statement).saturating_add(GRACE);
         let postgres = Postgres { pool, idle: options.idle, work };
         drop(postgres.client().await?);
-        for block in blocks {
-            crate::migrate::postgres(&mut postgres.client().await?, block).await?;
-        }
         Ok(postgres)
     }
 

@@ -131,6 +131,8 @@ pub enum Listener {
     Tcp(SocketAddr),
     /// Where apps ask for what Mainstay gives them; loopback.
     Api(SocketAddr),
+    /// Where tools of Redis read queues; loopback.
+    Resp(SocketAddr),
     /// The control socket, mode 0600.
     Control(std::path::PathBuf),
 }

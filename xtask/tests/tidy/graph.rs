@@ -39,7 +39,11 @@ const EDGES: [(&str, &[&str]); 16] = [
     // It asks Redis whether it is well as the app asks it: with its login, over TLS that is verified.
     ("mainstay-watch", &["mainstay-config", "mainstay-runtime", "mainstay-telemetry", "mainstay-store"]),
     // Its rates are the windows of limits: one arithmetic decides how many may come, and how many may start.
-    ("mainstay-jobs", &["mainstay-config", "mainstay-limits", "mainstay-runtime", "mainstay-store"]),
+    // One suite over a file and Postgres: the servers by tests alone.
+    (
+        "mainstay-jobs",
+        &["mainstay-config", "mainstay-limits", "mainstay-runtime", "mainstay-servers", "mainstay-store"],
+    ),
     (
         "mainstay",
         &[

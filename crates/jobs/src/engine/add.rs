@@ -10,25 +10,52 @@ use crate::job::{DELAY_MAX_MS, Idempotency, KEY_MAX_MS, NAME_BYTES_MAX, PAYLOAD_
 use crate::op::{Added, Answer, BATCH_MAX, Effects, FLOW_JOBS_MAX, FLOW_LEVELS_MAX, Refusal, fits};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Where a new job comes from.
+pub(super) enum Origin {
+    Call,
+    /// Of a schedule, by the key of the tick.
+    Tick(Key),
+    /// It has its id already.
+    Taken(u64),
+}
+
 impl Engine {
     pub(super) fn add(&mut self, name: &Name, jobs: Vec<NewJob>, effects: &mut Effects) -> Result<Answer, Refusal> {
         fits("the array of jobs", jobs.len(), BATCH_MAX)?;
         let count = jobs.iter().try_fold(0, |count, job| Ok(count + sized(job)?))?;
         fits("the array of jobs", count, BATCH_MAX)?;
+        let queue = self.room_for(name, &jobs, count, effects)?;
+        let added = jobs.into_iter().map(|job| self.add_one(queue, job, Origin::Call, effects)).collect();
+        self.turn_depth_of(queue, effects);
+        Ok(Answer::Added(added))
+    }
+
+    /// Adds one that has its id already: twice is once.
+    pub(super) fn take(&mut self, name: &Name, id: u64, job: NewJob, effects: &mut Effects) -> Result<Answer, Refusal> {
+        let count = sized(&job)?;
+        if self.jobs.contains_key(&id) {
+            return Ok(Answer::Added(vec![Added { job: id, is_new: false }]));
+        }
+        let queue = self.room_for(name, std::slice::from_ref(&job), count, effects)?;
+        let added = self.add_one(queue, job, Origin::Taken(id), effects);
+        self.turn_depth_of(queue, effects);
+        Ok(Answer::Added(vec![added]))
+    }
+
+    /// The queue, if they fit in it, and all below them in theirs.
+    fn room_for(&mut self, name: &Name, jobs: &[NewJob], count: usize, effects: &mut Effects) -> Result<u32, Refusal> {
         if self.keys.len() + count > KEYS_MAX && jobs.iter().any(has_key) {
             return Err(Refusal::TooMany(KEYS_MAX));
         }
         if jobs.iter().any(|job| !job.children.is_empty()) {
-            self.has_room(name, &jobs)?;
-            self.is_clear(name, &jobs)?;
+            self.has_room(name, jobs)?;
+            self.is_clear(name, jobs)?;
         }
         let queue = self.queue_id(name, effects)?;
         if self.queues[queue as usize].len() + jobs.len() as u64 > QUEUE_JOBS_MAX {
             return Err(Refusal::Full(QUEUE_JOBS_MAX));
         }
-        let added = jobs.into_iter().map(|job| self.add_one(queue, job, None, effects)).collect();
-        self.turn_depth_of(queue, effects);
-        Ok(Answer::Added(added))
+        Ok(queue)
     }
 
     /// For flows, in each of their queues, before anything of them is added.
@@ -83,8 +110,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Adds one and all below it, unless one of its keys is known. `tick` is of a schedule.
-    pub(super) fn add_one(&mut self, queue: u32, new: NewJob, tick: Option<Key>, effects: &mut Effects) -> Added {
+    /// Adds one and all below it, unless one of its keys is known.
+    pub(super) fn add_one(&mut self, queue: u32, new: NewJob, origin: Origin, effects: &mut Effects) -> Added {
+        let (tick, id) = match origin {
+            Origin::Call => (None, None),
+            Origin::Tick(key) => (Some(key), None),
+            Origin::Taken(id) => (None, Some(id)),
+        };
         let NewJob { body, priority, delay_ms, group, unique, idempotency, own, children } = new;
         let mut known = tick.as_ref().and_then(|key| self.keys.get(key)).map(|held| held.job);
         if let Some(idempotency) = &idempotency {
@@ -96,7 +128,7 @@ impl Engine {
         if let Some(job) = known {
             return Added { job, is_new: false };
         }
-        let id = self.ids.take(effects);
+        let id = id.unwrap_or_else(|| self.ids.take(effects));
         let now_ms = self.now_ms;
         let of = &mut self.queues[queue as usize];
         let (state, ready_ms) = match delay_ms.min(DELAY_MAX_MS) {
@@ -155,7 +187,7 @@ impl Engine {
     fn add_child(&mut self, parent: u64, child: Child, effects: &mut Effects) {
         let Child { queue, on_failure, job } = child;
         let Ok(queue) = self.queue_id(&queue, effects) else { return };
-        let added = self.add_one(queue, job, None, effects);
+        let added = self.add_one(queue, job, Origin::Call, effects);
         if added.is_new {
             self.link(Link { child: added.job, parent, queue, on_failure, gone: None }, effects);
         }

@@ -1,5 +1,6 @@
 //! Schedules in the engine: set, taken away, and fired by the wall clock.
 
+use super::add::Origin;
 use super::{Engine, SCHEDULES_MAX};
 use crate::change::{Change, Key, KeyKind};
 use crate::job::{NAME_BYTES_MAX, Name};
@@ -61,7 +62,7 @@ impl Engine {
             let key = Key { queue, kind: KeyKind::Tick, key: format!("{name}@{tick_ms}").into() };
             let mut job = schedule.job.clone();
             (job.delay_ms, job.unique, job.idempotency) = (0, None, None);
-            self.add_one(queue, job, Some(key), effects);
+            self.add_one(queue, job, Origin::Tick(key), effects);
         }
         self.turn_depth_of(queue, effects);
         self.fires.remove(&(schedule.next_ms, name.clone()));

@@ -52,8 +52,8 @@ pub struct Line {
     pub line: String,
 }
 
-/// All that is kept of a job, if it is there.
-pub(crate) fn detail(c: &Connection, job: u64) -> Result<Option<Detail>, Error> {
+/// All that is kept of a job in a file, if it is there.
+pub(super) fn detail(c: &Connection, job: u64) -> Result<Option<Detail>, Error> {
     let sql = format!("SELECT {} FROM job WHERE id = ?1", sqlite::JOB);
     let Some(row) = c.prepare_cached(&sql)?.query_row([stored(job)], sqlite::job).optional()? else { return Ok(None) };
     let sql = "SELECT name, payload, trace FROM body WHERE job = ?1";

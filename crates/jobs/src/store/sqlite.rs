@@ -281,6 +281,8 @@ fn write(c: &Connection, change: &Change) -> Read<()> {
         }
         Change::Schedule(schedule) => put_schedule(c, schedule),
         Change::Unschedule { name } => run("DELETE FROM schedule WHERE name = ?1", &[&&**name]),
+        // Nobody else writes to a file of ours.
+        Change::Taken { .. } | Change::SetAside { .. } => Ok(()),
     }
 }
 

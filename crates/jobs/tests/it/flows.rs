@@ -1,44 +1,53 @@
 //! Flows as the server uses them: over the real store, with a clock that is moved by hand.
 
+use crate::ground::Ground;
 use mainstay_jobs::job::{Ending, Idempotency};
 use mainstay_jobs::op::{Finish, LEASE_MS};
 use mainstay_jobs::schedule::{Rule, Schedule};
 use mainstay_jobs::{
-    Child, Claim, Clock, Error, Jobs, Keep, NewJob, OnFailure, Outcome, Refusal, Settings, Setup, State, Work, store,
+    Child, Claim, Clock, Error, Jobs, Keep, NewJob, OnFailure, Outcome, Refusal, Settings, Setup, State, Work,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tempfile::TempDir;
 
 const START_MS: u64 = 1_767_225_600_000;
+
+suite!(
+    a_parent_starts_after_its_children_and_is_given_what_they_gave,
+    a_child_that_fails_fails_its_parent_until_it_is_tried_again,
+    a_child_whose_failure_is_no_matter_lets_its_parent_start,
+    a_flow_is_added_once_and_whole_or_not_at_all,
+    flows_are_bounded_and_schedules_have_none,
+    results_past_a_quarter_megabyte_are_asked_for_piece_by_piece,
+    a_parent_is_removed_with_what_it_waits_for_unless_that_runs,
+);
 
 struct House {
     jobs: Jobs,
     time: Arc<AtomicU64>,
-    folder: TempDir,
+    ground: Ground,
 }
 
 /// Nothing that is completed is kept, and nothing is tried twice.
-fn open(folder: &TempDir, time: &Arc<AtomicU64>) -> Jobs {
+fn open(ground: &Ground, time: &Arc<AtomicU64>) -> Jobs {
     let time = time.clone();
     let completed = Keep { count: 0, age_ms: None };
     let settings = Settings { completed, attempts: 1, timeout_ms: 0, ..Settings::default() };
     let queues = ["report", "fetch", "parse"].map(|queue| (queue.into(), settings.clone()));
     let clock = Clock::of(move || time.load(Ordering::SeqCst));
-    let path = folder.path().join(store::FILE);
-    Jobs::open(Setup { path, queues: queues.to_vec(), clock, seed: 1 }).expect("opened")
+    Jobs::open(Setup { place: ground.place(), queues: queues.to_vec(), clock, seed: 1 }).expect("opened")
 }
 
 impl House {
-    fn new() -> House {
-        let (folder, time) = (tempfile::tempdir().expect("a folder"), Arc::new(AtomicU64::new(START_MS)));
-        House { jobs: open(&folder, &time), time, folder }
+    fn new(ground: Ground) -> House {
+        let time = Arc::new(AtomicU64::new(START_MS));
+        House { jobs: open(&ground, &time), time, ground }
     }
 
     async fn reopen(&mut self) {
         self.jobs.close().await;
-        self.jobs = open(&self.folder, &self.time);
+        self.jobs = open(&self.ground, &self.time);
     }
 
     async fn pass(&self, ms: u64) {
@@ -92,9 +101,8 @@ fn refused<T>(result: Result<T, Error>) -> Refusal {
     }
 }
 
-#[tokio::test]
-async fn a_parent_starts_after_its_children_and_is_given_what_they_gave() {
-    let mut house = House::new();
+async fn a_parent_starts_after_its_children_and_is_given_what_they_gave(ground: Ground) {
+    let mut house = House::new(ground);
     let parse = NewJob { children: vec![child("fetch", NewJob::new("1"))], ..NewJob::new("parse") };
     let flow = NewJob { delay_ms: 5000, ..parent(vec![child("fetch", NewJob::new("2")), child("parse", parse)]) };
     let id = house.add(flow).await.expect("added");
@@ -121,9 +129,8 @@ async fn a_parent_starts_after_its_children_and_is_given_what_they_gave() {
     assert_eq!(house.take("report").await.expect("again").children, work.children);
 }
 
-#[tokio::test]
-async fn a_child_that_fails_fails_its_parent_until_it_is_tried_again() {
-    let house = House::new();
+async fn a_child_that_fails_fails_its_parent_until_it_is_tried_again(ground: Ground) {
+    let house = House::new(ground);
     let id = house.add(parent(vec![child("fetch", NewJob::new("1")), child("parse", NewJob::new("2"))])).await;
     let id = id.expect("added");
     let failed = house.fail("fetch").await;
@@ -143,9 +150,8 @@ async fn a_child_that_fails_fails_its_parent_until_it_is_tried_again() {
     assert_eq!(house.take("report").await.expect("the parent").children.len(), 2);
 }
 
-#[tokio::test]
-async fn a_child_whose_failure_is_no_matter_lets_its_parent_start() {
-    let house = House::new();
+async fn a_child_whose_failure_is_no_matter_lets_its_parent_start(ground: Ground) {
+    let house = House::new(ground);
     let some = |queue: &str| Child { on_failure: OnFailure::Ignore, ..child(queue, NewJob::new("1")) };
     house.add(parent(vec![some("fetch"), some("parse")])).await.expect("added");
     house.fail("fetch").await;
@@ -154,9 +160,8 @@ async fn a_child_whose_failure_is_no_matter_lets_its_parent_start() {
     assert_eq!(work.children.iter().map(|child| child.state()).collect::<Vec<_>>(), ["failed", "removed"]);
 }
 
-#[tokio::test]
-async fn a_flow_is_added_once_and_whole_or_not_at_all() {
-    let house = House::new();
+async fn a_flow_is_added_once_and_whole_or_not_at_all(ground: Ground) {
+    let house = House::new(ground);
     let flow = |key: &str, child_key: Option<&str>| {
         let unique = child_key.map(|key| mainstay_jobs::job::Unique { key: key.into(), for_ms: None });
         let idempotency = Some(Idempotency { key: key.into(), for_ms: 60_000 });
@@ -176,9 +181,8 @@ async fn a_flow_is_added_once_and_whole_or_not_at_all() {
     assert_eq!(counts, [("fetch", 1), ("parse", 0), ("report", 1), ("new", 1)]);
 }
 
-#[tokio::test]
-async fn flows_are_bounded_and_schedules_have_none() {
-    let house = House::new();
+async fn flows_are_bounded_and_schedules_have_none(ground: Ground) {
+    let house = House::new(ground);
     let chain = |levels: usize| (1..levels).fold(NewJob::new("x"), |below, _| parent(vec![child("fetch", below)]));
     let wide = |jobs: usize| parent((1..jobs).map(|_| child("fetch", NewJob::new("x"))).collect());
     for job in [chain(9), wide(1001)] {
@@ -192,16 +196,15 @@ async fn flows_are_bounded_and_schedules_have_none() {
     assert!(matches!(refused(house.jobs.schedule(schedule).await), Refusal::Flow(_)));
 }
 
-#[tokio::test]
-async fn results_past_a_quarter_megabyte_are_asked_for_piece_by_piece() {
-    let house = House::new();
+async fn results_past_a_quarter_megabyte_are_asked_for_piece_by_piece(ground: Ground) {
+    let house = House::new(ground);
     let id = house.add(parent((0..6).map(|_| child("fetch", NewJob::new("x"))).collect())).await.expect("added");
     let large = "x".repeat(60_000);
     for _ in 0..6 {
         house.complete("fetch", &large).await;
     }
     let work = house.take("report").await.expect("the parent");
-    let given = |children: &[store::ChildDetail]| -> Vec<(bool, bool)> {
+    let given = |children: &[mainstay_jobs::store::ChildDetail]| -> Vec<(bool, bool)> {
         children.iter().map(|child| (child.result.is_some(), child.is_left_out)).collect()
     };
     let (here, left_out) = ((true, false), (false, true));
@@ -209,9 +212,8 @@ async fn results_past_a_quarter_megabyte_are_asked_for_piece_by_piece() {
     assert_eq!(given(&house.jobs.children(id, 4, 10).await.expect("read")), [here, here]);
 }
 
-#[tokio::test]
-async fn a_parent_is_removed_with_what_it_waits_for_unless_that_runs() {
-    let house = House::new();
+async fn a_parent_is_removed_with_what_it_waits_for_unless_that_runs(ground: Ground) {
+    let house = House::new(ground);
     let parse = NewJob { children: vec![child("fetch", NewJob::new("1"))], ..NewJob::new("parse") };
     let flow = || parent(vec![child("fetch", NewJob::new("2")), child("parse", parse.clone())]);
     let id = house.add(flow()).await.expect("added");

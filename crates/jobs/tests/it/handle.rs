@@ -1,33 +1,57 @@
 //! Jobs as the server uses them: over the real store, with a clock that is moved by hand.
 
+use crate::ground::Ground;
 use mainstay_jobs::job::{Ending, Idempotency};
 use mainstay_jobs::op::Finish;
 use mainstay_jobs::schedule::{Rule, Schedule};
 use mainstay_jobs::{
-    Claim, Clock, Durability, Error, Jobs, Keep, NewJob, Outcome, Refusal, Settings, Setup, State, What, Work, store,
+    Claim, Clock, Durability, Error, Jobs, Keep, NewJob, Outcome, Refusal, Settings, Setup, State, What, Work,
 };
 use mainstay_limits::window::Limit;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tempfile::TempDir;
 
 const LONG: Duration = Duration::from_secs(30);
 const START_MS: u64 = 1_767_225_600_000;
 
-/// Jobs in a folder of their own, and the clock they go by.
+suite!(
+    a_job_is_added_claimed_and_completed_with_its_result,
+    tries_at_0_2_and_6_seconds_each_with_its_error_then_failed,
+    a_stale_token_is_told_so_and_changes_nothing,
+    a_disconnected_workers_job_is_anothers_within_six_seconds_unless_it_comes_back,
+    a_claim_waits_for_an_add_and_the_first_to_wait_is_the_first_to_get,
+    a_claim_that_nobody_waits_for_any_more_takes_nothing,
+    ends_are_told_each_by_itself_and_bring_the_next_jobs,
+    what_was_acknowledged_is_there_after_a_restart_with_the_tokens_of_before,
+    five_starts_in_any_sixty_seconds_over_restarts,
+    an_add_that_is_repeated_gives_the_job_of_the_first,
+    a_hundred_completed_are_kept_and_what_is_removed_is_gone,
+    a_drain_of_more_than_a_piece_takes_all,
+    dead_letters_wait_for_an_operator,
+    a_commit_that_fails_is_said_and_what_was_kept_before_is_what_there_is,
+    events_are_told_in_order_after_their_commit,
+    a_schedule_adds_a_job_a_tick_and_stands_where_it_stood_after_a_restart,
+    what_is_too_large_or_closed_is_said,
+    a_delayed_job_starts_by_itself_when_it_is_due,
+    a_deep_queue_asks_for_workers_until_it_is_no_longer_deep,
+    a_worker_that_is_told_503_gives_back_and_the_queue_rests,
+    attempts_are_changed_without_a_restart_for_jobs_that_wait_already,
+    rows_of_a_queue_that_somebody_deleted_are_said_to_be_damaged,
+    each_job_is_completed_once_though_claims_are_dropped_all_the_time,
+);
+
+/// Jobs in a place of their own, and the clock they go by.
 struct House {
     jobs: Jobs,
     time: Arc<AtomicU64>,
-    folder: TempDir,
+    ground: Ground,
 }
 
 impl House {
-    fn new(settings: Settings) -> House {
-        let folder = tempfile::tempdir().expect("a folder");
+    fn new(ground: Ground, settings: Settings) -> House {
         let time = Arc::new(AtomicU64::new(START_MS));
-        House { jobs: open(folder.path(), &time, settings).expect("opened"), time, folder }
+        House { jobs: open(&ground, &time, settings).expect("opened"), time, ground }
     }
 
     async fn pass(&self, time: Duration) {
@@ -43,14 +67,14 @@ impl House {
     /// As after `kill -9`: the store is opened again, and the claims of before are known by their tokens alone.
     async fn reopen(&mut self, settings: Settings) {
         self.jobs.close().await;
-        self.jobs = open(self.folder.path(), &self.time, settings).expect("opened again");
+        self.jobs = open(&self.ground, &self.time, settings).expect("opened again");
     }
 }
 
-fn open(folder: &Path, time: &Arc<AtomicU64>, settings: Settings) -> Result<Jobs, Error> {
+fn open(ground: &Ground, time: &Arc<AtomicU64>, settings: Settings) -> Result<Jobs, Error> {
     let time = time.clone();
     Jobs::open(Setup {
-        path: folder.join(store::FILE),
+        place: ground.place(),
         queues: vec![("scan".into(), settings)],
         clock: Clock::of(move || time.load(Ordering::SeqCst)),
         seed: 1,
@@ -74,9 +98,8 @@ fn failed(work: &Work, retry: bool) -> Finish {
     Finish { job: work.claimed.job, token: work.claimed.token, outcome }
 }
 
-#[tokio::test]
-async fn a_job_is_added_claimed_and_completed_with_its_result() {
-    let house = House::new(Settings::default());
+async fn a_job_is_added_claimed_and_completed_with_its_result(ground: Ground) {
+    let house = House::new(ground, Settings::default());
     let mut new = NewJob::new(r#"{"url":"https://example.com"}"#);
     new.body.name = "page".into();
     new.body.trace = Some("00-1-2-01".into());
@@ -96,9 +119,8 @@ async fn a_job_is_added_claimed_and_completed_with_its_result() {
     assert!(take(&house.jobs, "w").await.is_empty(), "completed once");
 }
 
-#[tokio::test]
-async fn tries_at_0_2_and_6_seconds_each_with_its_error_then_failed() {
-    let house = House::new(Settings::default());
+async fn tries_at_0_2_and_6_seconds_each_with_its_error_then_failed(ground: Ground) {
+    let house = House::new(ground, Settings::default());
     let job = add(&house.jobs, "x").await;
     let mut starts = Vec::new();
     for _ in 0..200 {
@@ -117,9 +139,8 @@ async fn tries_at_0_2_and_6_seconds_each_with_its_error_then_failed() {
     assert_eq!(take(&house.jobs, "w").await[0].claimed.attempt, 1);
 }
 
-#[tokio::test]
-async fn a_stale_token_is_told_so_and_changes_nothing() {
-    let house = House::new(Settings::default());
+async fn a_stale_token_is_told_so_and_changes_nothing(ground: Ground) {
+    let house = House::new(ground, Settings::default());
     let job = add(&house.jobs, "x").await;
     let old = take(&house.jobs, "slow").await.remove(0);
     // Its timeout passes, and it waits for its second attempt.
@@ -135,9 +156,8 @@ async fn a_stale_token_is_told_so_and_changes_nothing() {
     assert_eq!(detail.attempts.iter().map(|attempt| attempt.ending).collect::<Vec<_>>(), [Ending::Timeout]);
 }
 
-#[tokio::test]
-async fn a_disconnected_workers_job_is_anothers_within_six_seconds_unless_it_comes_back() {
-    let house = House::new(Settings::default());
+async fn a_disconnected_workers_job_is_anothers_within_six_seconds_unless_it_comes_back(ground: Ground) {
+    let house = House::new(ground, Settings::default());
     let job = add(&house.jobs, "x").await;
     take(&house.jobs, "w").await;
     house.jobs.disconnect("w").await.expect("disconnected");
@@ -151,9 +171,8 @@ async fn a_disconnected_workers_job_is_anothers_within_six_seconds_unless_it_com
     assert_eq!((work[0].claimed.job, work[0].claimed.attempt), (job, 1), "it costs no attempt");
 }
 
-#[tokio::test]
-async fn a_claim_waits_for_an_add_and_the_first_to_wait_is_the_first_to_get() {
-    let house = House::new(Settings::default());
+async fn a_claim_waits_for_an_add_and_the_first_to_wait_is_the_first_to_get(ground: Ground) {
+    let house = House::new(ground, Settings::default());
     let first = tokio::spawn({
         let jobs = house.jobs.clone();
         async move { jobs.claim(claim("a", 1, LONG)).await }
@@ -175,9 +194,8 @@ async fn a_claim_waits_for_an_add_and_the_first_to_wait_is_the_first_to_get() {
     assert!(second.await.expect("joined").expect("nothing").is_empty(), "it waited as long as it asked");
 }
 
-#[tokio::test]
-async fn a_claim_that_nobody_waits_for_any_more_takes_nothing() {
-    let house = House::new(Settings::default());
+async fn a_claim_that_nobody_waits_for_any_more_takes_nothing(ground: Ground) {
+    let house = House::new(ground, Settings::default());
     for _ in 0..20 {
         let left = house.jobs.claim(claim("gone", 1, LONG));
         tokio::time::timeout(Duration::ZERO, left).await.expect_err("nothing is there");
@@ -187,9 +205,8 @@ async fn a_claim_that_nobody_waits_for_any_more_takes_nothing() {
     assert_eq!((work[0].claimed.job, work[0].claimed.attempt), (job, 1));
 }
 
-#[tokio::test]
-async fn ends_are_told_each_by_itself_and_bring_the_next_jobs() {
-    let house = House::new(Settings::default());
+async fn ends_are_told_each_by_itself_and_bring_the_next_jobs(ground: Ground) {
+    let house = House::new(ground, Settings::default());
     for payload in ["a", "b", "c"] {
         add(&house.jobs, payload).await;
     }
@@ -203,9 +220,8 @@ async fn ends_are_told_each_by_itself_and_bring_the_next_jobs() {
     assert_eq!(finished.work.iter().map(|work| &work.body.payload[..]).collect::<Vec<_>>(), [b"c"]);
 }
 
-#[tokio::test]
-async fn what_was_acknowledged_is_there_after_a_restart_with_the_tokens_of_before() {
-    let mut house = House::new(Settings::default());
+async fn what_was_acknowledged_is_there_after_a_restart_with_the_tokens_of_before(ground: Ground) {
+    let mut house = House::new(ground, Settings::default());
     let ids: Vec<u64> = [add(&house.jobs, "a").await, add(&house.jobs, "b").await].to_vec();
     let held = take(&house.jobs, "w").await.remove(0);
     house.jobs.pause("scan").await.expect("paused");
@@ -220,11 +236,10 @@ async fn what_was_acknowledged_is_there_after_a_restart_with_the_tokens_of_befor
     assert!(add(&house.jobs, "c").await > ids[1]);
 }
 
-#[tokio::test]
-async fn five_starts_in_any_sixty_seconds_over_restarts() {
+async fn five_starts_in_any_sixty_seconds_over_restarts(ground: Ground) {
     let rate = Limit { count: 5, window_ms: 60_000, smooth: false };
     let settings = Settings { rate: Some(rate), ..Settings::default() };
-    let mut house = House::new(settings.clone());
+    let mut house = House::new(ground, settings.clone());
     house.jobs.add("scan", (0..20).map(|_| NewJob::new("x")).collect()).await.expect("added");
     let mut starts: Vec<u64> = Vec::new();
     for round in 0..30 {
@@ -241,9 +256,8 @@ async fn five_starts_in_any_sixty_seconds_over_restarts() {
     assert_eq!(starts.len(), 20, "as many as the rate lets: {starts:?}");
 }
 
-#[tokio::test]
-async fn an_add_that_is_repeated_gives_the_job_of_the_first() {
-    let mut house = House::new(Settings::default());
+async fn an_add_that_is_repeated_gives_the_job_of_the_first(ground: Ground) {
+    let mut house = House::new(ground, Settings::default());
     let new = || {
         let idempotency = Some(Idempotency { key: "order-7".into(), for_ms: 60_000 });
         NewJob { idempotency, ..NewJob::new("x") }
@@ -257,9 +271,9 @@ async fn an_add_that_is_repeated_gives_the_job_of_the_first() {
     assert!(house.jobs.add("scan", vec![new()]).await.expect("added")[0].is_new, "it is forgotten by then");
 }
 
-#[tokio::test]
-async fn a_hundred_completed_are_kept_and_what_is_removed_is_gone() {
-    let house = House::new(Settings { completed: Keep { count: 3, age_ms: Some(10_000) }, ..Settings::default() });
+async fn a_hundred_completed_are_kept_and_what_is_removed_is_gone(ground: Ground) {
+    let house =
+        House::new(ground, Settings { completed: Keep { count: 3, age_ms: Some(10_000) }, ..Settings::default() });
     let mut all = Vec::new();
     for _ in 0..5 {
         let job = add(&house.jobs, "x").await;
@@ -275,9 +289,8 @@ async fn a_hundred_completed_are_kept_and_what_is_removed_is_gone() {
     assert_eq!(house.counts().await.completed, 0, "too old");
 }
 
-#[tokio::test]
-async fn a_drain_of_more_than_a_piece_takes_all() {
-    let house = House::new(Settings::default());
+async fn a_drain_of_more_than_a_piece_takes_all(ground: Ground) {
+    let house = House::new(ground, Settings::default());
     house.jobs.add("scan", (0..2500).map(|_| NewJob::new("x")).collect()).await.expect("added");
     assert_eq!(house.jobs.drain("scan", true).await.expect("drained"), 2500);
     assert_eq!(house.counts().await, mainstay_jobs::Counts::default());
@@ -285,9 +298,8 @@ async fn a_drain_of_more_than_a_piece_takes_all() {
     assert!(matches!(unknown, Err(Error::Refused(Refusal::NoSuchQueue(_)))), "{unknown:?}");
 }
 
-#[tokio::test]
-async fn dead_letters_wait_for_an_operator() {
-    let house = House::new(Settings { attempts: 1, dead_letter: true, ..Settings::default() });
+async fn dead_letters_wait_for_an_operator(ground: Ground) {
+    let house = House::new(ground, Settings { attempts: 1, dead_letter: true, ..Settings::default() });
     let job = add(&house.jobs, "x").await;
     let work = take(&house.jobs, "w").await.remove(0);
     house.jobs.finish(vec![failed(&work, true)], None).await.expect("finished");
@@ -296,16 +308,16 @@ async fn dead_letters_wait_for_an_operator() {
     assert_eq!(take(&house.jobs, "w").await[0].claimed.job, job);
 }
 
-#[tokio::test]
-async fn a_commit_that_fails_is_said_and_what_was_kept_before_is_what_there_is() {
-    let house = House::new(Settings::default());
+async fn a_commit_that_fails_is_said_and_what_was_kept_before_is_what_there_is(ground: Ground) {
+    let house = House::new(ground, Settings::default());
     let kept = add(&house.jobs, "kept").await;
-    let path = house.folder.path().join(store::FILE);
-    let other = mainstay_store::sqlite::rusqlite::Connection::open(&path).expect("opened beside it");
-    other.execute_batch("BEGIN IMMEDIATE").expect("held");
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE disk_full; END';
+        CREATE TRIGGER refuse BEFORE INSERT ON mainstay.jobs_body EXECUTE FUNCTION refuse()";
+    let held = house.ground.tamper("BEGIN IMMEDIATE", refuse);
     let said = house.jobs.add("scan", vec![NewJob::new("lost")]).await;
     assert!(matches!(said, Err(Error::Store(_))), "{said:?}");
-    other.execute_batch("ROLLBACK").expect("let go of");
+    drop(held);
+    drop(house.ground.tamper("SELECT 1", "DROP TRIGGER refuse ON mainstay.jobs_body"));
     let next = add(&house.jobs, "next").await;
     assert!(next > kept);
     let waiting = house.jobs.list("scan", State::Waiting, 0, 10).await.expect("listed");
@@ -313,9 +325,8 @@ async fn a_commit_that_fails_is_said_and_what_was_kept_before_is_what_there_is()
     assert_eq!(payloads, [&b"kept"[..], b"next"]);
 }
 
-#[tokio::test]
-async fn events_are_told_in_order_after_their_commit() {
-    let house = House::new(Settings::default());
+async fn events_are_told_in_order_after_their_commit(ground: Ground) {
+    let house = House::new(ground, Settings::default());
     let mut events = house.jobs.events();
     let job = add(&house.jobs, "x").await;
     let work = take(&house.jobs, "w").await.remove(0);
@@ -327,9 +338,8 @@ async fn events_are_told_in_order_after_their_commit() {
     assert_eq!(told, [What::Added, What::Started { start: 1 }, What::Completed, What::Drained]);
 }
 
-#[tokio::test]
-async fn a_schedule_adds_a_job_a_tick_and_stands_where_it_stood_after_a_restart() {
-    let mut house = House::new(Settings::default());
+async fn a_schedule_adds_a_job_a_tick_and_stands_where_it_stood_after_a_restart(ground: Ground) {
+    let mut house = House::new(ground, Settings::default());
     let schedule = |now_ms| {
         let rule = Rule::Cron { pattern: "*/10 * * * *".into(), zone: "Europe/Berlin".into() };
         Schedule::new("sweep".into(), "scan".into(), rule, NewJob::new("sweep"), now_ms).expect("understood")
@@ -348,9 +358,8 @@ async fn a_schedule_adds_a_job_a_tick_and_stands_where_it_stood_after_a_restart(
     assert_eq!(house.counts().await.waiting, 2);
 }
 
-#[tokio::test]
-async fn what_is_too_large_or_closed_is_said() {
-    let house = House::new(Settings::default());
+async fn what_is_too_large_or_closed_is_said(ground: Ground) {
+    let house = House::new(ground, Settings::default());
     let large = house.jobs.add("scan", vec![NewJob::new(vec![0; 1024 * 1024 + 1])]).await;
     assert!(matches!(large, Err(Error::Refused(Refusal::TooLong { .. }))), "{large:?}");
     assert_eq!(house.counts().await.waiting, 0);
@@ -360,12 +369,9 @@ async fn what_is_too_large_or_closed_is_said() {
     assert!(matches!(closed, Err(Error::Closed)), "{closed:?}");
 }
 
-#[tokio::test]
-async fn a_delayed_job_starts_by_itself_when_it_is_due() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join(store::FILE);
+async fn a_delayed_job_starts_by_itself_when_it_is_due(ground: Ground) {
     let queues = vec![("scan".into(), Settings::default())];
-    let jobs = Jobs::open(Setup { path, queues, clock: Clock::system(), seed: 1 }).expect("opened");
+    let jobs = Jobs::open(Setup { place: ground.place(), queues, clock: Clock::system(), seed: 1 }).expect("opened");
     let began = std::time::Instant::now();
     jobs.add("scan", vec![NewJob { delay_ms: 30, ..NewJob::new("x") }]).await.expect("added");
     let work = jobs.claim(claim("w", 1, LONG)).await.expect("claimed");
@@ -374,9 +380,8 @@ async fn a_delayed_job_starts_by_itself_when_it_is_due() {
     jobs.close().await;
 }
 
-#[tokio::test]
-async fn a_deep_queue_asks_for_workers_until_it_is_no_longer_deep() {
-    let house = House::new(Settings::default());
+async fn a_deep_queue_asks_for_workers_until_it_is_no_longer_deep(ground: Ground) {
+    let house = House::new(ground, Settings::default());
     let mut events = house.jobs.events();
     house.jobs.add("scan", (0..12).map(|_| NewJob::new("x")).collect()).await.expect("added");
     let mut turns = Vec::new();
@@ -389,9 +394,8 @@ async fn a_deep_queue_asks_for_workers_until_it_is_no_longer_deep() {
     assert_eq!(turns, [true, false]);
 }
 
-#[tokio::test]
-async fn a_worker_that_is_told_503_gives_back_and_the_queue_rests() {
-    let house = House::new(Settings::default());
+async fn a_worker_that_is_told_503_gives_back_and_the_queue_rests(ground: Ground) {
+    let house = House::new(ground, Settings::default());
     let job = add(&house.jobs, "x").await;
     let work = take(&house.jobs, "w").await.remove(0);
     let outcome = Outcome::Released { error: "503".into(), hold_ms: 5000 };
@@ -402,9 +406,8 @@ async fn a_worker_that_is_told_503_gives_back_and_the_queue_rests() {
     assert_eq!(take(&house.jobs, "w").await[0].claimed.attempt, 1, "it did not count");
 }
 
-#[tokio::test]
-async fn attempts_are_changed_without_a_restart_for_jobs_that_wait_already() {
-    let house = House::new(Settings::default());
+async fn attempts_are_changed_without_a_restart_for_jobs_that_wait_already(ground: Ground) {
+    let house = House::new(ground, Settings::default());
     add(&house.jobs, "x").await;
     house.jobs.configure("scan", Settings { attempts: 1, ..Settings::default() }).await.expect("configured");
     let work = take(&house.jobs, "w").await.remove(0);
@@ -412,30 +415,23 @@ async fn attempts_are_changed_without_a_restart_for_jobs_that_wait_already() {
     assert_eq!(house.counts().await.failed, 1);
 }
 
-#[tokio::test]
-async fn rows_of_a_queue_that_somebody_deleted_are_said_to_be_damaged() {
-    let house = House::new(Settings::default());
+async fn rows_of_a_queue_that_somebody_deleted_are_said_to_be_damaged(ground: Ground) {
+    let house = House::new(ground, Settings::default());
     add(&house.jobs, "x").await;
     house.jobs.close().await;
-    let path = house.folder.path().join(store::FILE);
-    let other = mainstay_store::sqlite::rusqlite::Connection::open(&path).expect("opened");
-    other.execute_batch("DELETE FROM queue").expect("deleted");
-    drop(other);
-    let Err(Error::Store(said)) = open(house.folder.path(), &house.time, Settings::default()) else {
+    drop(house.ground.tamper("DELETE FROM queue", "DELETE FROM mainstay.jobs_queue"));
+    let Err(Error::Store(said)) = open(&house.ground, &house.time, Settings::default()) else {
         panic!("it was opened");
     };
-    assert!(said.to_string().contains("is damaged (there is no queue number 0)"), "{said}");
+    assert!(said.to_string().contains("damaged (there is no queue number 0)"), "{said}");
 }
 
 /// Eight producers and eight workers at once; every third claim is dropped after a moment, with whatever it got.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_job_is_completed_once_though_claims_are_dropped_all_the_time() {
+async fn each_job_is_completed_once_though_claims_are_dropped_all_the_time(ground: Ground) {
     const EACH: u32 = 150;
     let left = Arc::new(AtomicU64::new(u64::from(8 * EACH)));
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join(store::FILE);
     let queues = vec![("scan".into(), Settings { durability: Durability::Os, ..Settings::default() })];
-    let jobs = Jobs::open(Setup { path, queues, clock: Clock::system(), seed: 1 }).expect("opened");
+    let jobs = Jobs::open(Setup { place: ground.place(), queues, clock: Clock::system(), seed: 1 }).expect("opened");
     let produce = |jobs: Jobs| async move {
         for _ in 0..EACH {
             add(&jobs, "x").await;

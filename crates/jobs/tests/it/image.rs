@@ -83,6 +83,7 @@ impl Image {
             Change::KeyGone { key } => assert!(self.keys.remove(&key).is_some(), "{key:?} was not there"),
             Change::Schedule(schedule) => drop(self.schedules.insert(schedule.name.clone(), *schedule)),
             Change::Unschedule { name } => assert!(self.schedules.remove(&name).is_some(), "no schedule {name}"),
+            Change::Taken { .. } | Change::SetAside { .. } => {}
         }
     }
 

@@ -4,9 +4,13 @@
 // Tasks of a test end with its runtime.
 #![allow(clippy::disallowed_methods)]
 
+#[macro_use]
+mod ground;
+
 mod flows;
 mod handle;
 mod image;
+mod nodes;
 mod push;
 mod rates;
 mod resp;

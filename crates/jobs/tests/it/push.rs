@@ -13,7 +13,7 @@ use mainstay_jobs::job::Ending;
 use mainstay_jobs::options::{Options, Push, Queue};
 use mainstay_jobs::push::{Find, Instance};
 use mainstay_jobs::store::{self, Detail};
-use mainstay_jobs::{Backoff, Clock, Growth, Jobs, NewJob, Pusher, Settings, Setup, State};
+use mainstay_jobs::{Backoff, Clock, Growth, Jobs, NewJob, Place, Pusher, Settings, Setup, State};
 use mainstay_runtime::{Shutdown, Trigger};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -125,7 +125,8 @@ impl House {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Clock::system();
         let queues = vec![("scan".into(), settings.clone())];
-        let setup = Setup { path: folder.path().join(store::FILE), queues, clock: clock.clone(), seed: 1 };
+        let setup =
+            Setup { place: Place::File(folder.path().join(store::FILE)), queues, clock: clock.clone(), seed: 1 };
         let jobs = Jobs::open(setup).expect("opened");
         let app_serves = Arc::new(AtomicBool::new(true));
         let looks = Arc::new(AtomicUsize::new(0));

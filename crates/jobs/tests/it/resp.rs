@@ -4,7 +4,7 @@
 use mainstay_jobs::job::{Body, Unique};
 use mainstay_jobs::op::Finish;
 use mainstay_jobs::resp::{self, Find, Limits, RANGE_MAX};
-use mainstay_jobs::{Claim, Clock, Jobs, NewJob, Outcome, Settings, Setup, store};
+use mainstay_jobs::{Claim, Clock, Jobs, NewJob, Outcome, Place, Settings, Setup, store};
 use mainstay_limits::window::Limit;
 use mainstay_runtime::{Shutdown, Trigger};
 use std::collections::BTreeSet;
@@ -45,7 +45,7 @@ impl House {
         let time = Arc::new(AtomicU64::new(START_MS));
         let now = time.clone();
         let jobs = Jobs::open(Setup {
-            path: folder.path().join(store::FILE),
+            place: Place::File(folder.path().join(store::FILE)),
             queues: vec![("scan".into(), settings)],
             clock: Clock::of(move || now.load(Ordering::SeqCst)),
             seed: 1,

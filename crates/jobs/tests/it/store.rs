@@ -1,11 +1,13 @@
 //! What every store must do, shown on what the simulation commits: it gives back the sum of all changes, at whatever
 //! commit it is killed; of a commit that is torn, nothing.
 
+use crate::ground::Ground;
 use crate::image::Image;
 use crate::simulation::{Batch, Play};
 use mainstay_jobs::change::{Link, Record};
 use mainstay_jobs::store::{FILE, Store};
-use mainstay_jobs::{Clock, Jobs, Setup};
+use mainstay_jobs::{Clock, Jobs, Place, Setup};
+use mainstay_servers::postgres::Postgres as Server;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,10 +21,21 @@ fn batches(seed: u64, steps: u32) -> Vec<Batch> {
     all
 }
 
-fn loaded(store: &mut Store) -> Vec<String> {
+async fn loaded(store: &mut Store) -> Vec<String> {
     let mut records = Vec::new();
-    store.load(&mut |record| records.push(record)).expect("what was committed can be read");
+    store.load(&mut |record| records.push(record)).await.expect("what was committed can be read");
     sorted(records)
+}
+
+/// Opened and owned.
+async fn open(place: &Place) -> Store {
+    let mut store = Store::open(place).await.expect("opened");
+    store.probe().await.expect("owned");
+    store
+}
+
+async fn open_file(path: &Path) -> Store {
+    open(&Place::File(path.to_owned())).await
 }
 
 /// A store may give the records of a kind in any order, where none is asked for.
@@ -52,30 +65,30 @@ fn wal_bytes(folder: &Path) -> u64 {
     fs::metadata(wal(folder)).map_or(0, |found| found.len())
 }
 
-#[test]
-fn it_gives_back_what_was_committed_after_a_kill_at_any_commit() {
+#[tokio::test]
+async fn it_gives_back_what_was_committed_after_a_kill_at_any_commit() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut store = Store::open(&folder.path().join(FILE)).expect("opened");
+    let mut store = open_file(&folder.path().join(FILE)).await;
     let mut image = Image::default();
     for (number, batch) in batches(11, 400).iter().enumerate() {
-        store.commit(&batch.changes, batch.fsync).expect("committed");
+        store.commit(&batch.changes, batch.fsync).await.expect("committed");
         image.commit(&batch.changes);
         let killed = copied(folder.path(), &folder.path().join(number.to_string()));
-        let mut after = Store::open(&killed).expect("opened after a kill");
-        assert_eq!(loaded(&mut after), sorted(image.records()), "after commit {number}");
+        let mut after = open_file(&killed).await;
+        assert_eq!(loaded(&mut after).await, sorted(image.records()), "after commit {number}");
     }
     assert!(image.rows.len() > 10, "{} jobs are left", image.rows.len());
 }
 
-#[test]
-fn of_a_commit_that_is_torn_nothing_is_there() {
+#[tokio::test]
+async fn of_a_commit_that_is_torn_nothing_is_there() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut store = Store::open(&folder.path().join(FILE)).expect("opened");
+    let mut store = open_file(&folder.path().join(FILE)).await;
     let mut image = Image::default();
     let mut torn = 0;
     for (number, batch) in batches(12, 300).iter().enumerate() {
         let before = wal_bytes(folder.path());
-        store.commit(&batch.changes, batch.fsync).expect("committed");
+        store.commit(&batch.changes, batch.fsync).await.expect("committed");
         let after = wal_bytes(folder.path());
         if after > before {
             let copy = folder.path().join(number.to_string());
@@ -83,8 +96,8 @@ fn of_a_commit_that_is_torn_nothing_is_there() {
             let log = fs::File::options().write(true).open(wal(&copy)).expect("the log");
             // Anywhere within what this commit wrote.
             log.set_len(before + (number as u64 * 977) % (after - before)).expect("cut");
-            let mut found = Store::open(&killed).expect("opened after a torn commit");
-            assert_eq!(loaded(&mut found), sorted(image.records()), "commit {number} was torn");
+            let mut found = open_file(&killed).await;
+            assert_eq!(loaded(&mut found).await, sorted(image.records()), "commit {number} was torn");
             torn += 1;
         }
         image.commit(&batch.changes);
@@ -92,29 +105,58 @@ fn of_a_commit_that_is_torn_nothing_is_there() {
     assert!(torn > 50, "{torn} commits were torn");
 }
 
-#[test]
-fn a_commit_of_which_one_change_is_refused_writes_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut store = Store::open(&folder.path().join(FILE)).expect("opened");
-    let all = batches(13, 200);
-    let (last, before) = all.split_last().expect("batches");
-    before.iter().for_each(|batch| store.commit(&batch.changes, batch.fsync).expect("committed"));
-    let kept = loaded(&mut store);
-    let mut changes = all.iter().flat_map(|batch| &batch.changes);
-    let insert = changes.rfind(|change| matches!(change, mainstay_jobs::change::Change::Insert { .. }));
-    let mut twice = last.changes.clone();
-    // An id that is there, or is there by then.
-    twice.extend([insert.cloned(), insert.cloned()].into_iter().flatten());
-    store.commit(&twice, true).expect_err("an id was inserted twice");
-    assert_eq!(loaded(&mut store), kept);
-    store.commit(&last.changes, true).expect("the next commit is not disturbed");
+/// After each commit a session of its own reads it; every hundredth the server is killed as well.
+#[tokio::test]
+async fn postgres_gives_back_what_was_committed_after_a_kill() {
+    let mut server = Server::plain();
+    let place = Place::Postgres(Box::new(crate::ground::options(&server.url())));
+    let mut store = open(&place).await;
+    let mut image = Image::default();
+    for (number, batch) in batches(11, 400).iter().enumerate() {
+        store.commit(&batch.changes, batch.fsync).await.expect("committed");
+        image.commit(&batch.changes);
+        // What is not synced lasts from the next commit that is.
+        if number % 100 == 99 && batch.fsync {
+            server.kill();
+            server.run();
+            store.commit(&batch.changes, true).await.expect_err("the session is gone");
+            store.probe().await.expect("owned again");
+        }
+        assert_eq!(loaded(&mut store).await, sorted(image.records()), "after commit {number}");
+    }
+    assert!(image.rows.len() > 10, "{} jobs are left", image.rows.len());
+}
+
+#[tokio::test]
+async fn a_commit_of_which_one_change_is_refused_writes_nothing() {
+    for ground in Ground::both() {
+        let mut store = open(&ground.place()).await;
+        let all = batches(13, 200);
+        let (last, before) = all.split_last().expect("batches");
+        for batch in before {
+            store.commit(&batch.changes, batch.fsync).await.expect("committed");
+        }
+        let kept = loaded(&mut store).await;
+        let mut changes = all.iter().flat_map(|batch| &batch.changes);
+        let insert = changes.rfind(|change| matches!(change, mainstay_jobs::change::Change::Insert { .. }));
+        let mut twice = last.changes.clone();
+        // An id that is there, or is there by then.
+        twice.extend([insert.cloned(), insert.cloned()].into_iter().flatten());
+        store.commit(&twice, true).await.expect_err("an id was inserted twice");
+        assert_eq!(loaded(&mut store).await, kept);
+        store.commit(&last.changes, true).await.expect("the next commit is not disturbed");
+    }
 }
 
 #[tokio::test]
 async fn all_that_is_kept_of_a_job_can_be_read() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join(FILE);
-    let mut store = Store::open(&path).expect("opened");
+    for ground in Ground::both() {
+        all_can_be_read(&ground).await;
+    }
+}
+
+async fn all_can_be_read(ground: &Ground) {
+    let mut store = open(&ground.place()).await;
     let mut image = Image::default();
     let is_rich = |image: &Image| {
         let kinds =
@@ -122,16 +164,16 @@ async fn all_that_is_kept_of_a_job_can_be_read() {
         image.rows.len() > 20 && kinds.into_iter().all(|count| count > 2) && !image.given.is_empty()
     };
     for batch in batches(14, 8000) {
-        store.commit(&batch.changes, false).expect("committed");
+        store.commit(&batch.changes, false).await.expect("committed");
         image.commit(&batch.changes);
         if is_rich(&image) {
             break;
         }
     }
     assert!(is_rich(&image), "there is something to read");
-    store.close();
+    store.close().await;
     // A clock that stands: no lease ends while it is looked at.
-    let setup = Setup { path, queues: Vec::new(), clock: Clock::of(|| 1), seed: 1 };
+    let setup = Setup { place: ground.place(), queues: Vec::new(), clock: Clock::of(|| 1), seed: 1 };
     let jobs = Jobs::open(setup).expect("opened");
     for (id, row) in &image.rows {
         let detail = jobs.get(*id).await.expect("read").expect("it is there");
@@ -161,24 +203,29 @@ async fn all_that_is_kept_of_a_job_can_be_read() {
     jobs.close().await;
 }
 
-#[test]
-fn a_second_owner_is_refused_until_the_first_lets_go() {
+#[tokio::test]
+async fn a_second_owner_is_refused_until_the_first_lets_go() {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join(FILE);
-    let first = Store::open(&path).expect("opened");
-    assert!(matches!(Store::open(&path), Err(mainstay_store::Error::Owned { .. })));
-    first.close();
-    Store::open(&path).expect("opened once it was let go of");
+    let place = Place::File(folder.path().join(FILE));
+    let first = open(&place).await;
+    assert!(matches!(Store::open(&place).await, Err(mainstay_store::Error::Owned { .. })));
+    first.close().await;
+    Store::open(&place).await.expect("opened once it was let go of");
 }
 
-#[test]
-fn schedules_are_given_back_as_they_were_set() {
+#[tokio::test]
+async fn schedules_are_given_back_as_they_were_set() {
+    for ground in Ground::both() {
+        schedules_come_back(&ground).await;
+    }
+}
+
+async fn schedules_come_back(ground: &Ground) {
     use mainstay_jobs::change::Change;
     use mainstay_jobs::job::Own;
     use mainstay_jobs::schedule::{CatchUp, Rule, Schedule};
     use mainstay_jobs::{Backoff, Growth, NewJob};
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut store = Store::open(&folder.path().join(FILE)).expect("opened");
+    let mut store = open(&ground.place()).await;
     let mut image = Image::default();
     let backoff = Some(Backoff { growth: Growth::Fixed, delay_ms: 7, jitter_percent: 9 });
     let own = Own { attempts: Some(2), backoff, timeout_ms: Some(0) };
@@ -199,8 +246,8 @@ fn schedules_are_given_back_as_they_were_set() {
     ];
     let mut changes: Vec<Change> = schedules.into_iter().map(|one| Change::Schedule(Box::new(one))).collect();
     changes.push(Change::Unschedule { name: "c".into() });
-    store.commit(&changes, true).expect("committed");
+    store.commit(&changes, true).await.expect("committed");
     image.commit(&changes);
     assert_eq!(image.schedules.len(), 2);
-    assert_eq!(loaded(&mut store), sorted(image.records()));
+    assert_eq!(loaded(&mut store).await, sorted(image.records()));
 }

@@ -96,6 +96,10 @@ pub fn start(place: &Place, inputs: &Inputs) -> Result<u8, Failure> {
         let api = Listener::Api(SocketAddr::from(([127, 0, 0, 1], 0)));
         listeners.push(listen::bind(&api).map_err(refused)?);
     }
+    if let Some(redis) = &settings.jobs.redis {
+        let bound = listen::bind(&Listener::Resp(redis.address));
+        listeners.push(bound.map_err(|error| Failure::Refused(format!("{error}\n --> {}", redis.at)))?);
+    }
     let control = Listener::Control(place.choose_socket()?);
     listeners.push(listen::bind(&control).map_err(refused)?);
     let own = std::env::current_exe().context("cannot find this program's own file")?;

@@ -22,7 +22,7 @@ fn place() -> Place {
     let mut settings = Settings { attempts: 2, ..Settings::default() };
     settings.backoff.delay_ms = 0;
     let setup = Setup {
-        path: folder.path().join("jobs.db"),
+        place: mainstay_jobs::Place::File(folder.path().join("jobs.db")),
         queues: vec![("scan".into(), settings), ("mail".into(), Settings::default())],
         clock: JobsClock::of(move || clock.load(Ordering::Relaxed)),
         seed: 7,

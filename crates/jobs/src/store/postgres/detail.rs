@@ -1,0 +1,114 @@
+//! All that is kept of some jobs, read beside the engine.
+
+use super::columns::{self, Found, names};
+use super::statements;
+use crate::job::{OnFailure, State};
+use crate::store::read::{CHILDREN_BYTES_MAX, ChildDetail, Detail, Line};
+use crate::store::rows::stored;
+use mainstay_store::Error;
+use mainstay_store::postgres::Postgres;
+use mainstay_store::postgres::tokio_postgres::Row;
+use std::collections::BTreeMap;
+
+/// Those that are there, in the order that was asked for.
+pub async fn details(pool: &Postgres, jobs: &[u64]) -> Result<Vec<Detail>, Error> {
+    let ids: Vec<i64> = jobs.iter().map(|job| stored(*job)).collect();
+    pool.in_time(async {
+        let mut client = pool.client().await?;
+        // As of one moment.
+        let transaction = client
+            .build_transaction()
+            .isolation_level(mainstay_store::postgres::tokio_postgres::IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await?;
+        let ask = async |sql: String| -> Result<Vec<Row>, Error> {
+            let select = transaction.prepare_cached(&sql).await?;
+            Ok(transaction.query(&select, &[&ids]).await?)
+        };
+        let of =
+            |table: &str, columns| format!("SELECT {} FROM mainstay.jobs_{table} WHERE job = ANY ($1)", names(columns));
+        let rows = ask(format!("SELECT {} FROM mainstay.jobs_job WHERE id = ANY ($1)", columns::job())).await?;
+        let bodies = ask(of("body", columns::BODY)).await?;
+        let words = ask(of("words", columns::WORDS)).await?;
+        let attempts = ask(of("attempt", columns::ATTEMPT) + " ORDER BY start").await?;
+        let lines = ask(of("line", columns::LINE) + " ORDER BY number").await?;
+        let parents = ask("SELECT child, parent FROM mainstay.jobs_flow WHERE child = ANY ($1)".to_owned()).await?;
+        transaction.commit().await?;
+        put_together(jobs, &rows, [&bodies, &words, &attempts, &lines, &parents])
+    })
+    .await
+}
+
+fn put_together(
+    jobs: &[u64],
+    rows: &[Row],
+    [bodies, words, attempts, lines, parents]: [&[Row]; 5],
+) -> Result<Vec<Detail>, Error> {
+    let mut bodies_of = BTreeMap::new();
+    for row in bodies {
+        bodies_of.insert(Found(row).whole("job")?, Found(row).body()?);
+    }
+    let mut found = BTreeMap::new();
+    for row in rows {
+        let row = Found(row).job()?;
+        let job = row.progressed.job;
+        let Some(body) = bodies_of.remove(&job) else { continue };
+        let (attempts, lines) = (Vec::new(), Vec::new());
+        found.insert(job, Detail { row, body, result: None, progress: None, attempts, lines, parent: None });
+    }
+    for row in words {
+        if let Some(detail) = found.get_mut(&Found(row).whole("job")?) {
+            (detail.result, detail.progress) = (row.try_get("result")?, row.try_get("progress")?);
+        }
+    }
+    for row in attempts {
+        if let Some(detail) = found.get_mut(&Found(row).whole("job")?) {
+            detail.attempts.push(Found(row).attempt()?);
+        }
+    }
+    for row in lines {
+        if let Some(detail) = found.get_mut(&Found(row).whole("job")?) {
+            detail.lines.push(Line { at_ms: Found(row).whole("at_ms")?, line: Found(row).text("line")? });
+        }
+    }
+    for row in parents {
+        if let Some(detail) = found.get_mut(&Found(row).whole("child")?) {
+            detail.parent = Some(Found(row).whole("parent")?);
+        }
+    }
+    Ok(jobs.iter().filter_map(|job| found.remove(job)).collect())
+}
+
+/// Some children of a job, and what they gave as far as there is room.
+pub async fn children(pool: &Postgres, parent: u64, skip: usize, most: usize) -> Result<Vec<ChildDetail>, Error> {
+    let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    pool.in_time(async {
+        let client = pool.client().await?;
+        let select = client.prepare_cached(&statements::children()).await?;
+        given(&client.query(&select, &[&stored(parent), &number(most), &number(skip)]).await?)
+    })
+    .await
+}
+
+/// Of the rows of [`statements::children`].
+pub fn given(rows: &[Row]) -> Result<Vec<ChildDetail>, Error> {
+    let (mut children, mut sum) = (Vec::with_capacity(rows.len()), 0);
+    for row in rows {
+        let found = Found(row);
+        let result: Option<Vec<u8>> = row.try_get("result")?;
+        let bytes = result.as_ref().map_or(0, Vec::len);
+        let is_left_out = result.is_some() && sum + bytes > CHILDREN_BYTES_MAX;
+        sum += if is_left_out { 0 } else { bytes };
+        children.push(ChildDetail {
+            job: found.whole("child")?,
+            queue: found.name("name")?,
+            on_failure: found.word("on_failure", OnFailure::parse)?,
+            state: found.word("state", State::parse)?,
+            is_gone: row.try_get("is_gone")?,
+            result: result.filter(|_| !is_left_out),
+            is_left_out,
+        });
+    }
+    Ok(children)
+}
