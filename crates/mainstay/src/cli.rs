@@ -6,6 +6,7 @@ mod cache;
 mod certificates;
 mod check;
 mod config;
+mod db;
 mod demo;
 mod health;
 mod init;
@@ -82,6 +83,8 @@ enum Verb {
     Limits(limits::Args),
     /// Show queues of jobs; `list`, `show`, `add`, `retry`, `remove`, `pause`, `redrive`, `schedule` and more
     Jobs(jobs::Args),
+    /// Prepare a Postgres for jobs: `install`
+    Db(db::Args),
     /// Show the response cache, or take something out of it
     Cache(cache::Args),
     /// List, renew and check certificates; trust the local authority
@@ -134,6 +137,7 @@ fn verb(cli: Cli) -> Result<u8, Failure> {
         Verb::Bans(args) => bans::run(place, args),
         Verb::Limits(args) => limits::run(place, args),
         Verb::Jobs(args) => jobs::run(place, args),
+        Verb::Db(args) => db::run(place, args),
         Verb::Cache(args) => cache::run(place, args),
         Verb::Certificates(args) => certificates::run(place, args),
         Verb::Upgrade(args) => upgrade::run(place, args),
