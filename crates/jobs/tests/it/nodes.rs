@@ -270,9 +270,9 @@ async fn a_job_of_an_apps_transaction_is_there_when_that_commits_and_never_when_
     }
 }
 
-/// Taken over exactly once, while owners come and go.
+/// Taken over exactly once while they come, with a node that stands by; by whoever owns the jobs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_apps_add_is_taken_over_once_whoever_owns_the_jobs() {
+async fn what_apps_add_is_taken_over_once_by_one_of_two_nodes() {
     const COUNT: usize = 600;
     let server = Server::plain();
     let both = [open(place(&server)), open(place(&server))];
@@ -295,7 +295,6 @@ async fn what_apps_add_is_taken_over_once_whoever_owns_the_jobs() {
                 let outcome = Outcome::Completed { result: None };
                 let end = Finish { job: work.claimed.job, token: work.claimed.token, outcome };
                 let ended = jobs.finish(vec![end], None).await.is_ok_and(|finished| finished.ends[0].is_ok());
-                // The end of one whose owner was killed under it may be kept or not; then its lease says.
                 done.extend(ended.then_some(work.claimed.job));
             }
         }
