@@ -131,7 +131,7 @@ struct Plan {
 }
 
 const USUAL: Plan =
-    Plan { rounds: ROUNDS, run_seconds: 2.0, idle_samples: 250, steady_samples: 600, backlog: 1_000_000 };
+    Plan { rounds: ROUNDS, run_seconds: 1.6, idle_samples: 250, steady_samples: 600, backlog: 1_000_000 };
 const QUICK: Plan = Plan { rounds: 1, run_seconds: 0.3, idle_samples: 30, steady_samples: 100, backlog: 20_000 };
 
 /// Every value of every cell.
