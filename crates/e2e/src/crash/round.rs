@@ -191,7 +191,7 @@ fn plans(dice: &mut Dice) -> Vec<(&'static str, Vec<Add>)> {
                 ("pushed", 0..2) => 1,
                 _ => 0,
             };
-            Add::one(queue, &format!("{name}-{number}"), fail, dice.below(30), dice.between(5, 50))
+            Add::one(queue, &format!("{name}-{number}"), fail, dice.below(120), dice.between(5, 50))
         });
         (name, adds.collect::<Vec<_>>())
     };

@@ -220,6 +220,27 @@ async fn what_was_acknowledged_is_there_after_a_restart_with_the_tokens_of_befor
     assert!(add(&house.jobs, "c").await > ids[1]);
 }
 
+/// Its timeout is no longer than a lease: both are over at once then.
+#[tokio::test]
+async fn a_job_whose_worker_died_with_us_loses_no_attempt_by_it() {
+    let settings = Settings { attempts: 1, timeout_ms: 30_000, ..Settings::default() };
+    let mut house = House::new(settings.clone());
+    add(&house.jobs, "a").await;
+    add(&house.jobs, "b").await;
+    let lost = take(&house.jobs, "gone").await.remove(0);
+    let slow = take(&house.jobs, "slow").await.remove(0);
+    house.pass(Duration::from_secs(1)).await;
+    house.reopen(settings).await;
+    house.pass(Duration::from_secs(20)).await;
+    house.jobs.beat("slow", Vec::new()).await.expect("heard");
+    house.pass(Duration::from_secs(11)).await;
+    let again = take(&house.jobs, "other").await.remove(0);
+    assert_eq!((again.claimed.job, again.claimed.attempt), (lost.claimed.job, 1));
+    // Somebody vouched for this one: it has taken too long.
+    let counts = house.counts().await;
+    assert_eq!((counts.active, counts.failed), (1, 1), "{slow:?}");
+}
+
 #[tokio::test]
 async fn five_starts_in_any_sixty_seconds_over_restarts() {
     let rate = Limit { count: 5, window_ms: 60_000, smooth: false };
