@@ -7,6 +7,7 @@ mod dist;
 mod instance;
 mod keepalive;
 mod process;
+mod soak;
 mod test;
 mod tools;
 mod workspace;
@@ -29,6 +30,8 @@ cargo xtask bench profile [small|tls|http2|handshake|large|large-tls]...
 cargo xtask bench limits [--only memory|http] [--json]
     one decision of a rate limit beside the crate governor; a limited request beside nginx's limit_req, and with the
     counts in Redis
+cargo xtask soak jobs [--rounds 1000] [--seed S] [--lanes 12]
+    crashes of server, supervisor, worker and app, at named points too; fails if an acknowledged job was lost
 cargo xtask count [--json]
     instructions and allocations a request, under valgrind
 cargo xtask dist [--only debian|npm] [--out DIR] [--prove]
@@ -54,6 +57,7 @@ fn run() -> Result<()> {
         ["bench", "lossless", rest @ ..] => bench::lossless::run(rest),
         ["bench", "profile", rest @ ..] => bench::profile::run(rest),
         ["bench", "limits", rest @ ..] => bench::limits::run(rest),
+        ["soak", "jobs", rest @ ..] => soak::jobs(rest),
         ["count", rest @ ..] => count::run(rest),
         ["dist", rest @ ..] => dist::run(rest),
         ["help" | "--help" | "-h"] => {

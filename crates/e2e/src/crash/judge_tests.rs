@@ -70,7 +70,7 @@ fn nothing_is_said_of_a_round_in_which_all_is_well() {
 type Planted = (&'static str, fn(&mut Case));
 
 /// What is planted, by the number of the invariant that must see it.
-const PLANTED: [Planted; 29] = [
+const PLANTED: [Planted; 30] = [
     ("I1", |case| case.lines.insert(0, line(0, What::Added, "q", 9, 0))),
     ("I1", |case| case.jobs.get_mut(&1).expect("it").key = "k7".to_owned()),
     ("I1", |case| case.lines.insert(0, line(0, What::Added, "other", 1, 0))),
@@ -89,6 +89,7 @@ const PLANTED: [Planted; 29] = [
     ("I5", |case| case.jobs.get_mut(&1).expect("it").attempts_made = 4),
     ("I5", |case| case.lines.push(line(9000, What::Start, "q", 1, 4))),
     ("I5", |case| case.jobs.get_mut(&1).expect("it").state = "failed".to_owned()),
+    ("I5", |case| case.jobs.get_mut(&2).expect("it").failures[0].ending = "timeout".to_owned()),
     ("I6", |case| case.lines.push(line(9000, What::Start, "q", 1, 4))),
     ("I6", |case| case.jobs.get_mut(&1).expect("it").state = "failed".to_owned()),
     ("I7", |case| case.lines[5].at_us = 1600 * 1000),
