@@ -322,9 +322,9 @@ fn first_come_first_served(case: &Case) -> Vec<String> {
     starts.sort_by_key(|line| line.token);
     let mut faults = Vec::new();
     for pair in starts.windows(2).filter(|pair| pair[0].queue == pair[1].queue && pair[0].job > pair[1].job) {
-        // It had been put off by its failure.
-        let failed = |line: &&Line| line.job == pair[1].job && line.word == "fail";
-        if !case.of(What::Ending).any(|line| failed(&line)) {
+        // One that failed was put off; one that was lost by its worker keeps its place.
+        let failed = |failure: &Failure| matches!(failure.ending.as_str(), "failed" | "timeout");
+        if !case.jobs.get(&pair[1].job).is_some_and(|job| job.failures.iter().any(failed)) {
             faults.push(format!("job {} was started before job {}", pair[0].job, pair[1].job));
         }
     }
