@@ -1,6 +1,6 @@
 //! The crash harness of jobs: rounds in which the real binary is given work, something is killed or fails, and a judge
-//! reads an outside journal afterwards. `crates/e2e/tests/it/jobs_crash.rs` runs twenty of them, `cargo xtask soak jobs`
-//! a thousand.
+//! reads an outside journal afterwards. `crates/e2e/tests/it/jobs_crash.rs` runs twenty of them,
+//! `cargo xtask soak jobs` a thousand.
 //!
 //! Invariant: a round is told by its seed alone; what it meets in time is the machine's.
 

@@ -1,5 +1,5 @@
-//! Named points at which the server is killed, or its disk fails: made from outside with `strace` at the system calls of
-//! the thread that writes jobs. Nothing of it is compiled into the product.
+//! Named points at which the server is killed, or its disk fails: made from outside with `strace` at the system calls
+//! of the thread that writes jobs. Nothing of it is compiled into the product.
 //!
 //! A signal that `strace` injects is delivered as the call is entered; SIGKILL then keeps the call from being made.
 

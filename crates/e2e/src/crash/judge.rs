@@ -229,8 +229,8 @@ fn starts_have_causes(case: &Case) -> Vec<String> {
     faults
 }
 
-/// No job takes half as long as its timeout. A worker that lives and was not told of a job, as the server was killed with
-/// the answer, vouches for it all the same: that is the one way to it.
+/// No job takes half as long as its timeout. A worker that lives and was not told of a job, as the server was killed
+/// with the answer, vouches for it all the same: that is the one way to it.
 fn timed_out(case: &Case, job: &Job) -> bool {
     let lives = |worker: &str| {
         let started = case.of(What::Start).any(|line| line.who == worker);
