@@ -7,6 +7,7 @@ mod dist;
 mod instance;
 mod keepalive;
 mod process;
+mod soak;
 mod test;
 mod tools;
 mod workspace;
@@ -31,6 +32,8 @@ cargo xtask bench limits [--only memory|redis|http] [--json]
     counts in Redis
 cargo xtask bench jobs [--quick] [--only single,fifty,bulk,push,latency,memory] [--json]
     jobs beside BullMQ (Redis with appendfsync always, and without persistence) and bunqueue; eight minutes
+cargo xtask soak jobs [--rounds 1000] [--seed S] [--lanes 12]
+    crashes of server, supervisor, worker and app, at named points too; fails if an acknowledged job was lost
 cargo xtask count [--json]
     instructions and allocations a request, under valgrind
 cargo xtask dist [--only debian|npm] [--out DIR] [--prove]
@@ -57,6 +60,7 @@ fn run() -> Result<()> {
         ["bench", "profile", rest @ ..] => bench::profile::run(rest),
         ["bench", "limits", rest @ ..] => bench::limits::run(rest),
         ["bench", "jobs", rest @ ..] => bench::jobs::run(rest),
+        ["soak", "jobs", rest @ ..] => soak::jobs(rest),
         ["count", rest @ ..] => count::run(rest),
         ["dist", rest @ ..] => dist::run(rest),
         ["help" | "--help" | "-h"] => {

@@ -55,7 +55,7 @@ pub fn run(words: &[&str]) -> Result<()> {
     if whole || only == Some(Floor::E2e) {
         let clients = [&tools::NODE, &tools::NPM, &tools::PYTHON, &tools::CURL, &tools::OPENSSL, &tools::CHROMIUM];
         let servers = [&tools::PEBBLE, &tools::NGINX, &tools::APACHE];
-        let others = [&tools::SYSTEMD_ANALYZE, &tools::H2LOAD, &tools::TESTSSL];
+        let others = [&tools::SYSTEMD_ANALYZE, &tools::H2LOAD, &tools::TESTSSL, &tools::STRACE, &tools::FAKETIME];
         tools::require(&[clients.as_slice(), &servers, &others].concat())?;
     }
     let mut failed = Vec::new();

@@ -45,6 +45,9 @@ pub const POSTGRES: Tool = Tool {
 pub const VALGRIND: Tool =
     Tool { name: "valgrind", present: "valgrind --version", packages: &["valgrind", "libc6-dbg"] };
 pub const STRACE: Tool = Tool { name: "strace", present: "strace -V", packages: &["strace"] };
+/// Moves the clock of a program; a library, whose folder has the name of the machine's architecture.
+pub const FAKETIME: Tool =
+    Tool { name: "libfaketime", present: "ls /usr/lib/*/faketime/libfaketime.so.1", packages: &["libfaketime"] };
 /// In `/usr/sbin`, which need not be in everybody's `PATH`.
 pub const NGINX: Tool =
     Tool { name: "nginx", present: "PATH=$PATH:/usr/sbin nginx -v", packages: &["nginx-light", "nginx"] };

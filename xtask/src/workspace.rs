@@ -37,6 +37,11 @@ pub fn symbols_binary() -> Result<PathBuf> {
     built("symbols", "MAINSTAY_SYMBOLS_BIN")
 }
 
+/// The binary that tests drive: the one `MAINSTAY_BIN` names, else built now (profile `ci`).
+pub fn tested_binary() -> Result<PathBuf> {
+    built("ci", "MAINSTAY_BIN")
+}
+
 fn built(profile: &str, variable: &str) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Ok(PathBuf::from(path));
@@ -51,10 +56,19 @@ fn built(profile: &str, variable: &str) -> Result<PathBuf> {
 
 /// The strict client of `crates/e2e`, built now (profile `ci`, as the tests are).
 pub fn strict_client() -> Result<PathBuf> {
-    let package = ["--package", "mainstay-e2e", "--bin", "strict"];
+    e2e_program("strict")
+}
+
+/// The crash harness of `crates/e2e`, built now.
+pub fn crash_harness() -> Result<PathBuf> {
+    e2e_program("crash")
+}
+
+fn e2e_program(name: &str) -> Result<PathBuf> {
+    let package = ["--package", "mainstay-e2e", "--bin", name];
     let status = cargo().args(["build", "--quiet", "--profile", "ci"]).args(package).status()?;
     if !status.success() {
-        bail!("the strict client could not be built");
+        bail!("the program `{name}` of crates/e2e could not be built");
     }
-    Ok(target()?.join("ci/strict"))
+    Ok(target()?.join("ci").join(name))
 }

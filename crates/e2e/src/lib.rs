@@ -3,6 +3,7 @@
 //! Invariant: nothing here reads Mainstay's code; the binary is judged by its sockets, its output and its exit code.
 
 pub mod authority;
+pub mod crash;
 pub mod curl;
 pub mod fixtures;
 pub mod frames;

@@ -277,7 +277,7 @@ impl Engine {
                     // It was vouched for since.
                     lease.timer_ms = over_ms;
                     self.timers.insert((over_ms, id));
-                } else if lease.late_ms() <= lease.until_ms {
+                } else if lease.is_late() {
                     self.time_out(id, effects);
                 } else {
                     self.stall(id, effects);

@@ -252,6 +252,12 @@ impl Lease {
         self.deadline_ms.max(self.grace_ms)
     }
 
+    /// Whether it is the time that is over, and not the lease. Where both are over at once after a restart of ours,
+    /// nobody has vouched for the job since: its worker is gone, and that costs no attempt.
+    pub fn is_late(&self) -> bool {
+        self.late_ms() < self.until_ms || (self.late_ms() == self.until_ms && self.deadline_ms >= self.grace_ms)
+    }
+
     /// When it is over, for one reason or the other.
     pub fn over_ms(&self) -> u64 {
         self.until_ms.min(self.late_ms())

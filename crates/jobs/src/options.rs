@@ -282,7 +282,7 @@ fn read_hook(queue: &Table) -> Option<String> {
         let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
         let host = rest.and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default();
         match text.parse::<http::Uri>() {
-            Ok(_) if host.contains('@') => Err("a name and a password belong in its query".to_owned()),
+            Ok(_) if host.contains('@') => Err("no password before the host".to_owned()),
             Ok(_) if !is_port(host) => Err("a port that is none".to_owned()),
             Ok(_) if !host.is_empty() && !text.contains('#') => Ok(text.to_owned()),
             _ => Err("no address of https:// or http://".to_owned()),
@@ -526,7 +526,7 @@ mod tests {
             ("[jobs.a]\ndepth = { waiting_over = \"x\" }\n".to_owned(), "a whole number from 0"),
             ("[jobs.a]\npush = \"POST /a\"\nevents = \"POST /a\"\n".to_owned(), "one path"),
             ("[jobs.a]\ndepth = { hook = \"ftp://x/\" }\n".to_owned(), "no address of"),
-            ("[jobs.a]\ndepth = { hook = \"https://bob:word@x/\" }\n".to_owned(), "belong in its query"),
+            ("[jobs.a]\ndepth = { hook = \"https://bob:word@x/\" }\n".to_owned(), "no password before"),
             ("[jobs.a]\ndepth = { hook = \"https://x:99999/\" }\n".to_owned(), "a port that is none"),
             ("[jobs.a]\npush = \"GET /jobs/a\"\n".to_owned(), "handed over by POST"),
             ("[jobs.a]\npush = \"/jobs/a\"\n".to_owned(), "POST and a path"),

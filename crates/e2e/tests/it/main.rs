@@ -32,6 +32,7 @@ mod identity;
 mod input;
 mod install;
 mod jobs;
+mod jobs_crash;
 mod limits;
 mod lossless;
 mod metrics;

@@ -8,8 +8,10 @@ use mainstay_jobs::{
     Claim, Clock, Durability, Error, Jobs, Keep, NewJob, Outcome, Refusal, Settings, Setup, State, What, Work,
 };
 use mainstay_limits::window::Limit;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -24,6 +26,7 @@ suite!(
     a_claim_that_nobody_waits_for_any_more_takes_nothing,
     ends_are_told_each_by_itself_and_bring_the_next_jobs,
     what_was_acknowledged_is_there_after_a_restart_with_the_tokens_of_before,
+    a_job_whose_worker_died_with_us_loses_no_attempt_by_it,
     five_starts_in_any_sixty_seconds_over_restarts,
     an_add_that_is_repeated_gives_the_job_of_the_first,
     a_hundred_completed_are_kept_and_what_is_removed_is_gone,
@@ -173,25 +176,17 @@ async fn a_disconnected_workers_job_is_anothers_within_six_seconds_unless_it_com
 
 async fn a_claim_waits_for_an_add_and_the_first_to_wait_is_the_first_to_get(ground: Ground) {
     let house = House::new(ground, Settings::default());
-    let first = tokio::spawn({
-        let jobs = house.jobs.clone();
-        async move { jobs.claim(claim("a", 1, LONG)).await }
-    });
-    // A look is answered after what was asked before it: the first claim waits by then.
-    tokio::task::yield_now().await;
-    house.jobs.tick().await.expect("ticked");
-    let second = tokio::spawn({
-        let jobs = house.jobs.clone();
-        async move { jobs.claim(claim("b", 1, LONG)).await }
-    });
-    tokio::task::yield_now().await;
-    house.jobs.tick().await.expect("ticked");
+    // Looked at once, each is on its way, one behind the other.
+    let mut first = Box::pin(house.jobs.claim(claim("a", 1, LONG)));
+    assert!(poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx))).await.is_pending());
+    let mut second = Box::pin(house.jobs.claim(claim("b", 1, LONG)));
+    assert!(poll_fn(|cx| Poll::Ready(second.as_mut().poll(cx))).await.is_pending());
     let job = add(&house.jobs, "x").await;
-    let work = first.await.expect("joined").expect("claimed");
+    let work = first.await.expect("claimed");
     assert_eq!(work[0].claimed.job, job);
-    assert!(!second.is_finished());
+    assert!(poll_fn(|cx| Poll::Ready(second.as_mut().poll(cx))).await.is_pending());
     house.pass(LONG).await;
-    assert!(second.await.expect("joined").expect("nothing").is_empty(), "it waited as long as it asked");
+    assert!(second.await.expect("nothing").is_empty(), "it waited as long as it asked");
 }
 
 async fn a_claim_that_nobody_waits_for_any_more_takes_nothing(ground: Ground) {
@@ -234,6 +229,26 @@ async fn what_was_acknowledged_is_there_after_a_restart_with_the_tokens_of_befor
     assert_eq!(next.claimed.job, ids[1]);
     assert!(next.claimed.token > held.claimed.token);
     assert!(add(&house.jobs, "c").await > ids[1]);
+}
+
+/// Its timeout is no longer than a lease: both are over at once then.
+async fn a_job_whose_worker_died_with_us_loses_no_attempt_by_it(ground: Ground) {
+    let settings = Settings { attempts: 1, timeout_ms: 30_000, ..Settings::default() };
+    let mut house = House::new(ground, settings.clone());
+    add(&house.jobs, "a").await;
+    add(&house.jobs, "b").await;
+    let lost = take(&house.jobs, "gone").await.remove(0);
+    let slow = take(&house.jobs, "slow").await.remove(0);
+    house.pass(Duration::from_secs(1)).await;
+    house.reopen(settings).await;
+    house.pass(Duration::from_secs(20)).await;
+    house.jobs.beat("slow", Vec::new()).await.expect("heard");
+    house.pass(Duration::from_secs(11)).await;
+    let again = take(&house.jobs, "other").await.remove(0);
+    assert_eq!((again.claimed.job, again.claimed.attempt), (lost.claimed.job, 1));
+    // Somebody vouched for this one: it has taken too long.
+    let counts = house.counts().await;
+    assert_eq!((counts.active, counts.failed), (1, 1), "{slow:?}");
 }
 
 async fn five_starts_in_any_sixty_seconds_over_restarts(ground: Ground) {

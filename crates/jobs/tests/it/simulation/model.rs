@@ -140,7 +140,9 @@ impl Model {
         let is_over = |job: &&Job| job.state == State::Active && job.until_ms.min(job.late_ms()) <= now_ms;
         let over: Vec<Job> = self.jobs.iter().filter(is_over).copied().collect();
         for job in over {
-            if job.late_ms() <= job.until_ms {
+            // After a restart both end at once: it is the worker that nobody has heard of since.
+            let is_grace = job.grace_ms > job.deadline_ms && job.grace_ms == job.until_ms;
+            if job.late_ms() <= job.until_ms && !is_grace {
                 self.fail(job.id, true, None, engine);
             } else {
                 self.stall(job.id);
