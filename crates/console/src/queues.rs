@@ -9,8 +9,8 @@ use crate::html::{Text, button, in_query, page, when};
 use serde_json::Value;
 use std::fmt::Write;
 
-/// States as they stand in a queue's JSON, in the order an operator looks.
-pub const STATES: [&str; 6] = ["waiting", "active", "delayed", "completed", "failed", "dead"];
+/// States in the order an operator looks.
+pub const STATES: [&str; 7] = ["waiting", "active", "delayed", "waiting_children", "completed", "failed", "dead"];
 /// An overview looks again.
 const REFRESH_S: u32 = 10;
 
@@ -21,7 +21,7 @@ pub fn overview(place: &Place<'_>, queues: &[Value], schedules: &[Value]) -> Str
         inner += "<p>There is no queue: <code>[jobs.NAME]</code> in mainstay.toml makes one.</p>";
     } else {
         inner += "<div class=\"wide\"><table><tr><th>queue</th>";
-        inner.extend(STATES.map(|state| format!("<th class=\"n\">{state}</th>")));
+        inner.extend(STATES.map(|state| format!("<th class=\"n\">{}</th>", shown(state))));
         inner += "<th>at once</th><th>rate</th><th></th></tr>";
         queues.iter().for_each(|queue| inner += &row_of_queue(place, queue));
         inner += "</table></div>";
@@ -62,7 +62,7 @@ fn row_of_queue(place: &Place<'_>, queue: &Value) -> String {
     // J9: by what name BullMQ and its tools know this depth.
     let _ = write!(row, "<br><small><code>bull:{}:wait</code></small></td>", Text(name));
     for state in STATES {
-        let count = queue[state].as_u64().unwrap_or_default();
+        let count = count(queue, state);
         let class = if count == 0 { "zero" } else { state };
         let shown = link(place, name, Some(state), &count.to_string());
         let _ = write!(row, "<td class=\"n\"><span class=\"{class}\">{shown}</span></td>");
@@ -117,7 +117,7 @@ pub fn list(place: &Place<'_>, queue: &Value, jobs: &[Value], listed: &Listed<'_
     inner += "<nav>";
     for state in STATES {
         let class = if state == listed.state && listed.found.is_none() { "here" } else { "" };
-        let shown = link(place, name, Some(state), &format!("{state} {}", queue[state].as_u64().unwrap_or_default()));
+        let shown = link(place, name, Some(state), &format!("{} {}", shown(state), count(queue, state)));
         let _ = write!(inner, "<span class=\"{class}\">{shown}</span>");
     }
     inner += "</nav>";
@@ -149,7 +149,7 @@ pub fn list(place: &Place<'_>, queue: &Value, jobs: &[Value], listed: &Listed<'_
 /// What is done to all in this state.
 fn whole(place: &Place<'_>, queue: &Value, state: &str) -> String {
     let name = text(queue, "name");
-    if queue[state].as_u64().unwrap_or_default() == 0 {
+    if count(queue, state) == 0 {
         return String::new();
     }
     let of = |label: &str, fields: &[(&str, &str)]| {
@@ -234,6 +234,17 @@ fn adding(place: &Place<'_>, queue: &str) -> String {
 fn link(place: &Place<'_>, queue: &str, state: Option<&str>, shown: &str) -> String {
     let state = state.map(|state| format!("&amp;state={state}")).unwrap_or_default();
     format!("<a href=\"{}/list?queue={}{state}\">{}</a>", Text(place.root), in_query(queue), Text(shown))
+}
+
+/// How many of a queue's jobs are in this state.
+fn count(queue: &Value, state: &str) -> u64 {
+    let name = if state == "waiting_children" { "waitingChildren" } else { state };
+    queue[name].as_u64().unwrap_or_default()
+}
+
+/// A state as one reads it.
+fn shown(state: &str) -> &str {
+    if state == "waiting_children" { "with children" } else { state }
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {

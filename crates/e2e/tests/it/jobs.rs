@@ -1,10 +1,13 @@
 //! Jobs as an app, its workers and an operator see them: by push, by pull with nothing but HTTP, through crashes. The
 //! app writes down what it was given before it answers; that is the journal everything is held against.
 
+use mainstay_e2e::ports::Port;
 use mainstay_e2e::{Answer, Mainstay, Peer, Setup, curl, fixtures, get, processes, wait_for, wait_until};
+use mainstay_servers::postgres::Postgres;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// B's four queues.
@@ -528,4 +531,67 @@ fn j9_depths_are_read_by_a_command() {
     let refused = Setup::file("[app.main]\nrun = \"node index.js\"\n").node_app("jobs").ready("/");
     let none = refused.verb(&["jobs"]);
     assert!(none.all().contains("[jobs."), "{}", none.all());
+}
+
+/// J9: what reads a Redis reads depths, with no Redis; the guide's name for it too.
+#[test]
+fn j9_redis_cli_reads_depths_without_a_redis() {
+    let port = Port::free();
+    let mainstay = app(&format!("[jobs]\nredis = \"127.0.0.1:{}\"\n[jobs.scan]\n", port.number)).ready("/");
+    let asking = Asking::of(&mainstay);
+    let id = asking.add("scan", &json!({ "name": "deep", "data": 1 }));
+    asking.add("scan", &json!({ "data": 2 }));
+    let ask = |words: &[&str]| {
+        let number = port.number.to_string();
+        let asked = Command::new("redis-cli").args(["-p", &number]).args(words).output().expect("redis-cli");
+        String::from_utf8_lossy(&asked.stdout).trim().to_owned()
+    };
+    wait_until("the port to answer", || ask(&["PING"]) == "PONG");
+    assert_eq!(ask(&["LLEN", "bull:scan:wait"]), "2");
+    assert_eq!(ask(&["LLEN", "bull:scan:waiting"]), "2");
+    assert_eq!(ask(&["HGET", &format!("bull:scan:{id}"), "name"]), "deep");
+    assert!(ask(&["LPUSH", "bull:scan:wait", "x"]).contains("READONLY"));
+    // The next server answers there too.
+    processes::signal(mainstay.server(), Signal::SIGKILL);
+    wait_until("the port to answer again", || ask(&["LLEN", "bull:scan:wait"]) == "2");
+}
+
+/// Flows: a parent over two queues starts with what its children gave.
+#[test]
+fn j1_a_parent_starts_after_its_children_and_is_told_what_they_gave() {
+    let mainstay = app(&format!("{}{}", queue("scan", ""), queue("payment", ""))).ready("/");
+    let asking = Asking::of(&mainstay);
+    let children = json!([{ "queue": "scan", "data": {} }, { "queue": "scan", "data": { "slow": 30 } }]);
+    let parent = asking.add("payment", &json!({ "name": "sum", "children": children }));
+    let done = asking.until(parent, "completed");
+    let told = done["children"].as_array().expect("children");
+    assert!(told.iter().all(|child| child["state"] == "completed" && child["result"]["success"] == true), "{done:#}");
+    let started = starts(&mainstay, "payment")[0]["at"].as_u64();
+    let last = seen(&mainstay).into_iter().filter(|line| line["what"] == "end" && line["queue"] == "scan");
+    assert!(started >= last.filter_map(|line| line["at"].as_u64()).max(), "{:?}", seen(&mainstay));
+    assert!(mainstay.verb(&["jobs", "show", &parent.to_string()]).ok().contains("scan"));
+}
+
+/// J8: with Postgres an app adds a job in its own transaction, a second node stands by and takes over.
+#[test]
+fn j8_in_postgres_jobs_are_added_by_sql_and_another_node_takes_over() {
+    let postgres = Postgres::plain();
+    let store = "[store]\ndurable = \"postgres\"\n";
+    let node = || app(&format!("{store}{}", queue("scan", ""))).env("DATABASE_URL", &postgres.url());
+    let installed = node().verb(&["db", "install"]).ok();
+    assert!(installed.contains("add_job: installed"), "{installed}");
+    let first = node().ready("/");
+    let asking = Asking::of(&first);
+    let done = asking.add("scan", &json!({ "data": {} }));
+    asking.until(done, "completed");
+    let second = node().ready("/");
+    wait_until("the second to stand by", || second.said().contains("stands by"));
+    postgres.psql("BEGIN; SELECT mainstay.add_job('scan', 'sql', '{}'); ROLLBACK");
+    postgres.psql("SELECT mainstay.add_job('scan', 'sql', '{}')");
+    wait_until("the job to be done", || starts(&first, "scan").len() == 2);
+    first.signal(Signal::SIGKILL);
+    postgres.psql("SELECT mainstay.add_job('scan', 'sql', '{}')");
+    wait_until("the second to have taken over", || starts(&second, "scan").len() == 1);
+    let asking = Asking::of(&second);
+    assert_eq!(asking.job(done)["state"], "completed");
 }

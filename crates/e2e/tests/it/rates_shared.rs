@@ -334,7 +334,7 @@ fn l4_d6_a_cluster_and_sentinels_with_a_failover_count_alike() {
 #[test]
 fn l4_a_reset_reaches_every_mainstay_that_counts_there() {
     let (peer, redis) = (Peer::labelled("fine"), Redis::plain());
-    let rules = "[limits]\nip = \"10/min\"\n[[route]]\nmatch = \"/key\"\nlimit = \"3/min per header x-api-key\"\n";
+    let rules = "[limits]\nip = \"10/min\"\n[[route]]\nmatch = \"/key\"\nlimit = \"3/min per key:x-api-key\"\n";
     let two = [0; 2].map(|_| sharing(&peer, &at(&redis), rules));
     let mut client = Client::new(&two[0], "203.0.113.7");
     exactly(&client.statuses("GET /", 12), 10);
