@@ -27,7 +27,8 @@ pub fn overview(place: &Place<'_>, queues: &[Value], schedules: &[Value]) -> Str
         inner += "</table></div>";
     }
     if !schedules.is_empty() {
-        inner += "<h2>Schedules</h2><div class=\"wide\"><table><tr><th>name</th><th>queue</th><th>when</th><th>next</th>\
+        inner += "<h2>Schedules</h2><div class=\"wide\"><table><tr><th>name</th><th>queue</th><th>when</th>\
+                  <th>next</th>\
                   <th>missed ticks</th><th></th></tr>";
         schedules.iter().for_each(|schedule| inner += &row_of_schedule(place, schedule));
         inner += "</table></div>";

@@ -144,9 +144,8 @@ async fn gates(
     let gate = route(snapshot, &head)?;
     gate.note(finish);
     let at_once = to_https(snapshot, conn, &gate, &head);
-    if let Some(answer) =
-        at_once.or_else(|| facts.plan.route(&snapshot.respond, gate.respond.take(), &head, gate.ours == Ours::Pages))
-    {
+    let is_page = gate.ours == Ours::Pages;
+    if let Some(answer) = at_once.or_else(|| facts.plan.route(&snapshot.respond, gate.respond.take(), &head, is_page)) {
         return Ok(Passed::Own(answer, Bytes::new()));
     }
     let place = Place { core, conn, snapshot, gate: &gate, client };
@@ -154,9 +153,7 @@ async fn gates(
     body_size(&body, &gate.settings)?;
     if matches!(gate.ours, Ours::Service | Ours::Pages) {
         for_operators(snapshot, &gate, &head, facts.from_here)?;
-        let known = service_call::Known { conn, client, who: &who, pause: snapshot.timeouts.body };
-        let (head, body) = Box::pin(service_call::put(core, &known, head, body, finish)).await?;
-        return Ok(Passed::Own(head, body));
+        return Box::pin(by_a_service(&place, &who, head, body, finish)).await;
     }
     let asks = Asks::new(snapshot, &gate, &head, facts.from_here);
     if (asks.before || gate.files.is_some())
@@ -224,6 +221,20 @@ fn for_operators(snapshot: &Snapshot, gate: &Gate<'_>, head: &RequestHead, from_
         true => Err(Verdict::NoRoute.into()),
         false => Ok(()),
     }
+}
+
+/// What a service of this process answers.
+async fn by_a_service(
+    place: &Place<'_>,
+    who: &Who,
+    head: Box<RequestHead>,
+    body: Body,
+    finish: &mut Finish,
+) -> Result<Passed, Refusal> {
+    let pause = place.snapshot.timeouts.body;
+    let known = service_call::Known { conn: place.conn, client: place.client, who, pause };
+    let (head, body) = service_call::put(place.core, &known, head, body, finish).await?;
+    Ok(Passed::Own(head, body))
 }
 
 /// Where a request is, on its way through the gates.

@@ -108,8 +108,7 @@ fn sort(hello: &Hello, descriptors: Vec<OwnedFd>) -> anyhow::Result<Handed> {
 
 async fn serve(start: Start) -> anyhow::Result<i32> {
     let Start { hello, inputs, mut settings, report, handed, link, incoming } = start;
-    let mut tasks = Tasks::default();
-    let (stop_watching, watching) = Shutdown::new();
+    let (mut tasks, (stop_watching, watching)) = (Tasks::default(), Shutdown::new());
     let told = Told::start(&settings, &hello.data, hello.handover.is_some())?;
     let voice = Voice::new(told.handle.clone(), told.level.clone(), told.text);
     voice.hush(hello.handover.is_some());
@@ -117,15 +116,15 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     let (asks, asked) = edge::local::channel();
     let (calls, called) = edge::service_call::channel();
     let login = Login::new(&settings, &hello)?;
-    let serving = (handed.edge, members.clone());
-    let (edge_service, edge) = edge_of(&settings, &hello, &told, serving, (asks, calls), &login)?;
+    let listening = (handed.edge, members.clone());
+    let (edge_service, edge) = edge_of(&settings, &hello, &told, listening, (asks, calls), &login)?;
     let (keeping, certificates) = edge::acme::Service::new(keeping(&settings, &edge, &hello));
     let (watch_service, watch) = watch::Service::new(settings.watch.clone());
     let (book, opening) = journal::Book::new(&settings.store, hello.data.clone());
     let (mail, mails) = mpsc::channel(MAILS_MAX);
     let (queues, keeper) = Queues::new(&mut settings, &hello, (handed.api, handed.resp))?;
-    let work = (queues.pages(book.notes.clone()), keeper.map(|keeper| (keeper, edge.clone())));
-    let parts = login.parts(&settings, &book, called, mail, work);
+    let keeper = keeper.map(|keeper| (keeper, edge.clone()));
+    let parts = login.parts(&settings, &book, called, mail, (queues.pages(book.notes.clone()), keeper));
     let (services, services_end) = services::start(parts)?;
     let outputs = Outputs::new(told.handle.clone(), hello.handover.is_some() || hello.memory.is_some());
     let (fleet_service, fleet) =
@@ -164,8 +163,8 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     tasks.spawn("mails of accounts", OnEnd::Ignore, mailing::delivered(mails, server.clone()));
     tasks.spawn("services", OnEnd::Stop, async { drop(services_end.await) });
     tasks.spawn("documents", OnEnd::Stop, local::serve(asked, server.clone()));
-    let hearing = hear(incoming, fleet_events, server.clone(), voice.clone(), turns.clone());
-    tasks.spawn("supervisor messages", OnEnd::Stop, hearing);
+    let link = hear(incoming, fleet_events, server.clone(), voice.clone(), turns.clone());
+    tasks.spawn("supervisor messages", OnEnd::Stop, link);
     look_after(&mut tasks, &server, &hello, &voice, &watching);
     ready(&hello, &server, edge_service, &outputs, &turns).await?;
     stores::open(&tasks, &server, (opening, hello.crashes > 0), &voice, watching);

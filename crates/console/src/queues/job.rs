@@ -12,7 +12,8 @@ pub fn job(place: &Place<'_>, job: &Value) -> String {
     let mut inner = header(place, &title, queue);
     let _ = write!(
         inner,
-        "<p><span class=\"badge {state}\">{state}</span> {} of <a href=\"{}/list?queue={}&amp;state={state}\">{}</a> {}</p>",
+        "<p><span class=\"badge {state}\">{state}</span> {} of \
+         <a href=\"{}/list?queue={}&amp;state={state}\">{}</a> {}</p>",
         Text(text(job, "name")),
         Text(place.root),
         in_query(queue),

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 const SECRET: &str = "kU3vX9qLw2Zr7TnB5sYd8Hf1Gj4Mc6Pa0e";
 const PASSWORD: &str = "correct horse battery";
-const QUEUES: &str = "[jobs.scan]\nattempts = 1\npush = \"POST /jobs/scan\"\n[jobs.idle]\n[ops.queues]\n[edge.cors]\norigins = [\"*\"]\n";
+const QUEUES: &str = "[jobs.scan]\nattempts = 1\npush = \"POST /jobs/scan\"\n[jobs.idle]\n[ops.queues]\n\
+                      [edge.cors]\norigins = [\"*\"]\n";
 const IDENTITY: &str = "[identity]\naccounts = true\n[identity.sessions]\n";
 
 fn with(tables: &str) -> Mainstay {

@@ -129,8 +129,7 @@ impl Engine {
             return Added { job, is_new: false };
         }
         let id = id.unwrap_or_else(|| self.ids.take(effects));
-        let now_ms = self.now_ms;
-        let of = &mut self.queues[queue as usize];
+        let (now_ms, of) = (self.now_ms, &mut self.queues[queue as usize]);
         let (state, ready_ms) = match delay_ms.min(DELAY_MAX_MS) {
             delay_ms if !children.is_empty() => (State::WaitingChildren, delay_ms),
             0 => (State::Waiting, of.stamp(now_ms)),

@@ -143,7 +143,7 @@ impl Engine {
         Ok(Answer::Swept { count: found.len() as u32, more })
     }
 
-    /// Those whose key somebody else has, or whose children are not done, stay where they are; `more` is said only where
+    /// Those whose key somebody else has, or whose children are not done, stay where they are; `more` is said only if
     /// the call has done something.
     pub(super) fn redrive(
         &mut self,

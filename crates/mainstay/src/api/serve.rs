@@ -100,7 +100,8 @@ async fn answer(request: Request<Incoming>, open: &Open, address: Option<SocketA
     // Of a server that has just taken over: they open in a moment.
     let _ = tokio::time::timeout(OPEN_LIMIT, open.opened.clone().wait_for(|opened| *opened)).await;
     let Some(of) = open.jobs.load_full() else {
-        let text = "jobs are not open: another server lets go of them now, another node runs them, or the store refuses (mainstay logs)";
+        let text = "jobs are not open: another server lets go of them now, another node runs them, or the store \
+                    refuses (mainstay logs)";
         return refused(&Fault::new(StatusCode::SERVICE_UNAVAILABLE, "jobs_away", text));
     };
     match jobs::answer(&of, open, &head, &body.to_bytes()).await {

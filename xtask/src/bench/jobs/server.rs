@@ -1,4 +1,4 @@
-//! The servers of `bench jobs`, each private to this run and on a free port: Mainstay, Redis with each write on the disk
+//! The servers of `bench jobs`, each of this run alone and on a free port: Mainstay, Redis with each write on the disk
 //! before its answer and without any, bunqueue with a file.
 
 use super::packages::{self, Bunqueue};

@@ -175,9 +175,8 @@ impl Threads {
 
 /// As the scripts' job: about 100 bytes of data.
 fn job(number: u64) -> String {
-    format!(
-        r#"{{"name":"job","data":{{"n":{number},"at":1234567.123456,"url":"https://example.com/files/report-2026.pdf","user":"u-1042"}}}}"#
-    )
+    const URL: &str = "https://example.com/files/report-2026.pdf";
+    format!(r#"{{"name":"job","data":{{"n":{number},"at":1234567.123456,"url":"{URL}","user":"u-1042"}}}}"#)
 }
 
 #[cfg(test)]

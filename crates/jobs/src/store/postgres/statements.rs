@@ -103,14 +103,7 @@ impl Which {
             ),
             Which::Line => insert("line", columns::LINE),
             Which::Link => insert("flow", columns::LINK),
-            // What it gave may have been kept before, or in this commit.
-            Which::ChildGone => format!(
-                "UPDATE mainstay.jobs_flow AS old SET gone = new.gone, result = coalesce(new.result,
-                 (SELECT words.result FROM mainstay.jobs_words AS words WHERE words.job = new.child))
-                 FROM {} AS new ({}) WHERE old.child = new.child",
-                unnest(kinds(columns::CHILD_GONE)),
-                names(columns::CHILD_GONE)
-            ),
+            Which::ChildGone => child_gone(),
             Which::Unlink => remove("flow", "parent"),
             Which::RemoveJob => remove("job", "id"),
             Which::RemoveBody => remove("body", "job"),
@@ -147,6 +140,17 @@ impl Which {
             Which::Inbox => inbox(),
         }
     }
+}
+
+/// What it gave may have been kept before, or in this commit.
+fn child_gone() -> String {
+    format!(
+        "UPDATE mainstay.jobs_flow AS old SET gone = new.gone, result = coalesce(new.result,
+         (SELECT words.result FROM mainstay.jobs_words AS words WHERE words.job = new.child))
+         FROM {} AS new ({}) WHERE old.child = new.child",
+        unnest(kinds(columns::CHILD_GONE)),
+        names(columns::CHILD_GONE)
+    )
 }
 
 /// Children of a job in their order, and the bytes of what they gave: `$1` the parent, `$2` at most, `$3` left out.

@@ -615,7 +615,7 @@ impl Model {
     fn drain(&mut self, name: &Name, delayed: bool, answer: &Result<Answer, Refusal>) {
         let queue = self.queue(name);
         let states = if delayed { vec![State::Waiting, State::Delayed] } else { vec![State::Waiting] };
-        // As they are listed: one that is removed may bring its parent in, before or after the last of that one's group.
+        // As they are listed: one that is removed may bring its parent in, before or after the last of its own group.
         let order = |job: &Job| match job.state {
             State::Waiting => (0, job.priority, job.group, job.ready_ms, job.id),
             _ => (1, 0, 0, job.ready_ms, job.id),
