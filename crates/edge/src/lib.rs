@@ -69,7 +69,7 @@ pub use limit::shown::{Forgotten, Limits, RESETS, Reach};
 pub use mainstay_limits::rates::Shown;
 pub use members::{Group, Members};
 pub use options::Options;
-pub use path::Pattern;
+pub use path::{Pattern, is_at_or_below};
 pub use respond::edits::{is_value as is_header_value, may_be_set as header_may_be_set};
 pub use service::{Error, Handle, Parts, Prepared, Service, prove};
 pub use tls::Certificates;

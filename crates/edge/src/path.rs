@@ -26,6 +26,11 @@ pub fn canonical(path: &str) -> Canonical<'_> {
     Canonical { path: Cow::Owned(path.to_ascii_lowercase()), ambiguous }
 }
 
+/// Whether a canonical path is this one, or stands below it.
+pub fn is_at_or_below(path: &str, root: &str) -> bool {
+    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// The segments of the canonical path, their letters as they came: for what reads values out of them.
 pub fn segments(path: &str) -> Vec<String> {
     let out = resolve(path, is_unreserved, &mut false);

@@ -12,7 +12,7 @@ use crate::limit;
 use crate::local::{self, Ours};
 use crate::members::{Group, Members};
 use crate::options::{App, Limits, Offered, Options, Timeouts};
-use crate::path::{Pattern, canonical, readings};
+use crate::path::{Pattern, canonical, is_at_or_below, readings};
 use crate::proxy_protocol::Listeners;
 use crate::respond;
 use crate::sticky::Key;
@@ -124,10 +124,6 @@ pub struct Held<'a> {
     pub schemas: &'a input::Schemas,
     pub verifier: Option<Arc<Verifier>>,
     pub rates: &'a Rates,
-}
-
-fn is_at_or_below(path: &str, root: &str) -> bool {
-    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl Snapshot {

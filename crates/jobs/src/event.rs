@@ -1,6 +1,7 @@
 //! What happened to jobs, as the app, the metrics and the pages are told. Only of what was committed.
 
 use crate::job::Name;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Something that happened in a queue.
@@ -45,6 +46,13 @@ pub enum What {
     Drained,
     /// More wait and fewer run than the queue is set for; `false`: no longer.
     Short(bool),
+}
+
+impl Event {
+    /// As whoever listens is told of it, by stream or by request.
+    pub fn shown(&self) -> Value {
+        json!({ "queue": &*self.queue, "id": self.job, "atMs": self.at_ms, "event": self.what.as_str() })
+    }
 }
 
 impl What {

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use mainstay_config::units;
 use mainstay_console::queues::{self, Listed, Place};
 use mainstay_console::{NO_SCRIPTS, STYLE, refused};
+use mainstay_edge::is_at_or_below;
 use mainstay_identity::csrf::{Page, Said, page};
 use mainstay_identity::exchange::{Answer, Asked};
 use mainstay_jobs::{Jobs, LIST_MAX, State};
@@ -68,8 +69,7 @@ impl Pages {
     /// Where they stand, if this path is theirs. `path` is canonical.
     pub fn root_of(&self, path: &str) -> Option<Arc<String>> {
         let root = self.root.load_full()?;
-        let rest = path.strip_prefix(&root.to_ascii_lowercase())?;
-        (rest.is_empty() || rest.starts_with('/')).then_some(root)
+        is_at_or_below(path, &root).then_some(root)
     }
 
     async fn page(&self, root: &str, asked: Asked) -> Answer {

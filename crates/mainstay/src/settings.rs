@@ -4,6 +4,7 @@
 
 use ipnet::IpNet;
 use mainstay_config::{Environment, Inputs, Reader, Report, Table, checks};
+use mainstay_edge::is_at_or_below;
 use mainstay_edge::options::{Listen, Pages};
 use mainstay_identity::accounts::judge_roles;
 use mainstay_identity::exchange::ROOT;
@@ -183,7 +184,7 @@ fn read_pages(ops: &Table) -> Option<Pages> {
     let rest = path.value.strip_prefix('/').unwrap_or_default();
     let is_path = !rest.is_empty() && rest.bytes().all(plain) && rest.split('/').all(|s| !matches!(s, "" | "." | ".."));
     // Ours, or what begins like it: an app's own would be taken from it, and ours with it.
-    let takes = |other: &str| is_within(&path.value, other) || is_within(other, &path.value);
+    let takes = |other: &str| is_at_or_below(&path.value, other) || is_at_or_below(other, &path.value);
     let taken = OTHERS.iter().any(|other| takes(other));
     if is_on && (!is_path || taken) {
         let expected = format!("a path of their own in small letters without a slash at its end, as \"{PAGES}\"");
@@ -199,10 +200,6 @@ fn read_pages(ops: &Table) -> Option<Pages> {
     is_on.then(|| Pages { path: path.value, roles: names, at: table.position().to_string() })
 }
 
-fn is_within(path: &str, root: &str) -> bool {
-    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
 /// Pages that nobody can see, that everybody can, or that show nothing.
 fn judge_pages(reader: &Reader, edge: &mainstay_edge::Options, jobs: &mainstay_jobs::Options) {
     let Some(pages) = &edge.pages else { return };
@@ -211,7 +208,9 @@ fn judge_pages(reader: &Reader, edge: &mainstay_edge::Options, jobs: &mainstay_j
         let fix = Some("[jobs.NAME] makes a queue");
         reader.warn(&at, "[ops.queues] has nothing to show: there are no jobs", "a queue", fix);
     }
-    for pushed in edge.pushed().filter(|pushed| is_within(pushed, &pages.path) || is_within(&pages.path, pushed)) {
+    for pushed in
+        edge.pushed().filter(|pushed| is_at_or_below(pushed, &pages.path) || is_at_or_below(&pages.path, pushed))
+    {
         let what = format!("[ops.queues] stands at {}, where the app is handed what comes to {pushed}", pages.path);
         reader.fault(&at, what, "a path of their own", None);
     }

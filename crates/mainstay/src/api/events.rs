@@ -5,7 +5,6 @@ use crate::bodies::{self, Body};
 use bytes::Bytes;
 use hyper::{Response, StatusCode, header};
 use mainstay_jobs::{Event, Jobs};
-use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -83,7 +82,5 @@ async fn told(mut events: broadcast::Receiver<Event>, queue: Option<String>, to:
 }
 
 fn line(event: &Event) -> String {
-    let what = event.what.as_str();
-    let data = json!({ "queue": &*event.queue, "id": event.job, "atMs": event.at_ms, "event": what });
-    format!("event: {what}\ndata: {data}\n\n")
+    format!("event: {}\ndata: {}\n\n", event.what.as_str(), event.shown())
 }
