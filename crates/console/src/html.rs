@@ -41,6 +41,8 @@ pub fn in_query(value: &str) -> impl Display + '_ {
 pub struct Place<'a> {
     /// Where the pages stand, as `/admin/queues`.
     pub root: &'a str,
+    /// What they are a part of, where they are a part of something.
+    pub home: Option<&'a str>,
     /// The address of this page, with its query: where its forms come back to.
     pub here: &'a str,
     pub now_ms: u64,
@@ -109,7 +111,7 @@ mod tests {
     fn what_is_shown_is_text_whatever_it_is() {
         let shown = Text("<script>\"a\" & 'b'\u{1b}[31m\u{202e}\nx</script>").to_string();
         assert_eq!(shown, "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;\u{fffd}[31m\u{fffd}\nx&lt;/script&gt;");
-        let place = Place { root: "/q", here: "/q?a=\"><b>", now_ms: 0 };
+        let place = Place { root: "/q", home: None, here: "/q?a=\"><b>", now_ms: 0 };
         let form = button(&place, "Retry", false, &[("id", "\"><script>")]);
         assert!(!form.contains("<script>") && !form.contains("<b>"), "{form}");
     }

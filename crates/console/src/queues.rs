@@ -39,7 +39,11 @@ pub fn overview(place: &Place<'_>, queues: &[Value], schedules: &[Value]) -> Str
 /// Title, way back, search.
 fn header(place: &Place<'_>, title: &str, queue: &str) -> String {
     let root = Text(place.root);
-    let back = if queue.is_empty() { String::new() } else { format!("<a href=\"{root}\">Queues</a>") };
+    let back = match (queue, place.home) {
+        ("", None) => String::new(),
+        ("", Some(home)) => format!("<a href=\"{}\">Status</a>", Text(home)),
+        _ => format!("<a href=\"{root}\">Queues</a>"),
+    };
     let hint = if queue.is_empty() { "job id" } else { "id, name, key, group, error" };
     let hidden = match queue {
         "" => String::new(),
@@ -257,7 +261,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const PLACE: Place<'static> = Place { root: "/admin/queues", here: "/admin/queues", now_ms: 100_000 };
+    const PLACE: Place<'static> = Place { root: "/admin/queues", home: None, here: "/admin/queues", now_ms: 100_000 };
 
     #[test]
     fn nothing_of_a_job_becomes_html() {

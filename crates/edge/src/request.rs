@@ -741,6 +741,7 @@ pub fn received(snapshot: &Snapshot, sent: Sent, finish: &mut Finish, learn: boo
     let keep = headers::keep_alive_timeout(&head.fields)
         .map_or(IDLE_DEFAULT, |s| Duration::from_secs(s.saturating_sub(KEEP_MARGIN_S)));
     headers::end_to_end(&mut head.fields, false);
+    session::keep_apart(&mut head.fields);
     let passing = Passing { source, in_flight, keep, pause: snapshot.timeouts.response, learn, tap: None };
     (head, passing)
 }
@@ -845,6 +846,7 @@ fn open_tunnel(
     };
     let socket = head.fields.get(Name::Upgrade).is_some_and(|p| p.eq_ignore_ascii_case(b"websocket"));
     headers::end_to_end(&mut head.fields, true);
+    session::keep_apart(&mut head.fields);
     finish.identify(&mut head.fields);
     let elapsed = finish.elapsed_us();
     finish.note(|r| {

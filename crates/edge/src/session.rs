@@ -9,6 +9,7 @@ use crate::message::ResponseHead;
 use crate::proxy::Refusal;
 use crate::redis::Allowance;
 use crate::sticky;
+use mainstay_identity::operators::COOKIE as OPERATOR;
 use mainstay_identity::sessions::{Carried, Id, Policy, Session, Sessions, Who};
 use mainstay_telemetry::Verdict;
 use std::sync::Arc;
@@ -67,12 +68,32 @@ impl Seen {
     }
 }
 
-/// Takes the cookie out of what the app gets; the others stay as they are.
+/// Takes the cookie out of what the app gets, and that of an operator; the others stay as they are.
 pub fn hide(core: &Core, fields: &mut Fields) {
-    if fields.has(Name::Cookie)
-        && let Some(policy) = core.shared.sessions.policy()
-    {
+    if !fields.has(Name::Cookie) {
+        return;
+    }
+    if let Some(policy) = core.shared.sessions.policy() {
         sticky::take(fields, &policy.cookie);
+    }
+    // A browser sends a cookie to every port of a host, and the console is one of this machine.
+    let of_operator = |line: &[u8]| line.windows(OPERATOR.len()).any(|part| part == OPERATOR.as_bytes());
+    if fields.all(Name::Cookie).any(of_operator) {
+        sticky::take(fields, OPERATOR);
+    }
+}
+
+/// No app sets what an operator's browser is known by.
+pub fn keep_apart(fields: &mut Fields) {
+    let is_operators = |line: &[u8]| {
+        let name = line.split(|&byte| byte == b'=').next().unwrap_or_default();
+        name.trim_ascii() == OPERATOR.as_bytes()
+    };
+    if fields.has(Name::SetCookie) && fields.all(Name::SetCookie).any(is_operators) {
+        let others = fields.all(Name::SetCookie).filter(|line| !is_operators(line)).map(<[u8]>::to_vec);
+        let others: Vec<Vec<u8>> = others.collect();
+        fields.remove(Name::SetCookie);
+        others.iter().for_each(|line| fields.add(Name::SetCookie, line));
     }
 }
 
@@ -100,6 +121,17 @@ pub fn policy(core: &Core) -> Option<Arc<Policy>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_app_sets_what_an_operator_is_known_by() {
+        let mut fields = Fields::default();
+        for line in ["a=1", "mainstay_operator=x; Path=/", " mainstay_operator = y", "mainstay_operators=2"] {
+            fields.push(b"Set-Cookie", line.as_bytes());
+        }
+        keep_apart(&mut fields);
+        let left: Vec<&[u8]> = fields.all(Name::SetCookie).collect();
+        assert_eq!(left, [&b"a=1"[..], b"mainstay_operators=2"]);
+    }
 
     #[test]
     fn no_cookie_goes_into_an_answer_for_everybody() {

@@ -1,11 +1,14 @@
 //! Operators: a realm apart from users. Tokens that an operator makes for a machine, a scraper or a probe, each with
-//! what it may see and until when.
+//! what it may see and until when; and the logins of his own browsers.
 //!
 //! Nobody has one unless an operator made it, and none is known before: the store keeps hashes. Must never take a
 //! user's credentials for an operator's, or the other way round.
 
+mod logins;
 mod postgres;
 mod sqlite;
+
+pub use logins::{COOKIE, LINK_LIFE_US, Logins};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::{constant_time, digest, rand};
@@ -136,9 +139,7 @@ pub async fn create(
     if list(store).await?.iter().filter(|token| token.is_good(now_us)).count() >= TOKENS_MAX {
         return Err(Fault::Full);
     }
-    let mut bytes = [0; SECRET_BYTES];
-    rand::fill(&mut bytes).map_err(|_| Fault::Random)?;
-    let text = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
+    let text = format!("{PREFIX}{}", random(SECRET_BYTES).ok_or(Fault::Random)?);
     let token = Token { name: name.to_owned(), scopes, created_us: now_us, expires_us, hash: hashed(&text) };
     let written = match store {
         Durable::Sqlite(store) => sqlite::insert(store, token.clone()).await,
@@ -174,6 +175,13 @@ fn bearer(authorization: &str) -> Option<&str> {
     let given = given.trim();
     (scheme.eq_ignore_ascii_case("bearer") && given.starts_with(PREFIX) && given.len() <= 2 * SECRET_BYTES)
         .then_some(given)
+}
+
+/// So many random bytes, in letters that stand in an address and in a cookie as they are.
+fn random(bytes: usize) -> Option<String> {
+    let mut random = vec![0; bytes];
+    rand::fill(&mut random).ok()?;
+    Some(URL_SAFE_NO_PAD.encode(random))
 }
 
 fn hashed(text: &str) -> Vec<u8> {

@@ -44,8 +44,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// Where others may end a session too, the word of a store counts for so long.
 const FRESH_MS: u64 = 5000;
-/// What a request waits at most to learn whose it is.
-pub const ASK_LIMIT: Duration = Duration::from_millis(50);
+/// What a request waits at most to learn whose it is; a little less than the 50 ms it may take of its time.
+pub const ASK_LIMIT: Duration = Duration::from_millis(44);
 /// The same, of the first requests of a server that has not opened its store yet.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
 /// Questions and news on their way to the stores: what a store answers in a second.

@@ -6,6 +6,7 @@ mod cache;
 mod certificates;
 mod check;
 mod config;
+mod console;
 mod db;
 mod demo;
 mod health;
@@ -77,6 +78,8 @@ enum Verb {
     Accounts(accounts::Args),
     /// Show what lets machines see the inside; `create` and `revoke`
     Token(token::Args),
+    /// Print a link to the pages of operators, good once
+    Console(console::Args),
     /// Show who is sent away; `add` and `lift`
     Bans(bans::Args),
     /// Show rate limits and who causes refusals, or forget what is counted of a client
@@ -134,6 +137,7 @@ fn verb(cli: Cli) -> Result<u8, Failure> {
         Verb::Upstreams(args) => upstreams::run(place, args),
         Verb::Accounts(args) => accounts::run(place, args),
         Verb::Token(args) => token::run(place, args),
+        Verb::Console(args) => console::run(place, &args),
         Verb::Bans(args) => bans::run(place, args),
         Verb::Limits(args) => limits::run(place, args),
         Verb::Jobs(args) => jobs::run(place, args),

@@ -9,8 +9,8 @@ mod command;
 mod serve;
 
 pub use command::{
-    Accounts, Bans, COMMAND_BYTES_MAX, Cache, CertificatesAction, CertificatesAsked, Command, Health, JobAdded,
-    JobAsked, JobsAsked, JobsListed, JournalAsked, Limits, Line, Refused, Reload, Restart, RuleAsked, ScheduleSet,
-    Status, Stop, TokenAsked, Upgrade, Why,
+    Accounts, Bans, COMMAND_BYTES_MAX, Cache, CertificatesAction, CertificatesAsked, Command, ConsoleAsked, Health,
+    JobAdded, JobAsked, JobsAsked, JobsListed, JournalAsked, Limits, Line, Refused, Reload, Restart, RuleAsked,
+    ScheduleSet, Status, Stop, TokenAsked, Upgrade, Why,
 };
 pub use serve::{Handler, Open, Say, serve};

@@ -10,6 +10,7 @@ mod cache;
 mod certificates;
 mod changes;
 mod cli;
+mod console;
 mod control;
 mod demo;
 mod errors;

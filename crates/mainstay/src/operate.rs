@@ -3,7 +3,7 @@
 use crate::control::answer::{DroppedAnswer, HealthAnswer, StatusAnswer, UpstreamAnswer};
 use crate::control::{Command, Handler, Health, JobsAsked, Refused, Restart, Say};
 use crate::server::Server;
-use crate::{accounts, bans, cache, certificates, journal, limits, operators, upgrade};
+use crate::{accounts, bans, cache, certificates, console, journal, limits, operators, upgrade};
 use mainstay_runtime::Clock;
 use mainstay_store::journal::Event;
 use mainstay_telemetry::trail::Found;
@@ -28,7 +28,7 @@ pub fn handler(server: Rc<Server>) -> Handler {
     })
 }
 
-async fn run(server: &Server, command: Command, say: Say) -> Result<Value, Refused> {
+async fn run(server: &Rc<Server>, command: Command, say: Say) -> Result<Value, Refused> {
     match command {
         Command::Status(_) => value(&status(server)),
         Command::Health(asked) => value(&health(server, &asked).await),
@@ -40,6 +40,7 @@ async fn run(server: &Server, command: Command, say: Say) -> Result<Value, Refus
         Command::Stop(_) => stop(&say).await,
         Command::Accounts(asked) => accounts::run(server, asked).await,
         Command::Token(asked) => operators::run(server, asked).await,
+        Command::Console(asked) => console::run(server, asked).await,
         Command::Bans(asked) => bans::run(server, &asked),
         Command::Limits(asked) => limits::run(server, &asked).await,
         Command::Cache(asked) => cache::run(server, &asked),
@@ -52,7 +53,7 @@ fn value(answer: &impl Serialize) -> Result<Value, Refused> {
     serde_json::to_value(answer).map_err(|e| Refused::new(format!("the answer is not JSON: {e}")))
 }
 
-fn status(server: &Server) -> StatusAnswer {
+pub fn status(server: &Server) -> StatusAnswer {
     let state = server.state();
     let current = server.current.borrow();
     let apps = server.fleet.status();

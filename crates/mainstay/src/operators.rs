@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// What another node has made or revoked is known here so much later.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// A command waits so long for the store of a server that has just started.
+const OPEN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Until the server ends. What cannot be read now is read by the next look; where nobody else writes, what was read
 /// once is what there is.
@@ -36,6 +38,13 @@ pub async fn keep(server: Rc<Server>, shutdown: Shutdown) {
     }
 }
 
+/// A server that has just started opens it now.
+async fn opened(server: &Server) -> Option<Durable> {
+    let mut store = server.book.store.subscribe();
+    let settled = store.wait_for(|store| matches!(store, Store::Open(_) | Store::Closed));
+    open(&*tokio::time::timeout(OPEN_LIMIT, settled).await.ok()?.ok()?)
+}
+
 fn open(store: &Store) -> Option<Durable> {
     match store {
         Store::Open(durable) => Some(durable.clone()),
@@ -44,7 +53,7 @@ fn open(store: &Store) -> Option<Durable> {
 }
 
 pub async fn run(server: &Server, asked: TokenAsked) -> Result<Value, Refused> {
-    let Some(store) = open(&server.book.store.borrow()) else {
+    let Some(store) = opened(server).await else {
         return Err(Refused::new("the store is not open   see: mainstay logs --level error"));
     };
     let now_us = i64::try_from(Clock::unix_micros()).unwrap_or(i64::MAX);

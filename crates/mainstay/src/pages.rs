@@ -4,6 +4,7 @@
 
 use crate::control::{JobAdded, JobAsked, JobsAsked, JobsListed, Refused};
 use crate::jobs;
+use crate::operate::OPERATOR;
 use arc_swap::ArcSwapOption;
 use http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, ORIGIN, REFERRER_POLICY};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -48,6 +49,9 @@ pub struct Pages {
     jobs: Arc<ArcSwapOption<Jobs>>,
     notes: Notes,
     turns: Arc<Semaphore>,
+    /// Who acts where no user is recognised, and what the pages are a part of then.
+    nobody: &'static str,
+    home: Option<&'static str>,
 }
 
 /// Names and values, of a query or a form.
@@ -55,7 +59,17 @@ type Fields = HashMap<String, String>;
 
 impl Pages {
     pub fn new(root: Arc<ArcSwapOption<String>>, jobs: Arc<ArcSwapOption<Jobs>>, notes: Notes) -> Pages {
-        Pages { root, jobs, notes, turns: Arc::new(Semaphore::new(TURNS)) }
+        Pages { root, jobs, notes, turns: Arc::new(Semaphore::new(TURNS)), nobody: NOBODY, home: None }
+    }
+
+    /// The same, below this page, for those who come by another door than the edge and are operators.
+    pub fn of_operators(self, home: &'static str) -> Pages {
+        Pages { nobody: OPERATOR, home: Some(home), ..self }
+    }
+
+    /// There is something to show.
+    pub fn has_queues(&self) -> bool {
+        self.jobs.load().is_some()
     }
 
     /// Never takes longer than some seconds, nor more than its share of them.
@@ -99,7 +113,7 @@ impl Pages {
             None if below.is_empty() => root.to_owned(),
             None => format!("{root}/{below}"),
         };
-        let place = Place { root, here: &here, now_ms: Clock::unix_micros() / 1000 };
+        let place = Place { root, home: self.home, here: &here, now_ms: Clock::unix_micros() / 1000 };
         let word = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
         let page = match below {
             "list" => self.list(&place, word("queue"), word("state"), word("skip")).await?,
@@ -188,7 +202,7 @@ impl Pages {
         let wanted = wanted(&form).map_err(|why| (StatusCode::BAD_REQUEST, why))?;
         let answer = self.ask(wanted.clone()).await?;
         if let Some((action, detail)) = jobs::deed(&wanted, &answer) {
-            let actor = asked.identity.as_ref().map_or(NOBODY, |identity| &identity.user);
+            let actor = asked.identity.as_ref().map_or(self.nobody, |identity| &identity.user);
             self.notes.note(Event::Admin { action: action.to_owned(), detail }, Some(actor.to_owned()));
         }
         let back = form.get("back").filter(|back| is_within(root, back)).map_or(root, String::as_str);

@@ -27,6 +27,8 @@ pub struct Server {
     pub book: crate::journal::Book,
     pub services: crate::services::Services,
     pub queues: crate::queues::Queues,
+    /// Operators at a browser.
+    pub console: crate::console::Console,
     /// Machines that may see the inside.
     pub operators: Operators,
     pub link: Link,

@@ -24,8 +24,9 @@ use mainstay_store::redis::{self, Heard, Redis};
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 
 /// Calls answered at a time; the rest wait in the channel, which is bounded too.
@@ -64,6 +65,7 @@ pub struct Services {
     current: Arc<ArcSwapOption<Service>>,
     sessions: Arc<Sessions>,
     redis: Arc<OnceLock<Redis>>,
+    runtime: Handle,
     _stop: Trigger,
 }
 
@@ -76,6 +78,11 @@ impl Services {
     /// The link of this runtime's own, where instances share.
     pub fn redis(&self) -> Option<&Redis> {
         self.redis.get()
+    }
+
+    /// Works there, and not on the thread that asks.
+    pub fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.runtime.spawn(work)
     }
 
     /// The store is about to be let go of: what is kept in memory for a moment is written.
@@ -102,6 +109,7 @@ pub fn start(parts: Parts) -> io::Result<(Services, oneshot::Receiver<()>)> {
     let (ended, end) = oneshot::channel();
     let current: Arc<ArcSwapOption<Service>> = Arc::default();
     let redis: Arc<OnceLock<Redis>> = Arc::default();
+    let handle = runtime.handle().clone();
     let (own, link, sessions) = (current.clone(), redis.clone(), parts.sessions.clone());
     std::thread::Builder::new().name("services".to_owned()).spawn(move || {
         runtime.block_on(run(parts, (own, link), changes, shutdown));
@@ -109,7 +117,7 @@ pub fn start(parts: Parts) -> io::Result<(Services, oneshot::Receiver<()>)> {
         runtime.shutdown_background();
         let _ = ended.send(());
     })?;
-    Ok((Services { options, current, sessions, redis, _stop: stop }, end))
+    Ok((Services { options, current, sessions, redis, runtime: handle, _stop: stop }, end))
 }
 
 /// Until the end is asked for.

@@ -3,6 +3,7 @@
 //!
 //! Must never touch what has one owner (the children's pipes, the control socket, stores) while the other server may.
 
+use crate::console;
 use crate::control::answer::{UpgradeAnswer, ago};
 use crate::control::{Open, Refused, Say, Upgrade};
 use crate::output::{Begun, Outputs};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -193,6 +195,9 @@ struct Memory {
     begun: Vec<Begun>,
     #[serde(default)]
     sessions: Vec<(u64, SocketAddr)>,
+    /// Operators at a browser.
+    #[serde(default)]
+    console: Option<console::Memory>,
 }
 
 /// What a retiring server lets go of.
@@ -217,7 +222,8 @@ pub async fn retire(server: &Server, owned: Owned, voice: &Voice) {
     let mut sessions = server.edge.known_sessions();
     sessions.drain(..sessions.len().saturating_sub(SESSIONS_MAX));
     server.telemetry.sync(SYNC_LIMIT);
-    let memory = serde_json::to_string(&Memory { begun, sessions }).unwrap_or_default();
+    let console = server.console.release().await;
+    let memory = serde_json::to_string(&Memory { begun, sessions, console }).unwrap_or_default();
     server.link.send(&ToSupervisor::Released { memory });
     let limit = server.edge.options().timeouts.drain;
     let left = tokio::select! {
@@ -254,7 +260,7 @@ pub async fn prove(server: &Server, handover: &Handover) -> anyhow::Result<()> {
 }
 
 /// The old server has let go: what it remembered, and the standard error that was kept from us while we were on trial.
-pub fn take_over(server: &Server, outputs: &Outputs, memory: &str, stderr: Option<OwnedFd>) -> anyhow::Result<()> {
+pub fn take_over(server: &Rc<Server>, outputs: &Outputs, memory: &str, stderr: Option<OwnedFd>) -> anyhow::Result<()> {
     if let Some(stderr) = stderr {
         nix::unistd::dup2_stderr(stderr).context("cannot take over standard error")?;
     }
@@ -264,8 +270,11 @@ pub fn take_over(server: &Server, outputs: &Outputs, memory: &str, stderr: Optio
 }
 
 /// What is not understood is done without: beginnings of lines, and where sessions are.
-pub fn remember(server: &Server, outputs: &Outputs, memory: &str) {
-    let Memory { begun, sessions } = serde_json::from_str(memory).unwrap_or_default();
+pub fn remember(server: &Rc<Server>, outputs: &Outputs, memory: &str) {
+    let Memory { begun, sessions, console } = serde_json::from_str(memory).unwrap_or_default();
     outputs.begin(begun);
     server.edge.adopt_sessions(&sessions);
+    if let Some(memory) = console {
+        console::resume(server, memory);
+    }
 }

@@ -5,6 +5,7 @@
 
 use crate::bans;
 use crate::certificates;
+use crate::console::Console;
 use crate::control;
 use crate::journal;
 use crate::keys;
@@ -130,6 +131,7 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     let (fleet_service, fleet) =
         fleet::Service::new(settings.fleet.clone(), outside(members, &link, &voice, outputs.clone()));
 
+    let console = Console::new(queues.pages(book.notes.clone()));
     let server = Rc::new(Server {
         edge,
         certificates,
@@ -141,6 +143,7 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
         book,
         services,
         queues,
+        console,
         operators: Operators::default(),
         link,
         hearers: voice.hearers(),
@@ -310,7 +313,7 @@ struct Turns {
 /// sees.
 async fn ready(
     hello: &Hello,
-    server: &Server,
+    server: &Rc<Server>,
     edge: edge::Service,
     outputs: &Outputs,
     turns: &Turns,

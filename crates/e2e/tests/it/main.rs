@@ -14,6 +14,7 @@ mod certificates_upgrade;
 mod certificates_windows;
 mod config;
 mod config_faults;
+mod console;
 mod demo;
 mod files;
 mod floods;

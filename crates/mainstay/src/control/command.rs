@@ -25,6 +25,7 @@ pub enum Command {
     Bans(Bans),
     Accounts(Accounts),
     Token(TokenAsked),
+    Console(ConsoleAsked),
     Limits(Limits),
     Cache(Cache),
     Journal(JournalAsked),
@@ -118,6 +119,16 @@ pub enum TokenAsked {
         seconds: Option<u64>,
     },
     Revoke(String),
+}
+
+/// The console of operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConsoleAsked {
+    /// A link that lets a browser in, once.
+    Link,
+    /// Nobody is let in any more.
+    End,
 }
 
 /// What of the journal.
@@ -295,6 +306,7 @@ impl Command {
             Command::Bans(_) => "/bans",
             Command::Accounts(_) => "/accounts",
             Command::Token(_) => "/token",
+            Command::Console(_) => "/console",
             Command::Limits(_) => "/limits",
             Command::Cache(_) => "/cache",
             Command::Journal(_) => "/journal",
@@ -315,6 +327,7 @@ impl Command {
             Command::Bans(c) => serde_json::to_vec(c),
             Command::Accounts(c) => serde_json::to_vec(c),
             Command::Token(c) => serde_json::to_vec(c),
+            Command::Console(c) => serde_json::to_vec(c),
             Command::Limits(c) => serde_json::to_vec(c),
             Command::Cache(c) => serde_json::to_vec(c),
             Command::Journal(c) => serde_json::to_vec(c),
@@ -337,6 +350,7 @@ impl Command {
             "/bans" => serde_json::from_slice(body).map(Command::Bans),
             "/accounts" => serde_json::from_slice(body).map(Command::Accounts),
             "/token" => serde_json::from_slice(body).map(Command::Token),
+            "/console" => serde_json::from_slice(body).map(Command::Console),
             "/limits" => serde_json::from_slice(body).map(Command::Limits),
             "/cache" => serde_json::from_slice(body).map(Command::Cache),
             "/journal" => serde_json::from_slice(body).map(Command::Journal),
@@ -386,6 +400,7 @@ mod tests {
             Command::Accounts(Accounts::Import(vec![Import { email: "a@b".to_owned(), ..Import::default() }])),
             Command::Token(TokenAsked::Create { name: "a".to_owned(), scopes: vec![Scope::Health], seconds: Some(9) }),
             Command::Token(TokenAsked::Revoke("a".to_owned())),
+            Command::Console(ConsoleAsked::Link),
             Command::Bans(Bans::List),
             Command::Bans(Bans::Add("192.0.2.7".to_owned(), 60)),
             Command::Bans(Bans::Lift(None)),

@@ -1,0 +1,365 @@
+//! Operators at a browser: a port of this machine alone that is open from the first `mainstay console` on, the links
+//! that let in, and the pages behind them.
+//!
+//! The realm is the operators' own: no account, role or session of the app's users is looked at here. Must never answer
+//! by another name than its own, or anybody who is not logged in.
+
+use crate::bodies::{self, Body};
+use crate::control::{ConsoleAsked, Refused};
+use crate::operate;
+use crate::pages::Pages;
+use crate::server::Server;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, COOKIE, HOST, LOCATION, ORIGIN, REFERRER_POLICY,
+    SET_COOKIE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use mainstay_console::console::{LOGIN_SCRIPT, OWN_SCRIPT, login, overview};
+use mainstay_console::{NO_SCRIPTS, STYLE};
+use mainstay_identity::csrf::{Page, Said, page};
+use mainstay_identity::exchange::Asked;
+use mainstay_identity::operators::{COOKIE as LOGIN, LINK_LIFE_US, Logins};
+use mainstay_runtime::Clock;
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// The first port that is free; the others for further servers of this machine.
+const PORTS: std::ops::Range<u16> = 4700..4710;
+/// Browsers of operators, with a few connections each.
+const CONNECTIONS_MAX: usize = 64;
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+const HEADER_LIMIT: Duration = Duration::from_secs(10);
+const BODY_LIMIT: Duration = Duration::from_secs(10);
+/// Where the pages of queues stand here.
+const QUEUES: &str = "/queues";
+
+/// The console of this server. Lives on the control thread.
+pub struct Console {
+    logins: RefCell<Logins>,
+    open: RefCell<Option<Opened>>,
+    pages: Pages,
+    connections: Cell<usize>,
+}
+
+struct Opened {
+    address: SocketAddr,
+    accepting: JoinHandle<()>,
+}
+
+impl Opened {
+    /// The port is free when this comes back.
+    async fn close(self) {
+        self.accepting.abort();
+        let _ = self.accepting.await;
+    }
+}
+
+impl Console {
+    pub fn new(pages: Pages) -> Console {
+        let pages = pages.of_operators("/");
+        Console { logins: RefCell::default(), open: RefCell::default(), pages, connections: Cell::new(0) }
+    }
+
+    /// For the server that takes over: who is logged in, and where. Nobody is let in here from now on.
+    pub async fn release(&self) -> Option<Memory> {
+        let opened = self.open.take()?;
+        let port = opened.address.port();
+        opened.close().await;
+        Some(Memory { port, logins: self.logins.take() })
+    }
+}
+
+/// What is handed over by an upgrade.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub struct Memory {
+    port: u16,
+    logins: Logins,
+}
+
+/// Goes on where another server stood. Somebody may have taken its port meanwhile: then a new link says where it is.
+pub fn resume(server: &Rc<Server>, memory: Memory) {
+    server.console.logins.replace(memory.logins);
+    let server = server.clone();
+    tokio::task::spawn_local(async move {
+        if let Err(error) = open(&server, memory.port).await {
+            tracing::warn!(%error, "the console is not open any more   open it: mainstay console");
+        }
+    });
+}
+
+/// `mainstay console`.
+pub async fn run(server: &Rc<Server>, asked: ConsoleAsked) -> Result<Value, Refused> {
+    let console = &server.console;
+    let now_us = Clock::unix_micros();
+    if asked == ConsoleAsked::End {
+        let ended = console.logins.borrow_mut().end(now_us);
+        let opened = console.open.take();
+        let was_open = opened.is_some();
+        if let Some(opened) = opened {
+            opened.close().await;
+            server.book.did("console closed", format!("{ended} logged out"));
+        }
+        return Ok(json!({ "wasOpen": was_open, "ended": ended }));
+    }
+    let known = console.open.borrow().as_ref().map(|opened| opened.address);
+    let address = match known {
+        Some(address) => address,
+        None => open_any(server).await.map_err(|error| {
+            let (first, last) = (PORTS.start, PORTS.end - 1);
+            Refused::new(format!("none of the ports {first} to {last} of 127.0.0.1 can be had: {error}"))
+        })?,
+    };
+    let key = console.logins.borrow_mut().link(now_us);
+    let key = key.ok_or_else(|| Refused::new("the kernel gave no random bytes; try again"))?;
+    server.book.did("console link made", address.to_string());
+    Ok(json!({
+        "link": format!("http://{address}/login#{key}"), "port": address.port(), "seconds": LINK_LIFE_US / 1_000_000,
+    }))
+}
+
+async fn open_any(server: &Rc<Server>) -> io::Result<SocketAddr> {
+    let mut last = io::Error::other("no port");
+    for port in PORTS {
+        match open(server, port).await {
+            Ok(address) => return Ok(address),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn open(server: &Rc<Server>, port: u16) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    let address = listener.local_addr()?;
+    let accepting = tokio::task::spawn_local(accept(listener, address, server.clone()));
+    let before = server.console.open.replace(Some(Opened { address, accepting }));
+    if let Some(before) = before {
+        before.close().await;
+    }
+    Ok(address)
+}
+
+async fn accept(listener: TcpListener, address: SocketAddr, server: Rc<Server>) {
+    loop {
+        let accepted = listener.accept().await;
+        let open = &server.console.connections;
+        let (Ok((stream, peer)), true) = (accepted, open.get() < CONNECTIONS_MAX) else {
+            // Out of descriptors or of turns: a moment for those who hold them.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        open.set(open.get() + 1);
+        let server = server.clone();
+        tokio::task::spawn_local(async move {
+            let of = server.clone();
+            let service = hyper::service::service_fn(move |request| {
+                let server = of.clone();
+                async move { Ok::<_, Infallible>(answer(&server, request, address, peer.ip()).await) }
+            });
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT);
+            // A broken connection concerns nobody but the one who broke it.
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            let open = &server.console.connections;
+            open.set(open.get() - 1);
+        });
+    }
+}
+
+async fn answer(server: &Rc<Server>, request: Request<Incoming>, at: SocketAddr, peer: IpAddr) -> Response<Body> {
+    let is_open = server.console.open.borrow().is_some();
+    let mut response = match asked(request, at, peer).await {
+        Ok(asked) if is_open => of(server, asked).await,
+        Ok(asked) => moved(&asked),
+        Err(response) => *response,
+    };
+    let headers = response.headers_mut();
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The request as a whole, if it was sent to this very console: a page that made a name of its own stand for this
+/// machine comes by that name.
+async fn asked(request: Request<Incoming>, at: SocketAddr, peer: IpAddr) -> Result<Asked, Box<Response<Body>>> {
+    let refused = |status, text: String| Err(Box::new(bodies::response(status, "text/plain", bodies::whole(text))));
+    let (head, body) = request.into_parts();
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+    let own = [format!("127.0.0.1:{}", at.port()), format!("localhost:{}", at.port())];
+    if !own.contains(&host) {
+        return refused(StatusCode::MISDIRECTED_REQUEST, format!("ask at http://{at}, by this name\n"));
+    }
+    let body = match tokio::time::timeout(BODY_LIMIT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) => return refused(StatusCode::PAYLOAD_TOO_LARGE, "a form holds at most 1 MiB\n".to_owned()),
+        Err(_) => return refused(StatusCode::REQUEST_TIMEOUT, format!("no whole form came in {BODY_LIMIT:?}\n")),
+    };
+    Ok(Asked {
+        method: head.method,
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().map(str::to_owned),
+        headers: head.headers,
+        body,
+        client: peer,
+        https: false,
+        host,
+        request_id: String::new(),
+        identity: None,
+        session: None,
+    })
+}
+
+async fn of(server: &Rc<Server>, asked: Asked) -> Response<Body> {
+    let is_read = matches!(asked.method, Method::GET | Method::HEAD);
+    match (asked.path.as_str(), is_read) {
+        ("/style.css", true) => return file("text/css; charset=utf-8", STYLE),
+        ("/login.js", true) => return file("text/javascript; charset=utf-8", LOGIN_SCRIPT),
+        ("/login", true) => return html(StatusCode::OK, login(None), OWN_SCRIPT),
+        ("/login", false) => return entered(server, &asked),
+        _ => {}
+    }
+    let now_us = Clock::unix_micros();
+    let known = cookies(&asked.headers).any(|secret| server.console.logins.borrow_mut().knows(secret, now_us));
+    match (known, is_read) {
+        (false, true) => return to("/login", StatusCode::SEE_OTHER),
+        (false, false) => {
+            return html(StatusCode::FORBIDDEN, login(Some("you are not logged in any more")), OWN_SCRIPT);
+        }
+        (true, _) => {}
+    }
+    match asked.path.as_str() {
+        "/" if is_read => html(StatusCode::OK, home(server).await, NO_SCRIPTS),
+        "/logout" if asked.method == Method::POST => left(server, &asked),
+        path if path.strip_prefix(QUEUES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) => {
+            queues(server, asked).await
+        }
+        "/" | "/logout" => {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "it takes another method\n");
+            let allowed = if asked.path == "/" { "GET, HEAD" } else { "POST" };
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+            response
+        }
+        _ => plain(StatusCode::NOT_FOUND, "there is no such page\n"),
+    }
+}
+
+/// Another server has taken over, or nobody is let in any more: a browser learns it by a connection of its own.
+fn moved(asked: &Asked) -> Response<Body> {
+    let mut response = plain(StatusCode::TEMPORARY_REDIRECT, "");
+    let address = asked.query.as_ref().map_or(asked.path.clone(), |query| format!("{}?{query}", asked.path));
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if let Ok(location) = HeaderValue::from_str(&address) {
+        headers.insert(LOCATION, location);
+    }
+    response
+}
+
+async fn home(server: &Rc<Server>) -> String {
+    let status = serde_json::to_value(operate::status(server)).unwrap_or_default();
+    let (lines, _) = mainstay_watch::cli::lines(&server.state(), true);
+    overview(&status, &lines, server.console.pages.has_queues())
+}
+
+/// Made where a search through thousands of jobs holds up nobody who asks this server for something.
+async fn queues(server: &Rc<Server>, asked: Asked) -> Response<Body> {
+    let pages = server.console.pages.clone();
+    let made = server.services.spawn(async move { pages.answer(QUEUES, asked).await }).await;
+    let Ok(answer) = made else { return plain(StatusCode::SERVICE_UNAVAILABLE, "the server ends; try again\n") };
+    let mut response = Response::new(BodyExt::boxed(Full::new(answer.body)));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response
+}
+
+/// Follows a link. From a page of this console, so that nobody logs a browser in as somebody else.
+fn entered(server: &Server, asked: &Asked) -> Response<Body> {
+    if asked.method != Method::POST {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "it takes GET, HEAD, POST\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+        return response;
+    }
+    if !is_own(asked) {
+        let why = "this was not sent by the page itself: open the link anew";
+        return html(StatusCode::FORBIDDEN, login(Some(why)), OWN_SCRIPT);
+    }
+    let key = std::str::from_utf8(&asked.body).ok().and_then(|form| form.strip_prefix("key="));
+    let key = key.map(|key| percent_decode_str(key).decode_utf8_lossy().trim().to_owned()).unwrap_or_default();
+    // A whole link, pasted as it was printed.
+    let key = key.rsplit('#').next().unwrap_or_default();
+    let Some(secret) = server.console.logins.borrow_mut().enter(key, Clock::unix_micros()) else {
+        let why = "this link was followed before, or is older than ten minutes: type mainstay console for another";
+        return html(StatusCode::FORBIDDEN, login(Some(why)), OWN_SCRIPT);
+    };
+    server.book.did("console entered", asked.client.to_string());
+    set(to("/", StatusCode::SEE_OTHER), &format!("{LOGIN}={secret}; Path=/; HttpOnly; SameSite=Strict"))
+}
+
+fn left(server: &Server, asked: &Asked) -> Response<Body> {
+    if !is_own(asked) {
+        return plain(StatusCode::FORBIDDEN, "this was not sent by a page of the console\n");
+    }
+    let mut logins = server.console.logins.borrow_mut();
+    cookies(&asked.headers).for_each(|secret| logins.leave(secret));
+    server.book.did("console left", asked.client.to_string());
+    set(to("/login", StatusCode::SEE_OTHER), &format!("{LOGIN}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"))
+}
+
+fn is_own(asked: &Asked) -> bool {
+    let header = |name: HeaderName| asked.headers.get(name).map(HeaderValue::as_bytes);
+    let said = Said {
+        origin: header(ORIGIN),
+        site: header(HeaderName::from_static("sec-fetch-site")),
+        host: &asked.host,
+        https: false,
+        allowed: false,
+    };
+    page(&said) == Page::Ours
+}
+
+/// What a browser proves itself by. Ports share cookies: there may be those of another console of this machine.
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(COOKIE).into_iter().filter_map(|line| line.to_str().ok());
+    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter(|(name, _)| *name == LOGIN).map(|(_, value)| value)
+}
+
+fn set(mut response: Response<Body>, cookie: &str) -> Response<Body> {
+    if let Ok(mut value) = HeaderValue::from_str(cookie) {
+        value.set_sensitive(true);
+        response.headers_mut().insert(SET_COOKIE, value);
+    }
+    response
+}
+
+fn to(address: &'static str, status: StatusCode) -> Response<Body> {
+    let mut response = plain(status, "");
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static(address));
+    response
+}
+
+fn plain(status: StatusCode, text: &str) -> Response<Body> {
+    bodies::response(status, "text/plain; charset=utf-8", bodies::whole(text.to_owned()))
+}
+
+fn file(content_type: &'static str, text: &str) -> Response<Body> {
+    bodies::response(StatusCode::OK, content_type, bodies::whole(text.to_owned()))
+}
+
+fn html(status: StatusCode, text: String, policy: &'static str) -> Response<Body> {
+    let mut response = bodies::response(status, "text/html; charset=utf-8", bodies::whole(text));
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    response
+}
