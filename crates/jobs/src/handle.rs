@@ -11,7 +11,7 @@ use crate::job::{Body, NAME_BYTES_MAX, Name, NewJob, State};
 use crate::op::{Added, Answer, Claimed, Finish, Op, Outcome, SWEEP_MAX, fits};
 use crate::schedule::Schedule;
 use crate::settings::Settings;
-use crate::store::{ChildDetail, Detail, Place, Reads};
+use crate::store::{ChildDetail, Detail, Extent, Place, Reads};
 use crate::thread::{self, Message};
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -308,7 +308,26 @@ impl Jobs {
         let queue = queue.to_owned();
         let ids = self.look(move |engine| engine.list(&queue, state, skip, most.min(LIST_MAX))).await?;
         // One may have been removed since.
-        Ok(self.0.reads.details(ids).await?)
+        Ok(self.0.reads.details(ids, Extent::Whole).await?)
+    }
+
+    /// As [`Jobs::list`], but of each what a list shows: no payload, result, progress or log, and the last attempt.
+    ///
+    /// # Errors
+    /// When jobs are closed, or the store fails.
+    pub async fn lines(&self, queue: &str, state: State, skip: usize, most: usize) -> Result<Vec<Detail>, Error> {
+        let queue = queue.to_owned();
+        let ids = self.look(move |engine| engine.list(&queue, state, skip, most.min(LIST_MAX))).await?;
+        Ok(self.0.reads.details(ids, Extent::Line).await?)
+    }
+
+    /// Jobs that were added with a `traceparent` of this trace id (32 digits), in the order of their ids, as
+    /// [`Jobs::lines`] gives them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn traced(&self, trace_id: &str, most: usize) -> Result<Vec<Detail>, Error> {
+        Ok(self.0.reads.traced(trace_id.to_owned(), most.min(LIST_MAX)).await?)
     }
 
     /// All that is kept of a job, if it is there.
@@ -316,7 +335,7 @@ impl Jobs {
     /// # Errors
     /// When jobs are closed, or the store fails.
     pub async fn get(&self, job: u64) -> Result<Option<Detail>, Error> {
-        Ok(self.0.reads.details(vec![job]).await?.pop())
+        Ok(self.0.reads.details(vec![job], Extent::Whole).await?.pop())
     }
 
     /// Children of a job and what they gave, in the order in which they were given, for as long as the job is there.

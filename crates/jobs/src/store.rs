@@ -15,12 +15,14 @@ use mainstay_store::Error;
 use mainstay_store::migrate::Migrations;
 use mainstay_store::postgres::{Options as PostgresOptions, Postgres as Pool};
 use mainstay_store::sqlite::Readers;
+use mainstay_store::sqlite::rusqlite::Connection;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
 pub(crate) use postgres::Entry;
+pub(crate) use read::Extent;
 pub use read::{CHILDREN_BYTES_MAX, ChildDetail, Detail, Line};
 
 /// In the data folder: a file of their own, so that its commits wait for nobody else's.
@@ -197,16 +199,24 @@ impl Store {
 
 impl Reads {
     /// Those of these jobs that are there, in their order.
-    pub async fn details(&self, jobs: Vec<u64>) -> Result<Vec<Detail>, Error> {
+    pub async fn details(&self, jobs: Vec<u64>, extent: Extent) -> Result<Vec<Detail>, Error> {
+        match self {
+            Reads::Sqlite(readers) => readers.read(move |c| all(c, &jobs, extent)).await,
+            Reads::Postgres(pool) => postgres::details(pool, &jobs, extent).await,
+        }
+    }
+
+    /// Jobs that were added with this trace id, the first of them, as a list shows them.
+    pub async fn traced(&self, trace_id: String, most: usize) -> Result<Vec<Detail>, Error> {
         match self {
             Reads::Sqlite(readers) => {
-                let found = move |c: &mainstay_store::sqlite::rusqlite::Connection| {
-                    let found = jobs.iter().map(|job| read::detail(c, *job)).collect::<Result<Vec<_>, _>>()?;
-                    Ok(found.into_iter().flatten().collect())
-                };
+                let found = move |c: &Connection| all(c, &read::traced(c, &trace_id, most)?, Extent::Line);
                 readers.read(found).await
             }
-            Reads::Postgres(pool) => postgres::details(pool, &jobs).await,
+            Reads::Postgres(pool) => {
+                let found = postgres::traced(pool, &trace_id, most).await?;
+                postgres::details(pool, &found, Extent::Line).await
+            }
         }
     }
 
@@ -217,6 +227,11 @@ impl Reads {
             Reads::Postgres(pool) => postgres::children(pool, job, skip, most).await,
         }
     }
+}
+
+fn all(c: &Connection, jobs: &[u64], extent: Extent) -> Result<Vec<Detail>, Error> {
+    let found = jobs.iter().map(|job| read::detail(c, *job, extent)).collect::<Result<Vec<_>, _>>()?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Brings the tables and `mainstay.add_job` up to date in a Postgres; a line for each step, whether it ran now or had

@@ -14,26 +14,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const FOUR: [(&str, u64); 4] = [("protocol", 2), ("scan", 5), ("validation", 3), ("payment", 2)];
 
 /// An app that is given jobs, with these tables.
-fn app(tables: &str) -> Setup {
+pub fn app(tables: &str) -> Setup {
     let text = format!("[app.main]\nrun = \"node index.js\"\n{tables}");
     Setup::file(&text).node_app("jobs")
 }
 
-fn queue(name: &str, lines: &str) -> String {
+pub fn queue(name: &str, lines: &str) -> String {
     format!(
         "[jobs.{name}]\npush = \"POST /jobs/{name}\"\nbackoff = {{ kind = \"fixed\", delay = \"50ms\" }}\n{lines}\n"
     )
 }
 
 /// What an instance was given to ask with.
-struct Asking {
+pub struct Asking {
     url: String,
     token: String,
 }
 
 impl Asking {
     #[track_caller]
-    fn of(mainstay: &Mainstay) -> Asking {
+    pub fn of(mainstay: &Mainstay) -> Asking {
         let given = get(&mainstay.url("/given")).json();
         let text = |name: &str| given[name].as_str().unwrap_or_else(|| panic!("no {name}: {given}")).to_owned();
         let asking = Asking { url: text("url"), token: text("token") };
@@ -41,7 +41,7 @@ impl Asking {
         asking
     }
 
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>, more: &[&str]) -> Answer {
+    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>, more: &[&str]) -> Answer {
         let (url, bearer) = (format!("{}{path}", self.url), format!("Authorization: Bearer {}", self.token));
         // In a file: a megabyte is no argument.
         let file = tempfile::NamedTempFile::new().expect("a file");
@@ -56,31 +56,31 @@ impl Asking {
         curl(&words)
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, None, &[])
     }
 
-    fn post(&self, path: &str, body: &Value) -> Answer {
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
         self.ask("POST", path, Some(body), &[])
     }
 
     /// The id of a job that was added.
     #[track_caller]
-    fn add(&self, queue: &str, job: &Value) -> u64 {
+    pub fn add(&self, queue: &str, job: &Value) -> u64 {
         let answer = self.post(&format!("/v1/queues/{queue}/jobs"), job);
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.json()["id"].as_u64().unwrap_or_else(|| panic!("no id: {answer:?}"))
     }
 
     #[track_caller]
-    fn job(&self, id: u64) -> Value {
+    pub fn job(&self, id: u64) -> Value {
         let answer = self.get(&format!("/v1/jobs/{id}"));
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
     }
 
     #[track_caller]
-    fn until(&self, id: u64, state: &str) -> Value {
+    pub fn until(&self, id: u64, state: &str) -> Value {
         wait_for(&format!("job {id} to be {state}"), || {
             let job = self.job(id);
             (job["state"] == state).then_some(job)

@@ -29,12 +29,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-pub(super) use detail::{children, details};
+pub(super) use detail::{children, details, traced};
 
-pub(super) const MIGRATIONS: [Migration; 3] = [
+pub(super) const MIGRATIONS: [Migration; 4] = [
     Migration { version: 1, name: "jobs", sql: include_str!("postgres/0001_jobs.sql") },
     Migration { version: 2, name: "add_job", sql: include_str!("postgres/0002_add_job.sql") },
     Migration { version: 3, name: "flows", sql: include_str!("postgres/0003_flows.sql") },
+    Migration { version: 4, name: "traces", sql: include_str!("postgres/0004_traces.sql") },
 ];
 
 /// Of the owner, by the letters of "mainjobs".

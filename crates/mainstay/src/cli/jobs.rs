@@ -8,12 +8,15 @@ use crate::control::{
 };
 use crate::exit::{self, Failure};
 use crate::jobs::no_state;
-use crate::place::PlaceArgs;
+use crate::place::{Place, PlaceArgs};
+use crate::told::LOG_FOLDER;
 use mainstay_config::units;
 use mainstay_jobs::job::PAYLOAD_BYTES_MAX;
 use mainstay_jobs::schedule::CatchUp;
 use mainstay_jobs::{LIST_MAX, State};
 use mainstay_runtime::Clock;
+use mainstay_telemetry::read::Logs;
+use mainstay_telemetry::trail;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use std::io::Read;
@@ -204,7 +207,11 @@ pub fn run(place: &PlaceArgs, args: Args) -> Result<u8, Failure> {
              over HTTP   POST $MAINSTAY_URL/v1/queues/QUEUE/jobs (docs/jobs.md)"
         )));
     }
-    let answer = client::ask(&place.resolve()?, &command, client::to_stderr)?;
+    let place = place.resolve()?;
+    let mut answer = client::ask(&place, &command, client::to_stderr)?;
+    if let JobsAsked::Show { .. } = asked {
+        answer["requestId"] = request_of(&place, &answer).into();
+    }
     if args.json {
         println!("{answer:#}");
         return Ok(exit::ASKED);
@@ -213,6 +220,12 @@ pub fn run(place: &PlaceArgs, args: Args) -> Result<u8, Failure> {
     told.lines.iter().for_each(|line| println!("{line}"));
     told.notes.iter().for_each(|note| eprintln!("{note}"));
     Ok(exit::ASKED)
+}
+
+/// Which request added it, as far as log files go back.
+fn request_of(place: &Place, job: &Value) -> Option<String> {
+    let (trace_id, added_ms) = (job["traceId"].as_str()?, job["createdMs"].as_u64()?);
+    trail::find_traced(&Logs::new(&place.data.join(LOG_FOLDER)), trace_id, added_ms * 1000).ok().flatten()
 }
 
 fn asked(action: Option<Action>) -> Result<JobsAsked, Failure> {
@@ -310,6 +323,7 @@ fn told(asked: &JobsAsked, answer: Value, now_ms: u64) -> Result<Told, Failure> 
         JobsAsked::Show { payload, .. } => {
             Told { lines: screen::job(&parsed(answer)?, *payload, now_ms), ..Told::default() }
         }
+        JobsAsked::Traced { .. } => Told { lines: of_request(&answer, now_ms)?, ..Told::default() },
         JobsAsked::Add(asked) => line(screen::added(asked, &answer)),
         JobsAsked::Retry(id) => line(format!("{id} waits, with all its attempts")),
         JobsAsked::Remove(id) => line(format!("{id} is gone")),
@@ -331,6 +345,14 @@ fn told(asked: &JobsAsked, answer: Value, now_ms: u64) -> Result<Told, Failure> 
         JobsAsked::Schedule(_) => line(screen::schedule(&parsed(answer)?, now_ms)),
         JobsAsked::Unschedule(name) => line(format!("{name} adds nothing any more")),
     })
+}
+
+/// A line for each job that a request added.
+pub fn of_request(answer: &Value, now_ms: u64) -> Result<Vec<String>, Failure> {
+    let all: Vec<screen::Job> = parsed(answer["jobs"].clone())?;
+    let mut lines: Vec<String> = all.iter().map(|job| screen::line_with_queue(job, now_ms)).collect();
+    lines.extend((answer["more"] == true).then(|| "and more: mainstay why ID --json".to_owned()));
+    Ok(lines)
 }
 
 fn parsed<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {

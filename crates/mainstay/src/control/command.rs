@@ -154,6 +154,11 @@ pub enum JobsAsked {
         id: u64,
         payload: bool,
     },
+    /// Those that a request added, by its trace id.
+    Traced {
+        trace_id: String,
+        limit: usize,
+    },
     Add(Box<JobAdded>),
     Retry(u64),
     Remove(u64),
@@ -358,7 +363,13 @@ impl Command {
                 | Command::Token(TokenAsked::List)
                 | Command::Cache(Cache::Status)
                 | Command::Journal(_)
-                | Command::Jobs(JobsAsked::Queues | JobsAsked::List(_) | JobsAsked::Show { .. } | JobsAsked::Schedules)
+                | Command::Jobs(
+                    JobsAsked::Queues
+                        | JobsAsked::List(_)
+                        | JobsAsked::Show { .. }
+                        | JobsAsked::Traced { .. }
+                        | JobsAsked::Schedules
+                )
         )
     }
 

@@ -61,6 +61,9 @@ pub struct Job {
     group: Option<String>,
     key: Option<String>,
     trace: Option<String>,
+    trace_id: Option<String>,
+    /// Known to whoever reads the log files.
+    request_id: Option<String>,
     payload_bytes: u64,
     /// In a list.
     error: Option<String>,
@@ -167,6 +170,11 @@ pub fn line(job: &Job, now_ms: u64) -> String {
     line
 }
 
+/// The same among jobs of other queues.
+pub fn line_with_queue(job: &Job, now_ms: u64) -> String {
+    format!("{:<16} {}", flat(&job.queue), line(job, now_ms))
+}
+
 /// Of the state it is in.
 fn age(job: &Job, now_ms: u64) -> String {
     let since = |at_ms: u64| ago(now_ms.saturating_sub(at_ms) / 1000);
@@ -206,6 +214,8 @@ pub fn job(job: &Job, with_payload: bool, now_ms: u64) -> Vec<String> {
     let names = [("worker", &job.worker), ("group", &job.group), ("key", &job.key), ("trace", &job.trace)];
     let some = |(word, name): (&str, &Option<String>)| Some(format!("{word:<9} {}", flat(name.as_ref()?)));
     lines.extend(names.into_iter().filter_map(some));
+    let request = job.request_id.as_ref().or(job.trace_id.as_ref());
+    lines.extend(request.map(|id| format!("request   mainstay why {}", flat(id))));
     lines.extend(job.parent.map(|parent| format!("parent    {parent}")));
     lines.extend(job.children.iter().map(child));
     if job.failures_left_out > 0 {

@@ -1,0 +1,86 @@
+//! A request's account goes on to the jobs that it added, and a job's back to its request.
+
+use crate::jobs::{Asking, app, queue};
+use mainstay_e2e::{Answer, Mainstay, curl, get, wait_for};
+use serde_json::{Value, json};
+
+/// An order over the edge, and the id of the job that the app added for it.
+#[track_caller]
+fn order(mainstay: &Mainstay, job: &Value) -> (Answer, u64) {
+    let answer = curl(&["-d", &job.to_string(), &mainstay.url("/order")]);
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let id = answer.json()["id"].as_u64().unwrap_or_else(|| panic!("no id: {answer:?}"));
+    (answer, id)
+}
+
+/// Lines of the account, from the one of jobs on.
+fn jobs_of(account: &str) -> Vec<&str> {
+    account.lines().skip_while(|line| !line.starts_with("  jobs ")).collect()
+}
+
+#[track_caller]
+fn account(mainstay: &Mainstay, id: &str) -> Value {
+    let text = mainstay.verb(&["why", id, "--json"]).ok();
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// J11, O4: `mainstay why ID` shows a job that is done, one that failed thrice, and the children of a flow.
+#[test]
+fn j11_the_account_of_a_request_goes_on_to_its_jobs() {
+    let tables = format!("{}{}", queue("scan", "attempts = 3"), queue("payment", ""));
+    let mainstay = app(&tables).ready("/");
+    let asking = Asking::of(&mainstay);
+    let (good, done) = order(&mainstay, &json!({ "name": "pdf", "data": {} }));
+    let (bad, failed) = order(&mainstay, &json!({ "name": "deep", "data": { "fail": 9 } }));
+    let children = json!([{ "queue": "payment", "data": {} }, { "queue": "payment", "data": {} }]);
+    let (flow, parent) = order(&mainstay, &json!({ "name": "sum", "children": children }));
+    for (id, state) in [(done, "completed"), (failed, "failed"), (parent, "completed")] {
+        asking.until(id, state);
+    }
+
+    let text = mainstay.why(&good.id());
+    let lines = jobs_of(&text);
+    assert!(lines.len() == 1 && lines[0].contains("scan ") && lines[0].contains("completed   1/3"), "{text}");
+    let text = mainstay.why(&bad.id());
+    let lines = jobs_of(&text);
+    assert!(lines[0].contains("deep") && lines[0].contains("failed      3/3"), "{text}");
+    assert!(lines[0].contains("failed 3"), "the last error: {text}");
+
+    let told = account(&mainstay, &bad.id());
+    let job = &told["jobs"][0];
+    assert_eq!((&job["id"], &job["state"], &job["attemptsMade"]), (&json!(failed), &json!("failed"), &json!(3)));
+    assert_eq!((&job["traceId"], &told["moreJobs"]), (&told["traceId"], &json!(false)));
+    let told = account(&mainstay, &flow.id());
+    let of = |job: &Value| (job["queue"].as_str().map(str::to_owned), job["parent"].as_u64());
+    let found: Vec<_> = told["jobs"].as_array().expect("jobs").iter().map(of).collect();
+    let payment = || (Some("payment".to_owned()), Some(parent));
+    assert_eq!(found, [(Some("scan".to_owned()), None), payment(), payment()], "{told:#}");
+
+    // The way back; and a request that added nothing says nothing of jobs.
+    let shown = mainstay.verb(&["jobs", "show", &failed.to_string()]).ok();
+    assert!(shown.contains(&format!("request   mainstay why {}", bad.id())), "{shown}");
+    let idle = get(&mainstay.url("/"));
+    assert!(jobs_of(&mainstay.why(&idle.id())).is_empty());
+}
+
+/// What is known of jobs is in their file: it is there after a restart. Without a server the rest of the account is.
+#[test]
+fn j11_the_account_is_there_after_a_restart() {
+    let mut mainstay = app(&queue("scan", "attempts = 1")).ready("/");
+    let asking = Asking::of(&mainstay);
+    let (answer, id) = order(&mainstay, &json!({ "data": { "fail": 1 } }));
+    asking.until(id, "failed");
+    mainstay.why(&answer.id());
+    mainstay.verb(&["stop"]).ok();
+    mainstay.end();
+    let ended = mainstay.verb(&["why", &answer.id()]);
+    assert!(ended.code == Some(0) && jobs_of(&ended.out).is_empty(), "{}", ended.all());
+    let mainstay = mainstay.again();
+    mainstay.answering("/");
+    let lines = wait_for("the job to be told of", || {
+        let text = mainstay.verb(&["why", &answer.id()]).out;
+        let lines: Vec<String> = jobs_of(&text).into_iter().map(str::to_owned).collect();
+        lines.iter().any(|line| line.contains("failed")).then_some(lines)
+    });
+    assert!(lines[0].contains("1/1") && lines[0].contains("failed 1"), "{lines:?}");
+}
