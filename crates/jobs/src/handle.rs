@@ -29,6 +29,8 @@ const EVENTS_MAX: usize = 16_384;
 const PAYLOAD_KIB_MAX: usize = 64 * 1024;
 /// Bytes of payloads of one call.
 pub const ARRAY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Digits of a trace id.
+const TRACE_ID_CHARS: usize = 32;
 /// Jobs a list gives at once.
 pub const LIST_MAX: usize = 1000;
 
@@ -327,7 +329,10 @@ impl Jobs {
     /// # Errors
     /// When the store fails.
     pub async fn traced(&self, trace_id: &str, most: usize) -> Result<Vec<Detail>, Error> {
-        Ok(self.0.reads.traced(trace_id.to_owned(), most.min(LIST_MAX)).await?)
+        match trace_id.len() {
+            TRACE_ID_CHARS => Ok(self.0.reads.traced(trace_id.to_owned(), most.min(LIST_MAX)).await?),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// All that is kept of a job, if it is there.
