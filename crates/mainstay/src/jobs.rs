@@ -4,6 +4,7 @@ mod shown;
 
 pub use shown::{child_shown, listed, payload, queue_shown, schedule_shown, shown};
 
+use crate::api::children;
 use crate::control::{JobAdded, JobAsked, JobsAsked, JobsListed, Refused, RuleAsked, ScheduleSet};
 use crate::settings::chain;
 use mainstay_jobs::engine::QueueGlance;
@@ -11,9 +12,10 @@ use mainstay_jobs::job::{Body, Own, Unique};
 use mainstay_jobs::op::FLOW_JOBS_MAX;
 use mainstay_jobs::schedule::{CatchUp, Rule, Schedule};
 use mainstay_jobs::store::Detail;
-use mainstay_jobs::{Error, Jobs, LIST_MAX, NewJob, Refusal, State};
+use mainstay_jobs::{Child, Error, Jobs, LIST_MAX, NewJob, Refusal, State};
 use mainstay_runtime::Clock;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Jobs read at once for a list: each with an error of at most 4 KiB.
@@ -210,10 +212,25 @@ pub async fn one(jobs: &Jobs, id: u64, with_payload: bool) -> Result<Option<Valu
 async fn add(jobs: &Jobs, asked: JobAdded) -> Result<Value, Refused> {
     known(jobs, &asked.queue).await?;
     let unique = asked.key.map(|key| Unique { key: key.into(), for_ms: None });
-    let job = NewJob { delay_ms: asked.delay_ms, unique, ..new(asked.job) };
+    let children = match asked.children.is_empty() {
+        true => Vec::new(),
+        false => children(&asked.children).map_err(|fault| Refused::new(fault.detail))?,
+    };
+    let mut queues = BTreeSet::new();
+    children.iter().for_each(|child| queues_of(child, &mut queues));
+    for queue in queues {
+        known(jobs, queue).await?;
+    }
+    let job = NewJob { delay_ms: asked.delay_ms, unique, children, ..new(asked.job) };
     let added = jobs.add(&asked.queue, vec![job]).await.map_err(refused)?;
     let one = added.first().ok_or_else(|| Refused::new("nothing was added"))?;
     Ok(json!({ "id": one.job, "queue": asked.queue, "isNew": one.is_new }))
+}
+
+/// Of a child and of all below it.
+fn queues_of<'a>(child: &'a Child, queues: &mut BTreeSet<&'a str>) {
+    queues.insert(&child.queue);
+    child.job.children.iter().for_each(|child| queues_of(child, queues));
 }
 
 fn new(asked: JobAsked) -> NewJob {

@@ -274,7 +274,7 @@ fn added(word: &dyn Fn(&str) -> String) -> Result<JobAdded, Refused> {
         }
     };
     let job = JobAsked { name: word("name"), payload, ..JobAsked::default() };
-    Ok(JobAdded { queue: word("queue"), job, delay_ms, key: None })
+    Ok(JobAdded { queue: word("queue"), job, delay_ms, ..JobAdded::default() })
 }
 
 /// By the browser's own word; a program that brings no such word brings no cookie either, and has verbs of its own.

@@ -87,7 +87,7 @@ impl Asking {
         })
     }
 
-    fn counts(&self, queue: &str) -> Value {
+    pub fn counts(&self, queue: &str) -> Value {
         let queues = self.get("/v1/queues").json();
         let found = queues["queues"].as_array().and_then(|all| all.iter().find(|one| one["name"] == queue).cloned());
         found.unwrap_or(Value::Null)
@@ -95,7 +95,7 @@ impl Asking {
 }
 
 /// What the app has seen, in its order.
-fn seen(mainstay: &Mainstay) -> Vec<Value> {
+pub fn seen(mainstay: &Mainstay) -> Vec<Value> {
     let text = std::fs::read_to_string(mainstay.path().join("seen.ndjson")).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }

@@ -1,6 +1,7 @@
-//! A request's account goes on to the jobs that it added, and a job's back to its request.
+//! What is connected: a request's account goes on to the jobs that it added, and a job's back to its request; a parent
+//! is told what its children gave.
 
-use crate::jobs::{Asking, app, queue};
+use crate::jobs::{Asking, app, queue, seen};
 use mainstay_e2e::{Answer, Mainstay, curl, get, wait_for};
 use serde_json::{Value, json};
 
@@ -83,4 +84,33 @@ fn j11_the_account_is_there_after_a_restart() {
         lines.iter().any(|line| line.contains("failed")).then_some(lines)
     });
     assert!(lines[0].contains("1/1") && lines[0].contains("failed 1"), "{lines:?}");
+}
+
+/// J1: a flow by the verb, and a parent that is pushed asks for its children by the path it is given.
+#[test]
+fn j1_a_flow_is_added_by_the_verb_and_its_parent_is_told_where_to_ask() {
+    let mainstay = app(&format!("{}{}", queue("scan", ""), queue("payment", ""))).ready("/");
+    let asking = Asking::of(&mainstay);
+    let below = r#"[{"queue":"scan","data":{}},{"queue":"scan","data":{},"children":[{"queue":"scan","data":{}}]}]"#;
+    mainstay.write("below.json", below);
+    let file = format!("@{}", mainstay.path().join("below.json").display());
+    let added = mainstay.verb(&["jobs", "add", "payment", "--name", "sum", "--children", &file]).ok();
+    let parent = added.split(' ').next().and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("no id: {added}"));
+    assert!(added.contains("starts after its children"), "{added}");
+    asking.until(parent, "completed");
+    let told = seen(&mainstay);
+    let told: Vec<&Value> = told.iter().filter(|line| line["what"] == "children" && line["id"] == parent).collect();
+    let children = told[0]["children"].as_array().expect("children");
+    assert!(children.len() == 2 && children.iter().all(|child| child["result"]["success"] == true), "{told:?}");
+    for (given, why) in [
+        ("[", "--children is no JSON"),
+        ("{}", "expected an array"),
+        ("[{}]", "children[0].queue: it is not there"),
+        (r#"[{"queue":"none"}]"#, "there is no queue `none`"),
+        (r#"[{"queue":"scan","key":""}]"#, "children[0].key: it is empty"),
+    ] {
+        let refused = mainstay.verb(&["jobs", "add", "payment", "--children", given]);
+        assert!(refused.code != Some(0) && refused.all().contains(why), "{given}: {}", refused.all());
+    }
+    assert_eq!(asking.counts("payment")["waitingChildren"], 0);
 }

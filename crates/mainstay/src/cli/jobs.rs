@@ -70,6 +70,9 @@ enum Action {
         /// Add nothing while a job of this key is there that has not ended
         #[arg(long, value_name = "KEY")]
         key: Option<String>,
+        /// What must be done first: an array of jobs, each with its queue, as POST takes it; JSON, @FILE, or - for stdin
+        #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+        children: Option<String>,
     },
     /// Give a failed or dead job all its attempts anew
     Retry {
@@ -237,9 +240,10 @@ fn asked(action: Option<Action>) -> Result<JobsAsked, Failure> {
             JobsAsked::List(JobsListed { queue, state: state.map(word), skip, limit })
         }
         Some(Action::Show { id, payload }) => JobsAsked::Show { id, payload },
-        Some(Action::Add { queue, job, delay, key }) => {
+        Some(Action::Add { queue, job, delay, key, children }) => {
             let delay_ms = delay.map_or(0, millis);
-            JobsAsked::Add(Box::new(JobAdded { queue, job: job.read()?, delay_ms, key }))
+            let children = children.map(|given| below(&given)).transpose()?.unwrap_or_default();
+            JobsAsked::Add(Box::new(JobAdded { queue, job: job.read()?, delay_ms, key, children }))
         }
         Some(Action::Retry { id }) => JobsAsked::Retry(id),
         Some(Action::Remove { id }) => JobsAsked::Remove(id),
@@ -267,34 +271,44 @@ fn asked(action: Option<Action>) -> Result<JobsAsked, Failure> {
 impl JobArgs {
     fn read(self) -> Result<JobAsked, Failure> {
         let JobArgs { name, payload, priority, attempts, group } = self;
-        let payload = payload.map_or_else(|| Ok(NO_PAYLOAD.to_owned()), |given| read(&given));
+        let payload = payload.map_or_else(|| Ok(NO_PAYLOAD.to_owned()), |given| read("--payload", &given));
         Ok(JobAsked { name, payload: payload.map_err(Failure::Usage)?, priority, attempts, group })
     }
 }
 
-/// As it was written: what it says is the handler's.
-fn read(given: &str) -> Result<String, String> {
+/// Children as they were written, once it is known that they can be read.
+fn below(given: &str) -> Result<String, Failure> {
+    let text = read("--children", given).map_err(Failure::Usage)?;
+    crate::api::children(&text).map_err(|fault| {
+        let shape = "[{\"queue\":\"fetch\",\"data\":{}}]";
+        Failure::Usage(format!("--children: {}   expected an array as '{shape}' (docs/jobs.md)", fault.detail))
+    })?;
+    Ok(text)
+}
+
+/// As it was written: what it says is the handler's. `option`: which it was given to.
+fn read(option: &str, given: &str) -> Result<String, String> {
     let file = |path: &str, reader: &mut dyn Read| {
         let mut text = String::new();
         match reader.take(PAYLOAD_BYTES_MAX as u64 + 1).read_to_string(&mut text) {
             Ok(_) => Ok(text),
-            Err(error) => Err(format!("--payload: {path} cannot be read: {error}")),
+            Err(error) => Err(format!("{option}: {path} cannot be read: {error}")),
         }
     };
     let text = match given.strip_prefix('@') {
         _ if given == "-" => file("stdin", &mut std::io::stdin().lock())?,
         Some(path) => {
             let opened = std::fs::File::open(path);
-            file(path, &mut opened.map_err(|error| format!("--payload: {path} cannot be read: {error}"))?)?
+            file(path, &mut opened.map_err(|error| format!("{option}: {path} cannot be read: {error}"))?)?
         }
         None => given.to_owned(),
     };
     match serde_json::from_str::<IgnoredAny>(&text) {
         Ok(_) if text.len() <= PAYLOAD_BYTES_MAX => Ok(text),
-        Ok(_) => Err(format!("--payload has more than {PAYLOAD_BYTES_MAX} bytes: keep it elsewhere and say where")),
+        Ok(_) => Err(format!("{option} has more than {PAYLOAD_BYTES_MAX} bytes: keep it elsewhere and say where")),
         Err(error) => Err(format!(
-            "--payload is no JSON: {error}   a text is \"…\" within quotes of the shell: --payload '\"text\"'   \
-             a file: --payload @FILE"
+            "{option} is no JSON: {error}   a text is \"…\" within quotes of the shell: {option} '\"text\"'   \
+             a file: {option} @FILE"
         )),
     }
 }
@@ -383,7 +397,13 @@ mod tests {
         let list = JobsListed { queue: "scan".to_owned(), state: Some("failed".to_owned()), skip: 0, limit: 5 };
         assert_eq!(typed(&["list", "scan", "--state", "failed", "--limit", "5"]), Ok(JobsAsked::List(list)));
         let job = JobAsked { name: "pdf".to_owned(), payload: "[1.10]".to_owned(), ..JobAsked::default() };
-        let added = JobAdded { queue: "scan".to_owned(), job, delay_ms: 10_000, key: Some("k".to_owned()) };
+        let added = JobAdded {
+            queue: "scan".to_owned(),
+            job,
+            delay_ms: 10_000,
+            key: Some("k".to_owned()),
+            children: String::new(),
+        };
         let line = ["add", "scan", "--name", "pdf", "--payload", "[1.10]", "--delay", "10s", "--key", "k"];
         assert_eq!(typed(&line), Ok(JobsAsked::Add(Box::new(added))));
         let clean = JobsAsked::Clean { queue: "scan".to_owned(), state: "dead".to_owned(), older_ms: 86_400_000 };

@@ -213,6 +213,8 @@ pub struct JobAdded {
     pub job: JobAsked,
     pub delay_ms: u64,
     pub key: Option<String>,
+    /// An array of jobs as the HTTP API takes it; empty: none.
+    pub children: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -299,6 +299,9 @@ pub fn added(asked: &JobAdded, answer: &Value) -> String {
     if answer["isNew"] == false {
         return format!("{id} is in {queue} with this key; nothing was added");
     }
+    if !asked.children.is_empty() {
+        return format!("{id} added to {queue}, starts after its children   see: mainstay jobs show {id}");
+    }
     match asked.delay_ms {
         0 => format!("{id} added to {queue}"),
         delay_ms => format!("{id} added to {queue}, starts in {}", show_duration(Duration::from_millis(delay_ms))),
