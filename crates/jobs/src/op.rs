@@ -118,6 +118,10 @@ pub enum Op {
     Fire {
         wall_ms: u64,
     },
+    /// Claims were answered up to this token: whoever has a job by one of them knows it.
+    Answered {
+        token: u64,
+    },
     /// Time passes.
     Tick,
 }

@@ -35,6 +35,9 @@ impl Engine {
     fn start(&mut self, id: u64, worker: &Name, effects: &mut Effects) -> Option<Claimed> {
         let now_ms = self.now_ms;
         let token = self.tokens.take(effects);
+        if self.answered.is_none() {
+            self.note_answered(token - 1, effects);
+        }
         let job = self.jobs.get_mut(&id)?;
         let queue = &mut self.queues[job.queue as usize];
         let own = job.own();
@@ -55,6 +58,7 @@ impl Engine {
             deadline_ms,
             grace_ms: 0,
             timer_ms,
+            is_unheard: false,
         }));
         let claimed = Claimed {
             job: id,

@@ -17,11 +17,12 @@ pub(super) fn counter(counter: Counter) -> &'static str {
     match counter {
         Counter::Ids => "ids",
         Counter::Tokens => "tokens",
+        Counter::Answered => "answered",
     }
 }
 
 pub(super) fn parse_counter(text: &str) -> Option<Counter> {
-    [Counter::Ids, Counter::Tokens].into_iter().find(|known| counter(*known) == text)
+    [Counter::Ids, Counter::Tokens, Counter::Answered].into_iter().find(|known| counter(*known) == text)
 }
 
 pub(super) fn kind(kind: KeyKind) -> &'static str {
