@@ -220,6 +220,8 @@ pub struct Kept {
     pub attempts: bool,
     pub lines: bool,
     pub words: bool,
+    /// Of its payload, begun ones whole; 0 of a job from before that was noted. A claim gives so many that fit.
+    pub payload_kib: u16,
 }
 
 /// What few jobs have.

@@ -46,6 +46,7 @@ suite!(
     each_job_is_completed_once_though_claims_are_dropped_all_the_time,
     jobs_are_found_by_the_trace_they_were_added_with,
     a_list_is_read_without_what_may_be_large,
+    a_claim_gives_what_fits_into_an_answer,
 );
 
 /// Jobs in a place of their own, and the clock they go by.
@@ -369,6 +370,23 @@ async fn a_list_is_read_without_what_may_be_large(ground: Ground) {
     let body = Body { payload: Vec::new(), ..whole.body.clone() };
     let expected = Detail { body, attempts: vec![last], lines: Vec::new(), progress: None, ..whole };
     assert_eq!(line, expected);
+}
+
+async fn a_claim_gives_what_fits_into_an_answer(ground: Ground) {
+    let mut house = House::new(ground, Settings::default());
+    let large = || NewJob::new(vec![b'x'; 1024 * 1024]);
+    for _ in 0..2 {
+        house.jobs.add("scan", (0..12).map(|_| large()).collect()).await.expect("added");
+    }
+    house.jobs.add("scan", (0..100).map(|_| NewJob::new("small")).collect()).await.expect("added");
+    let claim = |max| Claim { queue: "scan".into(), worker: "w".into(), max, wait: Duration::ZERO };
+    assert_eq!(house.jobs.claim(claim(100)).await.expect("claimed").len(), 16);
+    house.reopen(Settings::default()).await;
+    // 8 of a MiB, and 8 MiB are left: small ones take a KiB each.
+    assert_eq!(house.jobs.claim(claim(200)).await.expect("claimed").len(), 108);
+    // What few may start is not held up by what there is no room for.
+    house.jobs.add("scan", vec![large()]).await.expect("added");
+    assert_eq!(house.jobs.claim(claim(1)).await.expect("claimed").len(), 1);
 }
 
 async fn a_drain_of_more_than_a_piece_takes_all(ground: Ground) {
