@@ -5,7 +5,7 @@
 mod html;
 pub mod queues;
 
-pub use html::{NO_SCRIPTS, goes_on, refused};
+pub use html::{NO_SCRIPTS, goes_on, refused, span};
 
 /// The one style sheet, at `style.css` below the pages.
 pub const STYLE: &str = include_str!("style.css");
