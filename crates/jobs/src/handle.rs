@@ -11,7 +11,7 @@ use crate::job::{Body, NAME_BYTES_MAX, Name, NewJob, State};
 use crate::op::{Added, Answer, Claimed, Finish, Op, Outcome, SWEEP_MAX, fits};
 use crate::schedule::Schedule;
 use crate::settings::Settings;
-use crate::store::{ChildDetail, Detail, Extent, Place, Reads};
+use crate::store::{ChildDetail, Detail, Extent, Place, Reads, Refused, RefusedCount};
 use crate::thread::{self, Message};
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -350,6 +350,30 @@ impl Jobs {
     /// When jobs are closed, or the disk fails.
     pub async fn children(&self, job: u64, skip: usize, most: usize) -> Result<Vec<ChildDetail>, Error> {
         Ok(self.0.reads.children(job, skip, most).await?)
+    }
+
+    /// What apps added in SQL and cannot be taken over, the oldest of it; nothing where jobs are kept in a file.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn refused(&self, most: usize) -> Result<Vec<Refused>, Error> {
+        Ok(self.0.reads.refused(most.min(LIST_MAX)).await?)
+    }
+
+    /// How many of each queue are, of those that have any.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn refused_counts(&self) -> Result<Vec<RefusedCount>, Error> {
+        Ok(self.0.reads.refused_counts().await?)
+    }
+
+    /// Drops one of them, or all; how many. One that is tried again at this moment is left.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn drop_refused(&self, id: Option<u64>) -> Result<u64, Error> {
+        Ok(self.0.reads.drop_refused(id).await?)
     }
 
     /// What happens from now on, after it was committed.

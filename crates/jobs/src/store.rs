@@ -10,7 +10,7 @@ mod rows;
 mod sqlite;
 
 use crate::change::{Change, Record};
-use crate::job::Body;
+use crate::job::{Body, Name};
 use mainstay_store::Error;
 use mainstay_store::migrate::Migrations;
 use mainstay_store::postgres::{Options as PostgresOptions, Postgres as Pool};
@@ -54,7 +54,29 @@ enum Inner {
     Postgres(Box<postgres::Postgres>),
 }
 
-/// Reads beside the engine what was committed, on connections that cannot write. Cheap to clone.
+/// A job that an app added in SQL, and that cannot be taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What the app was given as the job's.
+    pub id: u64,
+    pub queue: Name,
+    pub name: String,
+    pub added_ms: u64,
+    /// When it is tried again.
+    pub again_ms: u64,
+    pub why: String,
+}
+
+/// How many of a queue are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedCount {
+    pub queue: Name,
+    pub count: u64,
+    /// Of one of them.
+    pub why: String,
+}
+
+/// Reads beside the engine what was committed, on connections that cannot write, or do not. Cheap to clone.
 #[derive(Clone)]
 pub(crate) enum Reads {
     Sqlite(Readers),
@@ -217,6 +239,29 @@ impl Reads {
                 let found = postgres::traced(pool, &trace_id, most).await?;
                 postgres::details(pool, &found, Extent::Line).await
             }
+        }
+    }
+
+    /// What apps added in SQL and cannot be taken over, the oldest of it. Nobody else writes to a file of ours.
+    pub async fn refused(&self, most: usize) -> Result<Vec<Refused>, Error> {
+        match self {
+            Reads::Sqlite(_) => Ok(Vec::new()),
+            Reads::Postgres(pool) => postgres::refused(pool, most).await,
+        }
+    }
+
+    pub async fn refused_counts(&self) -> Result<Vec<RefusedCount>, Error> {
+        match self {
+            Reads::Sqlite(_) => Ok(Vec::new()),
+            Reads::Postgres(pool) => postgres::refused_counts(pool).await,
+        }
+    }
+
+    /// Drops one of them, or all; how many.
+    pub async fn drop_refused(&self, id: Option<u64>) -> Result<u64, Error> {
+        match self {
+            Reads::Sqlite(_) => Ok(0),
+            Reads::Postgres(pool) => postgres::drop_refused(pool, id).await,
         }
     }
 

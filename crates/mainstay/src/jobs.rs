@@ -2,7 +2,7 @@
 
 mod shown;
 
-pub use shown::{child_shown, listed, payload, queue_shown, schedule_shown, shown};
+pub use shown::{child_shown, listed, payload, queue_shown, refused_shown, schedule_shown, shown};
 
 use crate::api::children;
 use crate::control::{JobAdded, JobAsked, JobsAsked, JobsListed, Refused, RuleAsked, ScheduleSet};
@@ -80,6 +80,16 @@ pub async fn run(jobs: Option<&Jobs>, asked: JobsAsked) -> Result<Value, Refused
             Ok(json!({ "queue": queue, "count": count }))
         }
         JobsAsked::Redrive { queue, state } => redrive(jobs, &queue, state.as_deref()).await,
+        JobsAsked::Refused => {
+            let all = jobs.refused(LIST_MAX).await.map_err(refused)?;
+            Ok(json!({ "refused": all.iter().map(refused_shown).collect::<Vec<_>>() }))
+        }
+        JobsAsked::DropRefused(id) => match (id, jobs.drop_refused(id).await.map_err(refused)?) {
+            (Some(id), 0) => Err(Refused::new(format!(
+                "there is no refused job {id}, or it is tried again at this moment   see: mainstay jobs refused"
+            ))),
+            (_, count) => Ok(json!({ "count": count })),
+        },
         JobsAsked::Schedules => {
             let schedules = jobs.schedules().await.map_err(refused)?;
             Ok(json!({ "schedules": schedules.iter().map(schedule_shown).collect::<Vec<_>>() }))
@@ -97,7 +107,10 @@ pub fn deed(asked: &JobsAsked, answer: &Value) -> Option<(&'static str, String)>
     let count = |queue: &str| format!("{} of {queue}", answer["count"]);
     Some(match asked {
         JobsAsked::Queues | JobsAsked::List(_) | JobsAsked::Show { .. } => return None,
-        JobsAsked::Traced { .. } | JobsAsked::Schedules => return None,
+        JobsAsked::Traced { .. } | JobsAsked::Refused | JobsAsked::Schedules => return None,
+        JobsAsked::DropRefused(None) if answer["count"] == 0 => return None,
+        JobsAsked::DropRefused(None) => ("refused jobs dropped", answer["count"].to_string()),
+        JobsAsked::DropRefused(Some(id)) => ("refused job dropped", id.to_string()),
         JobsAsked::Add(_) if answer["isNew"] == false => return None,
         JobsAsked::Add(asked) => ("job added", format!("{} to {}", answer["id"], asked.queue)),
         JobsAsked::Retry(id) => ("job retried", id.to_string()),

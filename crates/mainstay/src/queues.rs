@@ -14,7 +14,8 @@ use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_edge::Handle;
 use mainstay_jobs::push::Find;
-use mainstay_jobs::{Clock, Error, Instance, Jobs, Name, Options, Place, Pusher, Setup, resp, store::FILE};
+use mainstay_jobs::store::{FILE, RefusedCount};
+use mainstay_jobs::{Clock, Error, Instance, Jobs, Name, Options, Place, Pusher, Setup, resp};
 use mainstay_runtime::Shutdown;
 use mainstay_store::Error::Standby;
 use mainstay_store::Lasting;
@@ -32,6 +33,8 @@ use tokio::task::JoinHandle;
 
 /// Between two attempts to open a file that another holds, or that the disk refuses.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
+/// For a look at what is kept, by those who are waited for.
+const LOOK_LIMIT: Duration = Duration::from_secs(1);
 /// For what is given back to be kept.
 const GIVE_BACK_LIMIT: Duration = Duration::from_millis(300);
 /// Beyond what pushes are given; and the last commit.
@@ -235,6 +238,21 @@ impl Queues {
                 let labels = [("queue", &*queue.name), ("event", event)];
                 out.family("queue_job_events_total", Kind::Counter, "What happened to jobs.").sample(&labels, count);
             }
+        }
+        self.expose_refused(out).await;
+    }
+
+    /// What apps added in SQL and cannot be taken over; `None` where that is not known soon: a Postgres that hangs
+    /// holds up nobody who asks.
+    pub async fn refused(&self) -> Option<Vec<RefusedCount>> {
+        let jobs = self.jobs()?;
+        tokio::time::timeout(LOOK_LIMIT, jobs.refused_counts()).await.ok()?.ok()
+    }
+
+    async fn expose_refused(&self, out: &mut Exposition) {
+        for of in self.refused().await.unwrap_or_default() {
+            let help = "Jobs that were added in SQL and cannot be taken over.";
+            out.family("queue_jobs_refused", Kind::Gauge, help).sample(&[("queue", &*of.queue)], of.count);
         }
     }
 

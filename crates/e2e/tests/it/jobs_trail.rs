@@ -2,7 +2,8 @@
 //! is told what its children gave.
 
 use crate::jobs::{Asking, app, queue, seen};
-use mainstay_e2e::{Answer, Mainstay, curl, get, wait_for};
+use mainstay_e2e::{Answer, Mainstay, curl, get, wait_for, wait_until};
+use mainstay_servers::postgres::Postgres;
 use serde_json::{Value, json};
 
 /// An order over the edge, and the id of the job that the app added for it.
@@ -113,4 +114,43 @@ fn j1_a_flow_is_added_by_the_verb_and_its_parent_is_told_where_to_ask() {
         assert!(refused.code != Some(0) && refused.all().contains(why), "{given}: {}", refused.all());
     }
     assert_eq!(asking.counts("payment")["waitingChildren"], 0);
+}
+
+/// J8: what was added in SQL and cannot be a job is shown with the reason, counted, told of, and dropped.
+#[test]
+fn j8_what_cannot_be_taken_over_is_shown_and_dropped() {
+    let postgres = Postgres::plain();
+    let text = format!("[store]\ndurable = \"postgres\"\n{}", queue("scan", ""));
+    let mainstay = app(&text).env("DATABASE_URL", &postgres.url()).ready("/");
+    let asking = Asking::of(&mainstay);
+    assert!(mainstay.verb(&["jobs", "refused"]).all().contains("there is none"));
+    let bad = "INSERT INTO mainstay.jobs_inbox (queue, name, payload, priority, delay_ms)
+               VALUES ('scan', 'bad', '1', 999999999, 0)";
+    (0..3).for_each(|_| drop(postgres.psql(bad)));
+    let refused = || mainstay.verb(&["jobs", "refused", "--json"]).json()["refused"].as_array().cloned();
+    let all = wait_for("all to be refused", || refused().filter(|all| all.len() == 3));
+    assert!(all[0]["why"].as_str().is_some_and(|why| why.contains("the priority is 999999999")), "{all:?}");
+    postgres.psql("SELECT mainstay.add_job('scan', 'good', '{}')");
+    wait_until("the good one to be done", || asking.counts("scan")["completed"] == 1);
+    let metrics = get(&mainstay.url("/metrics")).text();
+    assert!(metrics.contains("queue_jobs_refused{queue=\"scan\"} 3"), "{metrics}");
+    wait_until("the journal to say it", || {
+        mainstay.verb(&["journal"]).all().contains("the inbox of scan is refused, 3")
+    });
+
+    let id = all[1]["id"].to_string();
+    let lines = mainstay.verb(&["jobs", "refused"]).ok();
+    assert!(lines.lines().count() == 3 && lines.contains(&id) && lines.contains("bad"), "{lines}");
+    // Of one that is tried again at this moment it is said that it may be.
+    wait_until("one to be dropped", || mainstay.verb(&["jobs", "refused", "--drop", &id]).code == Some(0));
+    assert!(mainstay.verb(&["jobs", "refused", "--drop", "7"]).all().contains("there is no refused job 7"));
+    wait_until("the rest to be dropped", || {
+        mainstay.verb(&["jobs", "refused", "--drop-all"]).ok();
+        refused().is_some_and(|all| all.is_empty())
+    });
+    wait_until("the journal to say that too", || {
+        let said = mainstay.verb(&["journal"]).all();
+        said.contains("the inbox of scan is clear") && said.contains("refused job dropped")
+    });
+    assert_eq!(asking.counts("scan")["completed"], 1);
 }

@@ -117,6 +117,15 @@ enum Action {
         #[arg(long, value_parser = unwell)]
         state: Option<State>,
     },
+    /// What apps added in SQL and cannot be taken over, and why; it is tried again each minute
+    Refused {
+        /// Drop one of them
+        #[arg(long, value_name = "ID", value_parser = id, conflicts_with = "drop_all")]
+        drop: Option<u64>,
+        /// Drop all of them
+        #[arg(long)]
+        drop_all: bool,
+    },
     /// What is added by itself, and when next
     Schedules,
     /// Add a job by itself from now on; in the place of the schedule of this name
@@ -255,6 +264,8 @@ fn asked(action: Option<Action>) -> Result<JobsAsked, Failure> {
             JobsAsked::Clean { queue, state: word(state), older_ms: millis(older) }
         }
         Some(Action::Redrive { queue, state }) => JobsAsked::Redrive { queue, state: state.map(word) },
+        Some(Action::Refused { drop: None, drop_all: false }) => JobsAsked::Refused,
+        Some(Action::Refused { drop, .. }) => JobsAsked::DropRefused(drop),
         Some(Action::Schedules) => JobsAsked::Schedules,
         Some(Action::Schedule { schedule, queue, cron, tz, every, catch_up, job }) => {
             let rule = match (cron, every) {
@@ -348,6 +359,15 @@ fn told(asked: &JobsAsked, answer: Value, now_ms: u64) -> Result<Told, Failure> 
         JobsAsked::Resume(queue) => line(format!("{queue} goes on, {} wait", answer["waiting"])),
         JobsAsked::Drain { queue, .. } | JobsAsked::Clean { queue, .. } => counted(queue, "removed"),
         JobsAsked::Redrive { queue, .. } => counted(queue, "wait again, with all their attempts"),
+        JobsAsked::Refused => {
+            let all: Vec<screen::Refused> = parsed(answer["refused"].clone())?;
+            let note = match all.is_empty() {
+                true => "there is none".to_owned(),
+                false => "each is tried again every minute   to drop one: mainstay jobs refused --drop ID".to_owned(),
+            };
+            Told { lines: all.iter().map(|one| screen::refused(one, now_ms)).collect(), notes: vec![note] }
+        }
+        JobsAsked::DropRefused(_) => line(format!("{} dropped", answer["count"])),
         JobsAsked::Schedules => {
             let all: Vec<screen::Schedule> = parsed(answer["schedules"].clone())?;
             let none = all.is_empty().then(|| {

@@ -179,6 +179,10 @@ pub enum JobsAsked {
         queue: String,
         state: Option<String>,
     },
+    /// What was added in SQL and cannot be taken over.
+    Refused,
+    /// `None`: all of it.
+    DropRefused(Option<u64>),
     Schedules,
     Schedule(Box<ScheduleSet>),
     Unschedule(String),
@@ -370,6 +374,7 @@ impl Command {
                         | JobsAsked::List(_)
                         | JobsAsked::Show { .. }
                         | JobsAsked::Traced { .. }
+                        | JobsAsked::Refused
                         | JobsAsked::Schedules
                 )
         )

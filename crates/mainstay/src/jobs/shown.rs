@@ -7,7 +7,7 @@ use mainstay_config::units::show_duration;
 use mainstay_jobs::engine::QueueGlance;
 use mainstay_jobs::job::Attempt;
 use mainstay_jobs::schedule::{Rule, Schedule};
-use mainstay_jobs::store::{ChildDetail, Detail, Line};
+use mainstay_jobs::store::{ChildDetail, Detail, Line, Refused};
 use mainstay_jobs::{Durability, Growth, State};
 use mainstay_limits::window::Limit;
 use mainstay_telemetry::TraceParent;
@@ -189,6 +189,14 @@ pub fn payload(bytes: &[u8]) -> Value {
         return Value::Null;
     }
     serde_json::from_slice(bytes).unwrap_or_else(|_| json!({ "base64": BASE64.encode(bytes) }))
+}
+
+/// A job that was added in SQL and is not taken over.
+pub fn refused_shown(refused: &Refused) -> Value {
+    json!({
+        "id": refused.id, "queue": &*refused.queue, "name": refused.name, "addedMs": refused.added_ms,
+        "againMs": refused.again_ms, "why": refused.why,
+    })
 }
 
 pub fn schedule_shown(schedule: &Schedule) -> Value {

@@ -130,6 +130,23 @@ pub struct Schedule {
     next_ms: Option<u64>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refused {
+    id: u64,
+    queue: String,
+    name: String,
+    added_ms: u64,
+    why: String,
+}
+
+/// What was added in SQL and is not taken over.
+pub fn refused(refused: &Refused, now_ms: u64) -> String {
+    let Refused { id, queue, name, added_ms, why } = refused;
+    let since = ago(now_ms.saturating_sub(*added_ms) / 1000);
+    format!("{id:<18} {:<16} {:<16} added {since} ago   {}", flat(queue), flat(name), flat(why))
+}
+
 pub fn queues(all: &[Queue]) -> Vec<String> {
     let width = all.iter().map(|queue| queue.name.chars().count()).max().unwrap_or(0);
     all.iter().map(|queue| format!("{:<width$}   {}", flat(&queue.name), counts(queue))).collect()
