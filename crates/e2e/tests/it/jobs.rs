@@ -556,6 +556,42 @@ fn j9_redis_cli_reads_depths_without_a_redis() {
     wait_until("the port to answer again", || ask(&["LLEN", "bull:scan:wait"]) == "2");
 }
 
+/// J9: the port is opened, moved and closed by a reload, whole or not at all.
+#[test]
+fn j9_the_port_for_redis_cli_follows_a_reload() {
+    let mainstay = app("[jobs.scan]\n").ready("/");
+    let asking = Asking::of(&mainstay);
+    asking.add("scan", &json!({ "data": 1 }));
+    let plain = std::fs::read_to_string(mainstay.path().join("mainstay.toml")).expect("the file");
+    let [first, second] = [Port::free(), Port::free()];
+    let depth = |port: &Port| {
+        let words = ["-p", &port.number.to_string(), "LLEN", "bull:scan:wait"];
+        let asked = Command::new("redis-cli").args(words).output().expect("redis-cli");
+        String::from_utf8_lossy(&asked.stdout).trim().to_owned()
+    };
+    let at = |port: &Port| format!("{plain}\n[jobs]\nredis = \"127.0.0.1:{}\"\n", port.number);
+    mainstay.write("mainstay.toml", &at(&first));
+    mainstay.verb(&["reload"]).ok();
+    wait_until("the first port to answer", || depth(&first) == "1");
+    mainstay.write("mainstay.toml", &at(&second));
+    mainstay.verb(&["reload"]).ok();
+    wait_until("the second port to answer", || depth(&second) == "1");
+    wait_until("the first to be closed", || depth(&first).is_empty());
+    // Somebody else is there: nothing changes.
+    let taken = std::net::TcpListener::bind(("127.0.0.1", first.number)).expect("the port is free again");
+    mainstay.write("mainstay.toml", &at(&first));
+    let refused = mainstay.verb(&["reload"]);
+    assert!(refused.all().contains("nothing was changed: [jobs] redis at 127.0.0.1"), "{}", refused.all());
+    assert_eq!(depth(&second), "1");
+    drop(taken);
+    // The next server has the port of the last reload, and none once it is taken out.
+    processes::signal(mainstay.server(), Signal::SIGKILL);
+    wait_until("the port to answer again", || depth(&second) == "1");
+    mainstay.write("mainstay.toml", &plain);
+    mainstay.verb(&["reload"]).ok();
+    wait_until("the second to be closed", || depth(&second).is_empty());
+}
+
 /// Flows: a parent over two queues starts with what its children gave.
 #[test]
 fn j1_a_parent_starts_after_its_children_and_is_told_what_they_gave() {
