@@ -6,8 +6,8 @@
 use crate::job::{Attempt, Body, Kept, Name, OnFailure, Own, State, Unique};
 use crate::schedule::Schedule;
 
-/// A number that is kept. The first two are counters, kept ahead of their use, so that no number is given twice whatever
-/// is lost.
+/// A number that is kept. The first two are counters, kept ahead of their use, so that no number is given twice
+/// whatever is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Counter {
     Ids,

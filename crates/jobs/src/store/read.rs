@@ -78,7 +78,8 @@ pub(super) fn detail(c: &Connection, job: u64, extent: Extent) -> Result<Option<
     let parent = select.query_row([stored(job)], |row| Ok(read(row.get(0)?))).optional()?;
     let sql = match extent {
         Extent::Whole => {
-            "SELECT start, worker, started_ms, ended_ms, ending, error, stack FROM attempt WHERE job = ?1 ORDER BY start"
+            "SELECT start, worker, started_ms, ended_ms, ending, error, stack FROM attempt WHERE job = ?1
+             ORDER BY start"
         }
         Extent::Line => {
             "SELECT start, worker, started_ms, ended_ms, ending, error, NULL FROM attempt WHERE job = ?1

@@ -102,7 +102,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            number in any::<u64>(), bits in 0i64..8, kib in 0i64..1025, pairs in prop::collection::vec(any::<(u64, u32)>(), 0..9),
+            number in any::<u64>(), bits in 0i64..8, kib in 0i64..1025,
+            pairs in prop::collection::vec(any::<(u64, u32)>(), 0..9),
         ) {
             prop_assert_eq!(read(stored(number)), if number >= i64::MAX as u64 { u64::MAX } else { number });
             prop_assert_eq!(kept(parse_kept(bits | kib << KIB_SHIFT)), bits | kib << KIB_SHIFT);

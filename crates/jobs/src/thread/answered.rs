@@ -1,5 +1,5 @@
-//! Which claims were answered, so that it can be kept: after a crash a worker that lives vouches for what it was told of,
-//! and for nothing else.
+//! Which claims were answered, so that it can be kept: after a crash a worker that lives vouches for what it was told
+//! of, and for nothing else.
 //!
 //! An answer is taken to have left this process a second after it was handed over. What is kept is behind, never ahead:
 //! whoever was told of a job in the last seconds before a crash has to name it, or loses it after a lease.

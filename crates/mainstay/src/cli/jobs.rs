@@ -70,7 +70,7 @@ enum Action {
         /// Add nothing while a job of this key is there that has not ended
         #[arg(long, value_name = "KEY")]
         key: Option<String>,
-        /// What must be done first: an array of jobs, each with its queue, as POST takes it; JSON, @FILE, or - for stdin
+        /// What must be done first: jobs, each with its queue, in an array as POST takes it; JSON, @FILE, or -
         #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
         children: Option<String>,
     },
