@@ -71,6 +71,17 @@ pub fn refused(root: &str, message: &str) -> String {
     page(root, "Not done", None, &inner)
 }
 
+/// That what a form has begun takes longer than a page.
+pub fn goes_on(root: &str) -> String {
+    let inner = format!(
+        "<header><h1>Goes on</h1></header><p>This takes longer than a page. It is finished in any case and then \
+         stands in the audit: <code>mainstay journal --audit</code>. How far it is can be seen by the queue's \
+         numbers.</p><p><a href=\"{}\">Queues</a></p>",
+        Text(root)
+    );
+    page(root, "Goes on", None, &inner)
+}
+
 /// A button that does one thing and comes back. `sure`: it is reached by a second click.
 pub fn button(place: &Place<'_>, label: &str, sure: bool, fields: &[(&str, &str)]) -> String {
     let mut form = format!("<form method=\"post\" action=\"{}/do\">", Text(place.root));

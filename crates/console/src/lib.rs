@@ -7,7 +7,7 @@ pub mod console;
 mod html;
 pub mod queues;
 
-pub use html::{NO_SCRIPTS, refused};
+pub use html::{NO_SCRIPTS, goes_on, refused, span};
 
 /// The one style sheet, at `style.css` below the pages.
 pub const STYLE: &str = include_str!("style.css");

@@ -6,11 +6,14 @@
 use crate::job::{Attempt, Body, Kept, Name, OnFailure, Own, State, Unique};
 use crate::schedule::Schedule;
 
-/// A counter that is kept ahead of its use, so that no number is given twice whatever is lost.
+/// A number that is kept. The first two are counters, kept ahead of their use, so that no number is given twice
+/// whatever is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Counter {
     Ids,
     Tokens,
+    /// Claims were answered up to this token, as far as was kept by then: behind, and never ahead.
+    Answered,
 }
 
 /// Which kind a key is of.

@@ -20,7 +20,7 @@ pub use restore::Orphan;
 
 use crate::change::{Change, Counter, Held, Key, KeyKind, Progressed};
 use crate::event::{Event, What};
-use crate::job::{Ending, Job, NAME_BYTES_MAX, Name, State};
+use crate::job::{Ending, Job, Lease, NAME_BYTES_MAX, Name, State};
 use crate::op::{Answer, Effects, GRACE_MS, LEASE_MAX_MS, LEASE_MS, Op, Refusal, fits};
 use crate::queue::{Counts, Queue, Totals};
 use crate::schedule::Schedule;
@@ -72,6 +72,8 @@ pub struct Engine {
     now_ms: u64,
     ids: Reserved,
     tokens: Reserved,
+    /// Up to which token claims were answered, as it is kept; `None` in a store where nobody has claimed since that is.
+    answered: Option<u64>,
     names: BTreeMap<Name, u32>,
     /// By id.
     queues: Vec<Queue>,
@@ -121,6 +123,7 @@ impl Engine {
             now_ms: 0,
             ids: Reserved { counter: Counter::Ids, next: 1, ceiling: 1, block: 1 << 16 },
             tokens: Reserved { counter: Counter::Tokens, next: 1, ceiling: 1, block: 1 << 20 },
+            answered: None,
             names: BTreeMap::new(),
             queues: Vec::new(),
             jobs: BTreeMap::new(),
@@ -165,6 +168,7 @@ impl Engine {
             Op::Schedule(schedule) => self.schedule(*schedule, effects),
             Op::Unschedule { schedule } => self.unschedule(&schedule, effects),
             Op::Fire { wall_ms } => Ok(self.fire(wall_ms, effects)),
+            Op::Answered { token } => Ok(self.answered(token, effects)),
             Op::Tick => Ok(Answer::Done),
         }
     }
@@ -343,10 +347,15 @@ impl Engine {
 
     fn beat(&mut self, worker: &Name, holding: &[(u64, u64)]) -> Answer {
         let now_ms = self.now_ms;
+        for (job, token) in holding {
+            if self.jobs.get(job).is_some_and(|found| found.token == *token) {
+                self.hear_of(*job, Some(worker));
+            }
+        }
         for job in self.workers.get(worker).into_iter().flatten() {
             // What was asked for by token ends in its own time: whoever asked may be another than who beats.
             let lease = self.jobs.get_mut(job).and_then(|job| job.lease.as_mut());
-            if let Some(lease) = lease.filter(|lease| lease.length_ms <= LEASE_MS) {
+            if let Some(lease) = lease.filter(|lease| lease.length_ms <= LEASE_MS && !lease.is_unheard) {
                 // Its timer stays where it is and looks again; so a lease may become longer and never shorter.
                 lease.until_ms = lease.until_ms.max(now_ms + lease.length_ms);
             }
@@ -355,6 +364,31 @@ impl Engine {
             self.jobs.get(job).is_none_or(|found| found.state != State::Active || found.token != *token)
         };
         Answer::Lost(holding.iter().filter(is_lost).map(|(job, _)| *job).collect())
+    }
+
+    /// Whoever has this job has named it; of a worker only if it is his. What vouches for him otherwise may come later
+    /// than his first lease ends.
+    fn hear_of(&mut self, job: u64, worker: Option<&Name>) {
+        let now_ms = self.now_ms;
+        let lease = self.jobs.get_mut(&job).and_then(|job| job.lease.as_mut());
+        let is_his = |lease: &&mut Box<Lease>| worker.is_none_or(|worker| lease.worker == *worker);
+        if let Some(lease) = lease.filter(|lease| lease.is_unheard).filter(is_his) {
+            lease.is_unheard = false;
+            lease.until_ms = lease.until_ms.max(now_ms + lease.length_ms);
+        }
+    }
+
+    /// What nobody has any more needs no note.
+    fn answered(&mut self, token: u64, effects: &mut Effects) -> Answer {
+        if !self.workers.is_empty() && self.answered.is_none_or(|before| before < token) {
+            self.note_answered(token, effects);
+        }
+        Answer::Done
+    }
+
+    fn note_answered(&mut self, token: u64, effects: &mut Effects) {
+        self.answered = Some(token);
+        effects.changes.push(Change::Reserve { counter: Counter::Answered, ceiling: token });
     }
 
     fn disconnect(&mut self, worker: &Name) -> Answer {
@@ -378,6 +412,7 @@ impl Engine {
     fn extend(&mut self, id: u64, token: u64, lease_ms: u64, effects: &mut Effects) -> Result<Answer, Refusal> {
         let now_ms = self.now_ms;
         self.held(id, token)?;
+        self.hear_of(id, None);
         let length_ms = lease_ms.clamp(LEASE_MS, LEASE_MAX_MS);
         if let Some(lease) = self.jobs.get_mut(&id).and_then(|job| job.lease.as_mut()) {
             lease.length_ms = length_ms;
@@ -391,6 +426,7 @@ impl Engine {
     fn progress(&mut self, id: u64, token: u64, progress: Vec<u8>, effects: &mut Effects) -> Result<Answer, Refusal> {
         let queue = self.held(id, token)?;
         fits("the progress", progress.len(), finish::RESULT_BYTES_MAX)?;
+        self.hear_of(id, None);
         effects.changes.push(Change::Progress { job: id, progress });
         self.mark(id, effects, |kept| std::mem::replace(&mut kept.words, true));
         self.must_last(queue, effects);
@@ -400,6 +436,7 @@ impl Engine {
 
     fn log(&mut self, id: u64, token: u64, line: String, effects: &mut Effects) -> Result<Answer, Refusal> {
         let queue = self.held(id, token)?;
+        self.hear_of(id, None);
         let number = self.lines.entry(id).or_default();
         if *number >= LINES_MAX {
             return Err(Refusal::TooMany(LINES_MAX as usize));

@@ -11,7 +11,7 @@ use crate::job::{Body, NAME_BYTES_MAX, Name, NewJob, State};
 use crate::op::{Added, Answer, Claimed, Finish, Op, Outcome, SWEEP_MAX, fits};
 use crate::schedule::Schedule;
 use crate::settings::Settings;
-use crate::store::{ChildDetail, Detail, Place, Reads};
+use crate::store::{ChildDetail, Detail, Extent, Place, Reads, Refused, RefusedCount};
 use crate::thread::{self, Message};
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -29,6 +29,8 @@ const EVENTS_MAX: usize = 16_384;
 const PAYLOAD_KIB_MAX: usize = 64 * 1024;
 /// Bytes of payloads of one call.
 pub const ARRAY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Digits of a trace id.
+const TRACE_ID_CHARS: usize = 32;
 /// Jobs a list gives at once.
 pub const LIST_MAX: usize = 1000;
 
@@ -308,7 +310,29 @@ impl Jobs {
         let queue = queue.to_owned();
         let ids = self.look(move |engine| engine.list(&queue, state, skip, most.min(LIST_MAX))).await?;
         // One may have been removed since.
-        Ok(self.0.reads.details(ids).await?)
+        Ok(self.0.reads.details(ids, Extent::Whole).await?)
+    }
+
+    /// As [`Jobs::list`], but of each what a list shows: no payload, result, progress or log, and the last attempt.
+    ///
+    /// # Errors
+    /// When jobs are closed, or the store fails.
+    pub async fn lines(&self, queue: &str, state: State, skip: usize, most: usize) -> Result<Vec<Detail>, Error> {
+        let queue = queue.to_owned();
+        let ids = self.look(move |engine| engine.list(&queue, state, skip, most.min(LIST_MAX))).await?;
+        Ok(self.0.reads.details(ids, Extent::Line).await?)
+    }
+
+    /// Jobs that were added with a `traceparent` of this trace id (32 digits), in the order of their ids, as
+    /// [`Jobs::lines`] gives them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn traced(&self, trace_id: &str, most: usize) -> Result<Vec<Detail>, Error> {
+        match trace_id.len() {
+            TRACE_ID_CHARS => Ok(self.0.reads.traced(trace_id.to_owned(), most.min(LIST_MAX)).await?),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// All that is kept of a job, if it is there.
@@ -316,7 +340,7 @@ impl Jobs {
     /// # Errors
     /// When jobs are closed, or the store fails.
     pub async fn get(&self, job: u64) -> Result<Option<Detail>, Error> {
-        Ok(self.0.reads.details(vec![job]).await?.pop())
+        Ok(self.0.reads.details(vec![job], Extent::Whole).await?.pop())
     }
 
     /// Children of a job and what they gave, in the order in which they were given, for as long as the job is there.
@@ -326,6 +350,30 @@ impl Jobs {
     /// When jobs are closed, or the disk fails.
     pub async fn children(&self, job: u64, skip: usize, most: usize) -> Result<Vec<ChildDetail>, Error> {
         Ok(self.0.reads.children(job, skip, most).await?)
+    }
+
+    /// What apps added in SQL and cannot be taken over, the oldest of it; nothing where jobs are kept in a file.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn refused(&self, most: usize) -> Result<Vec<Refused>, Error> {
+        Ok(self.0.reads.refused(most.min(LIST_MAX)).await?)
+    }
+
+    /// How many of each queue are, of those that have any.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn refused_counts(&self) -> Result<Vec<RefusedCount>, Error> {
+        Ok(self.0.reads.refused_counts().await?)
+    }
+
+    /// Drops one of them, or all; how many. One that is tried again at this moment is left.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn drop_refused(&self, id: Option<u64>) -> Result<u64, Error> {
+        Ok(self.0.reads.drop_refused(id).await?)
     }
 
     /// What happens from now on, after it was committed.

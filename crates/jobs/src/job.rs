@@ -220,6 +220,8 @@ pub struct Kept {
     pub attempts: bool,
     pub lines: bool,
     pub words: bool,
+    /// Of its payload, begun ones whole; 0 of a job from before that was noted. A claim gives so many that fit.
+    pub payload_kib: u16,
 }
 
 /// What few jobs have.
@@ -244,6 +246,9 @@ pub(crate) struct Lease {
     pub grace_ms: u64,
     /// When it is looked at next: never later than the two above.
     pub timer_ms: u64,
+    /// It was taken before a restart of ours, and it is not known that its worker was told so: that he lives does not
+    /// vouch for it until he has named it.
+    pub is_unheard: bool,
 }
 
 impl Lease {

@@ -8,6 +8,8 @@ use crate::settings::Settings;
 
 /// Jobs a call adds or claims at most.
 pub const BATCH_MAX: usize = 10_000;
+/// KiB of payloads that a claim gives; a first job is given however large it is.
+pub const CLAIM_KIB_MAX: u32 = 16 * 1024;
 /// Jobs of one flow: a parent, its children, and all below them.
 pub const FLOW_JOBS_MAX: usize = 1000;
 /// Generations of a flow: a parent, its children, theirs …
@@ -117,6 +119,10 @@ pub enum Op {
     /// Adds the jobs of the ticks that are due by the wall clock.
     Fire {
         wall_ms: u64,
+    },
+    /// Claims were answered up to this token: whoever has a job by one of them knows it.
+    Answered {
+        token: u64,
     },
     /// Time passes.
     Tick,

@@ -65,6 +65,13 @@ impl Ready {
         }
     }
 
+    /// The next one, which stays.
+    pub fn first(&self) -> Option<u64> {
+        let (_, level) = self.levels.first_key_value()?;
+        let (_, group) = level.turns.first_key_value()?;
+        level.lanes.get(group)?.jobs.first().map(|(_, job)| *job)
+    }
+
     /// Takes the next one out; its group goes to the end of the round.
     pub fn pop(&mut self) -> Option<u64> {
         let mut entry = self.levels.first_entry()?;
@@ -98,7 +105,12 @@ mod tests {
     use super::*;
 
     fn drained(mut ready: Ready) -> Vec<u64> {
-        std::iter::from_fn(|| ready.pop()).collect()
+        let next = || {
+            let first = ready.first();
+            assert_eq!(ready.pop(), first);
+            first
+        };
+        std::iter::from_fn(next).collect()
     }
 
     #[test]

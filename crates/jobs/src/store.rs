@@ -10,17 +10,19 @@ mod rows;
 mod sqlite;
 
 use crate::change::{Change, Record};
-use crate::job::Body;
+use crate::job::{Body, Name};
 use mainstay_store::Error;
 use mainstay_store::migrate::Migrations;
 use mainstay_store::postgres::{Options as PostgresOptions, Postgres as Pool};
 use mainstay_store::sqlite::Readers;
+use mainstay_store::sqlite::rusqlite::Connection;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
 pub(crate) use postgres::Entry;
+pub(crate) use read::Extent;
 pub use read::{CHILDREN_BYTES_MAX, ChildDetail, Detail, Line};
 
 /// In the data folder: a file of their own, so that its commits wait for nobody else's.
@@ -52,7 +54,29 @@ enum Inner {
     Postgres(Box<postgres::Postgres>),
 }
 
-/// Reads beside the engine what was committed, on connections that cannot write. Cheap to clone.
+/// A job that an app added in SQL, and that cannot be taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What the app was given as the job's.
+    pub id: u64,
+    pub queue: Name,
+    pub name: String,
+    pub added_ms: u64,
+    /// When it is tried again.
+    pub again_ms: u64,
+    pub why: String,
+}
+
+/// How many of a queue are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedCount {
+    pub queue: Name,
+    pub count: u64,
+    /// Of one of them.
+    pub why: String,
+}
+
+/// Reads beside the engine what was committed, on connections that cannot write, or do not. Cheap to clone.
 #[derive(Clone)]
 pub(crate) enum Reads {
     Sqlite(Readers),
@@ -197,16 +221,47 @@ impl Store {
 
 impl Reads {
     /// Those of these jobs that are there, in their order.
-    pub async fn details(&self, jobs: Vec<u64>) -> Result<Vec<Detail>, Error> {
+    pub async fn details(&self, jobs: Vec<u64>, extent: Extent) -> Result<Vec<Detail>, Error> {
+        match self {
+            Reads::Sqlite(readers) => readers.read(move |c| all(c, &jobs, extent)).await,
+            Reads::Postgres(pool) => postgres::details(pool, &jobs, extent).await,
+        }
+    }
+
+    /// Jobs that were added with this trace id, the first of them, as a list shows them.
+    pub async fn traced(&self, trace_id: String, most: usize) -> Result<Vec<Detail>, Error> {
         match self {
             Reads::Sqlite(readers) => {
-                let found = move |c: &mainstay_store::sqlite::rusqlite::Connection| {
-                    let found = jobs.iter().map(|job| read::detail(c, *job)).collect::<Result<Vec<_>, _>>()?;
-                    Ok(found.into_iter().flatten().collect())
-                };
+                let found = move |c: &Connection| all(c, &read::traced(c, &trace_id, most)?, Extent::Line);
                 readers.read(found).await
             }
-            Reads::Postgres(pool) => postgres::details(pool, &jobs).await,
+            Reads::Postgres(pool) => {
+                let found = postgres::traced(pool, &trace_id, most).await?;
+                postgres::details(pool, &found, Extent::Line).await
+            }
+        }
+    }
+
+    /// What apps added in SQL and cannot be taken over, the oldest of it. Nobody else writes to a file of ours.
+    pub async fn refused(&self, most: usize) -> Result<Vec<Refused>, Error> {
+        match self {
+            Reads::Sqlite(_) => Ok(Vec::new()),
+            Reads::Postgres(pool) => postgres::refused(pool, most).await,
+        }
+    }
+
+    pub async fn refused_counts(&self) -> Result<Vec<RefusedCount>, Error> {
+        match self {
+            Reads::Sqlite(_) => Ok(Vec::new()),
+            Reads::Postgres(pool) => postgres::refused_counts(pool).await,
+        }
+    }
+
+    /// Drops one of them, or all; how many.
+    pub async fn drop_refused(&self, id: Option<u64>) -> Result<u64, Error> {
+        match self {
+            Reads::Sqlite(_) => Ok(0),
+            Reads::Postgres(pool) => postgres::drop_refused(pool, id).await,
         }
     }
 
@@ -217,6 +272,11 @@ impl Reads {
             Reads::Postgres(pool) => postgres::children(pool, job, skip, most).await,
         }
     }
+}
+
+fn all(c: &Connection, jobs: &[u64], extent: Extent) -> Result<Vec<Detail>, Error> {
+    let found = jobs.iter().map(|job| read::detail(c, *job, extent)).collect::<Result<Vec<_>, _>>()?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Brings the tables and `mainstay.add_job` up to date in a Postgres; a line for each step, whether it ran now or had

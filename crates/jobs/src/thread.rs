@@ -5,9 +5,10 @@
 //! made anew from what is kept before it decides anything else. A job whose claim nobody waited for any more is given
 //! back at once.
 
+mod answered;
 mod waiters;
 
-use crate::change::Change;
+use crate::change::{Change, Counter, Record};
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -17,6 +18,7 @@ use crate::job::{Body, Name};
 use crate::op::{Answer, Claimed, Effects, Finish, Op, Outcome};
 use crate::settings::Settings;
 use crate::store::{ChildDetail, Entry, Reads, Store};
+use answered::Answered;
 use std::collections::{BTreeMap, VecDeque};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -87,6 +89,7 @@ struct Thread {
     trouble: Option<(Error, Instant)>,
     /// Claimed, and nobody there to take it.
     returned: Vec<(u64, u64)>,
+    answered: Answered,
     fire_after_ms: u64,
 }
 
@@ -130,6 +133,7 @@ impl Thread {
             is_stale: true,
             trouble: None,
             returned: Vec::new(),
+            answered: Answered::default(),
             fire_after_ms: 0,
         };
         match thread.recover().await {
@@ -172,11 +176,20 @@ impl Thread {
                 break closing;
             }
         };
+        self.leave().await;
         drop(messages);
         drop(self.waiters);
         self.store.close().await;
         if let Some(Message::Close { answer }) = closing {
             let _ = answer.send(());
+        }
+    }
+
+    /// Whoever comes after us need not ask who was told of what.
+    async fn leave(&mut self) {
+        if let Some(token) = self.answered.last().filter(|_| !self.is_stale) {
+            let _ = self.apply(Op::Answered { token }, self.clock.now_ms());
+            let _ = self.commit().await;
         }
     }
 
@@ -308,6 +321,9 @@ impl Thread {
     /// What nobody asked for: timers, schedules, jobs that nobody took.
     fn pass_time(&mut self, now_ms: u64) {
         let _ = self.apply(Op::Tick, now_ms);
+        if let Some(token) = self.answered.due(now_ms) {
+            let _ = self.apply(Op::Answered { token }, now_ms);
+        }
         for (job, token) in std::mem::take(&mut self.returned) {
             let outcome = Outcome::Released { error: "nobody was there to take it".to_owned(), hold_ms: 0 };
             let _ = self.apply(Op::Finish(Finish { job, token, outcome }), now_ms);
@@ -402,6 +418,7 @@ impl Thread {
             true => Ok(Vec::new().into_iter()),
             false => self.store.bodies(&ids).await.map(Vec::into_iter).map_err(Error::from),
         };
+        self.answered.hand_over(pending.iter().flat_map(Pending::claimed), self.clock.now_ms());
         let mut given = self.given(&pending).await;
         let mut work = |claimed: Vec<Claimed>| -> Result<Vec<Work>, Error> {
             let bodies = bodies.as_mut().map_err(|error| error.clone())?;
@@ -452,6 +469,10 @@ impl Thread {
         let now_ms = self.clock.now_ms();
         let mut engine = Engine::new(self.seed);
         let mut fault = None;
+        if let Some(ceiling) = self.answered.last() {
+            // What could not be kept is known here all the same.
+            fault = engine.restore(Record::Reserved { counter: Counter::Answered, ceiling }, now_ms).err();
+        }
         self.store.load(&mut |record| fault = fault.or_else(|| engine.restore(record, now_ms).err())).await?;
         if let Some(fault) = fault {
             return Err(self.store.damaged(fault.to_string()).into());

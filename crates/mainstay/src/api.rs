@@ -10,5 +10,6 @@ mod jobs;
 mod serve;
 mod token;
 
+pub use asked::children;
 pub use serve::{Open, serve};
 pub use token::Tokens;

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinHandle;
 
 /// A word is said once it has held for so long: a queue at its edge turns with every job.
@@ -28,8 +28,12 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// About a quarter of an hour in all.
 const ATTEMPTS: u32 = 10;
 
+/// Reads the roots of this machine, files, once there is something to say; and no second time.
+type Client = Arc<OnceCell<Http>>;
+
 /// For as long as jobs are open.
 pub async fn run(jobs: Jobs, mut options: watch::Receiver<Arc<Options>>) {
+    let client = Client::default();
     let mut events = jobs.events();
     let mut sayings: BTreeMap<Name, Saying> = BTreeMap::new();
     // A provider may have missed what was said before a start.
@@ -41,7 +45,7 @@ pub async fn run(jobs: Jobs, mut options: watch::Receiver<Arc<Options>>) {
             for queue in jobs.queues().await.unwrap_or_default() {
                 let Some(hook) = hooks.get(&queue.name) else { continue };
                 if sayings.get(&queue.name).is_none_or(|saying| saying.wants != queue.is_short) {
-                    let saying = Saying::new(&jobs, &queue.name, hook, queue.is_short);
+                    let saying = Saying::new(&jobs, &client, &queue.name, hook, queue.is_short);
                     sayings.insert(queue.name, saying);
                 }
             }
@@ -51,7 +55,7 @@ pub async fn run(jobs: Jobs, mut options: watch::Receiver<Arc<Options>>) {
             event = events.recv() => match event {
                 Ok(event) => {
                     if let (What::Short(wants), Some(saying)) = (event.what, sayings.get_mut(&event.queue)) {
-                        *saying = Saying::new(&jobs, &event.queue, &saying.hook.clone(), wants);
+                        *saying = Saying::new(&jobs, &client, &event.queue, &saying.hook.clone(), wants);
                     }
                 }
                 Err(RecvError::Lagged(_)) => is_anew = true,
@@ -73,8 +77,8 @@ struct Saying {
 }
 
 impl Saying {
-    fn new(jobs: &Jobs, queue: &Name, hook: &str, wants: bool) -> Saying {
-        let task = tokio::spawn(say(jobs.clone(), queue.clone(), hook.to_owned(), wants));
+    fn new(jobs: &Jobs, client: &Client, queue: &Name, hook: &str, wants: bool) -> Saying {
+        let task = tokio::spawn(say(jobs.clone(), client.clone(), queue.clone(), hook.to_owned(), wants));
         Saying { hook: hook.to_owned(), wants, task }
     }
 }
@@ -85,11 +89,11 @@ impl Drop for Saying {
     }
 }
 
-async fn say(jobs: Jobs, queue: Name, hook: String, wants: bool) {
+async fn say(jobs: Jobs, client: Client, queue: Name, hook: String, wants: bool) {
     tokio::time::sleep(HOLDS).await;
     let mut wait = AGAIN_AFTER;
     for attempt in 1..=ATTEMPTS {
-        match ask(&jobs, &queue, &hook, wants).await {
+        match ask(&jobs, &client, &queue, &hook, wants).await {
             Ok(()) => return tracing::info!(%queue, wants, "the hook of a queue was told"),
             Err(why) if attempt == ATTEMPTS => {
                 tracing::error!(%queue, wants, why, "the hook of a queue could not be told");
@@ -103,7 +107,7 @@ async fn say(jobs: Jobs, queue: Name, hook: String, wants: bool) {
     }
 }
 
-async fn ask(jobs: &Jobs, queue: &Name, hook: &str, wants: bool) -> Result<(), String> {
+async fn ask(jobs: &Jobs, client: &Client, queue: &Name, hook: &str, wants: bool) -> Result<(), String> {
     let queues = jobs.queues().await.map_err(|error| error.to_string())?;
     let counts = queues.iter().find(|one| one.name == *queue).map(|one| one.counts).unwrap_or_default();
     let body = json!({
@@ -115,9 +119,11 @@ async fn ask(jobs: &Jobs, queue: &Name, hook: &str, wants: bool) -> Result<(), S
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body.to_string())))
         .map_err(|error| error.to_string())?;
-    // Reads the roots of this machine: files.
-    let http = tokio::task::spawn_blocking(|| Http::new(None)).await.map_err(|error| error.to_string())?;
-    let http = http.map_err(|failure| failure.to_string())?;
+    let made = async || {
+        let made = tokio::task::spawn_blocking(|| Http::new(None)).await.map_err(|error| error.to_string())?;
+        made.map_err(|failure| failure.to_string())
+    };
+    let http = client.get_or_try_init(made).await?;
     let answer = http.send(request).await.map_err(|error| error.to_string())?;
     if answer.status().is_success() { Ok(()) } else { Err(format!("it answered {}", answer.status())) }
 }

@@ -2,21 +2,24 @@
 
 mod shown;
 
-pub use shown::{child_shown, listed, payload, queue_shown, schedule_shown, shown};
+pub use shown::{child_shown, listed, payload, queue_shown, refused_shown, schedule_shown, shown};
 
+use crate::api::children;
 use crate::control::{JobAdded, JobAsked, JobsAsked, JobsListed, Refused, RuleAsked, ScheduleSet};
 use crate::settings::chain;
 use mainstay_jobs::engine::QueueGlance;
 use mainstay_jobs::job::{Body, Own, Unique};
 use mainstay_jobs::op::FLOW_JOBS_MAX;
 use mainstay_jobs::schedule::{CatchUp, Rule, Schedule};
-use mainstay_jobs::{Error, Jobs, LIST_MAX, NewJob, Refusal, State};
+use mainstay_jobs::store::Detail;
+use mainstay_jobs::{Child, Error, Jobs, LIST_MAX, NewJob, Refusal, State};
 use mainstay_runtime::Clock;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Jobs read at once for a list: each is read with its payload, which may be a megabyte.
-const PAGE: usize = 20;
+/// Jobs read at once for a list: each with an error of at most 4 KiB.
+const PAGE: usize = 200;
 /// Names of queues in a refusal.
 const NAMES_MAX: usize = 10;
 /// In the order in which an operator looks for something.
@@ -32,6 +35,10 @@ const LISTED: [State; 7] = [
 
 pub async fn run(jobs: Option<&Jobs>, asked: JobsAsked) -> Result<Value, Refused> {
     let Some(jobs) = jobs else {
+        // No request has added any.
+        if let JobsAsked::Traced { .. } = asked {
+            return Ok(Value::Null);
+        }
         return Err(Refused::new(
             "there is no queue   fix: [jobs.NAME] in mainstay.toml, then mainstay reload   if there is one, jobs are \
              not open: mainstay logs --level error",
@@ -47,6 +54,7 @@ pub async fn run(jobs: Option<&Jobs>, asked: JobsAsked) -> Result<Value, Refused
             let one = one(jobs, id, payload).await.map_err(refused)?;
             one.ok_or_else(|| refused(Error::Refused(Refusal::NoSuchJob(id))))
         }
+        JobsAsked::Traced { trace_id, limit } => traced(jobs, &trace_id, limit).await,
         JobsAsked::Add(asked) => add(jobs, *asked).await,
         JobsAsked::Retry(id) => jobs.retry(id).await.map(|()| json!({ "id": id })).map_err(refused),
         JobsAsked::Remove(id) => jobs.remove(id).await.map(|()| json!({ "id": id })).map_err(refused),
@@ -72,6 +80,16 @@ pub async fn run(jobs: Option<&Jobs>, asked: JobsAsked) -> Result<Value, Refused
             Ok(json!({ "queue": queue, "count": count }))
         }
         JobsAsked::Redrive { queue, state } => redrive(jobs, &queue, state.as_deref()).await,
+        JobsAsked::Refused => {
+            let all = jobs.refused(LIST_MAX).await.map_err(refused)?;
+            Ok(json!({ "refused": all.iter().map(refused_shown).collect::<Vec<_>>() }))
+        }
+        JobsAsked::DropRefused(id) => match (id, jobs.drop_refused(id).await.map_err(refused)?) {
+            (Some(id), 0) => Err(Refused::new(format!(
+                "there is no refused job {id}, or it is tried again at this moment   see: mainstay jobs refused"
+            ))),
+            (_, count) => Ok(json!({ "count": count })),
+        },
         JobsAsked::Schedules => {
             let schedules = jobs.schedules().await.map_err(refused)?;
             Ok(json!({ "schedules": schedules.iter().map(schedule_shown).collect::<Vec<_>>() }))
@@ -88,7 +106,11 @@ pub async fn run(jobs: Option<&Jobs>, asked: JobsAsked) -> Result<Value, Refused
 pub fn deed(asked: &JobsAsked, answer: &Value) -> Option<(&'static str, String)> {
     let count = |queue: &str| format!("{} of {queue}", answer["count"]);
     Some(match asked {
-        JobsAsked::Queues | JobsAsked::List(_) | JobsAsked::Show { .. } | JobsAsked::Schedules => return None,
+        JobsAsked::Queues | JobsAsked::List(_) | JobsAsked::Show { .. } => return None,
+        JobsAsked::Traced { .. } | JobsAsked::Refused | JobsAsked::Schedules => return None,
+        JobsAsked::DropRefused(None) if answer["count"] == 0 => return None,
+        JobsAsked::DropRefused(None) => ("refused jobs dropped", answer["count"].to_string()),
+        JobsAsked::DropRefused(Some(id)) => ("refused job dropped", id.to_string()),
         JobsAsked::Add(_) if answer["isNew"] == false => return None,
         JobsAsked::Add(asked) => ("job added", format!("{} to {}", answer["id"], asked.queue)),
         JobsAsked::Retry(id) => ("job retried", id.to_string()),
@@ -166,7 +188,7 @@ pub async fn page(
         }
         while found.len() < limit {
             let most = PAGE.min(limit - found.len());
-            let details = jobs.list(&queue.name, *state, skip, most).await?;
+            let details = jobs.lines(&queue.name, *state, skip, most).await?;
             found.extend(details.iter().map(|detail| listed(detail, queue)));
             skip += most;
             if details.len() < most {
@@ -176,6 +198,16 @@ pub async fn page(
         skip = 0;
     }
     Ok(found)
+}
+
+/// What a request has added, and all that was added on its behalf: what carries its trace.
+async fn traced(jobs: &Jobs, trace_id: &str, limit: usize) -> Result<Value, Refused> {
+    let limit = limit.clamp(1, LIST_MAX - 1);
+    let queues = jobs.queues().await.map_err(refused)?;
+    let found = jobs.traced(trace_id, limit + 1).await.map_err(refused)?;
+    let of = |detail: &Detail| Some(listed(detail, queues.get(detail.row.queue as usize)?));
+    let all: Vec<Value> = found.iter().take(limit).filter_map(of).collect();
+    Ok(json!({ "jobs": all, "more": found.len() > limit }))
 }
 
 /// All of a job, if it is there.
@@ -193,10 +225,25 @@ pub async fn one(jobs: &Jobs, id: u64, with_payload: bool) -> Result<Option<Valu
 async fn add(jobs: &Jobs, asked: JobAdded) -> Result<Value, Refused> {
     known(jobs, &asked.queue).await?;
     let unique = asked.key.map(|key| Unique { key: key.into(), for_ms: None });
-    let job = NewJob { delay_ms: asked.delay_ms, unique, ..new(asked.job) };
+    let children = match asked.children.is_empty() {
+        true => Vec::new(),
+        false => children(&asked.children).map_err(|fault| Refused::new(fault.detail))?,
+    };
+    let mut queues = BTreeSet::new();
+    children.iter().for_each(|child| queues_of(child, &mut queues));
+    for queue in queues {
+        known(jobs, queue).await?;
+    }
+    let job = NewJob { delay_ms: asked.delay_ms, unique, children, ..new(asked.job) };
     let added = jobs.add(&asked.queue, vec![job]).await.map_err(refused)?;
     let one = added.first().ok_or_else(|| Refused::new("nothing was added"))?;
     Ok(json!({ "id": one.job, "queue": asked.queue, "isNew": one.is_new }))
+}
+
+/// Of a child and of all below it.
+fn queues_of<'a>(child: &'a Child, queues: &mut BTreeSet<&'a str>) {
+    queues.insert(&child.queue);
+    child.job.children.iter().for_each(|child| queues_of(child, queues));
 }
 
 fn new(asked: JobAsked) -> NewJob {

@@ -1,6 +1,10 @@
 //! J6: the pages of queues, as the edge hands their requests over: read, and changed by the verbs of `mainstay jobs`.
 //!
-//! Who may come was decided by the edge. Must never change anything for a page that is not ours.
+//! Who may come was decided by the edge. Must never change anything for a page that is not ours. What a form has begun
+//! is finished and told of in the audit, whether or not somebody waits for its page.
+
+// Its tasks live on the service runtime, and end with it.
+#![allow(clippy::disallowed_methods)]
 
 use crate::control::{JobAdded, JobAsked, JobsAsked, JobsListed, Refused};
 use crate::jobs;
@@ -10,7 +14,7 @@ use http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, ORIGI
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use mainstay_config::units;
 use mainstay_console::queues::{self, Listed, Place};
-use mainstay_console::{NO_SCRIPTS, STYLE, refused};
+use mainstay_console::{NO_SCRIPTS, STYLE, goes_on, refused};
 use mainstay_edge::is_at_or_below;
 use mainstay_identity::csrf::{Page, Said, page};
 use mainstay_identity::exchange::{Answer, Asked};
@@ -22,7 +26,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Jobs on one page.
 const SHOWN: usize = 50;
@@ -36,7 +40,9 @@ const WORDS_MAX: usize = 200;
 const HERE_BYTES_MAX: usize = 1024;
 /// Pages that are made at a time: a search reads thousands of jobs, and logins are answered by the same threads.
 const TURNS: usize = 4;
-/// For one page.
+/// Forms that are seen to at a time, those that nobody waits for any more included.
+const FORMS: usize = 4;
+/// For one page. A form is answered by then, and goes on.
 const PAGE_LIMIT: Duration = Duration::from_secs(5);
 /// Who acts where users are not recognised: whoever sits at this machine.
 const NOBODY: &str = "this machine";
@@ -49,6 +55,8 @@ pub struct Pages {
     jobs: Arc<ArcSwapOption<Jobs>>,
     notes: Notes,
     turns: Arc<Semaphore>,
+    forms: Arc<Semaphore>,
+    limit: Duration,
     /// Who acts where no user is recognised, and what the pages are a part of then.
     nobody: &'static str,
     home: Option<&'static str>,
@@ -59,7 +67,8 @@ type Fields = HashMap<String, String>;
 
 impl Pages {
     pub fn new(root: Arc<ArcSwapOption<String>>, jobs: Arc<ArcSwapOption<Jobs>>, notes: Notes) -> Pages {
-        Pages { root, jobs, notes, turns: Arc::new(Semaphore::new(TURNS)), nobody: NOBODY, home: None }
+        let [turns, forms] = [TURNS, FORMS].map(|most| Arc::new(Semaphore::new(most)));
+        Pages { root, jobs, notes, turns, forms, limit: PAGE_LIMIT, nobody: NOBODY, home: None }
     }
 
     /// The same, below this page, for those who come by another door than the edge and are operators.
@@ -75,8 +84,14 @@ impl Pages {
     /// Never takes longer than some seconds, nor more than its share of them.
     pub async fn answer(&self, root: &str, asked: Asked) -> Answer {
         let busy = |why: &str| told(root, StatusCode::SERVICE_UNAVAILABLE, &Refused::new(why)).retry_after(1);
+        if asked.method == Method::POST && below(root, &asked) == "do" {
+            let Ok(turn) = self.forms.clone().try_acquire_owned() else {
+                return busy("nothing was done: what other forms have begun goes on still; try again");
+            };
+            return self.form(root, asked, turn).await;
+        }
         let Ok(_turn) = self.turns.try_acquire() else { return busy("other pages are being made; try again") };
-        let made = tokio::time::timeout(PAGE_LIMIT, self.page(root, asked)).await;
+        let made = tokio::time::timeout(self.limit, self.page(root, asked)).await;
         made.unwrap_or_else(|_| busy("this took too long: a search goes through every job; mainstay jobs does not"))
     }
 
@@ -86,14 +101,28 @@ impl Pages {
         is_at_or_below(path, &root).then_some(root)
     }
 
+    /// On its own: who asked may be gone, and what a page may take be over.
+    async fn form(&self, root: &str, asked: Asked, turn: OwnedSemaphorePermit) -> Answer {
+        let (pages, place) = (self.clone(), root.to_owned());
+        let doing = tokio::spawn(async move {
+            let done = pages.done(&place, &asked).await;
+            drop(turn);
+            done.unwrap_or_else(|(status, why)| told(&place, status, &why))
+        });
+        match tokio::time::timeout(self.limit, doing).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => told(root, StatusCode::INTERNAL_SERVER_ERROR, &Refused::new("see: mainstay logs")),
+            Err(_) => html(StatusCode::ACCEPTED, goes_on(root)),
+        }
+    }
+
     async fn page(&self, root: &str, asked: Asked) -> Answer {
-        let below = asked.path.get(root.len()..).unwrap_or_default().trim_start_matches('/');
+        let below = below(root, &asked);
         let (is_write, is_read) = (below == "do", matches!(asked.method, Method::GET | Method::HEAD));
-        let answer = match (below, asked.method == Method::POST) {
-            ("style.css", false) if is_read => return styled(),
-            ("" | "list" | "job" | "find", false) if is_read => self.shown(root, below, &asked).await,
-            ("do", true) => self.done(root, &asked).await,
-            ("" | "list" | "job" | "find" | "do" | "style.css", _) => {
+        let answer = match below {
+            "style.css" if is_read => return styled(),
+            "" | "list" | "job" | "find" if is_read => self.shown(root, below, &asked).await,
+            "" | "list" | "job" | "find" | "do" | "style.css" => {
                 let allowed = if is_write { "POST" } else { "GET, HEAD" };
                 let text = Refused::new(format!("it takes {allowed}"));
                 let answer = told(root, StatusCode::METHOD_NOT_ALLOWED, &text);
@@ -220,6 +249,11 @@ impl Pages {
     }
 }
 
+/// Which page.
+fn below<'a>(root: &str, asked: &'a Asked) -> &'a str {
+    asked.path.get(root.len()..).unwrap_or_default().trim_start_matches('/')
+}
+
 /// The verb a form names, as `mainstay jobs` has it.
 fn wanted(form: &Fields) -> Result<JobsAsked, Refused> {
     let word = |name: &str| form.get(name).map(|word| word.trim().to_owned()).unwrap_or_default();
@@ -254,7 +288,7 @@ fn added(word: &dyn Fn(&str) -> String) -> Result<JobAdded, Refused> {
         }
     };
     let job = JobAsked { name: word("name"), payload, ..JobAsked::default() };
-    Ok(JobAdded { queue: word("queue"), job, delay_ms, key: None })
+    Ok(JobAdded { queue: word("queue"), job, delay_ms, ..JobAdded::default() })
 }
 
 /// By the browser's own word; a program that brings no such word brings no cookie either, and has verbs of its own.
@@ -343,6 +377,78 @@ mod tests {
             let refused = wanted(&fields(form)).expect_err(form);
             assert!(refused.message.contains(why), "{form}: {}", refused.message);
         }
+    }
+
+    fn form(body: &str) -> Asked {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(ORIGIN, HeaderValue::from_static("http://127.0.0.1:3000"));
+        Asked {
+            method: Method::POST,
+            path: "/admin/queues/do".to_owned(),
+            query: None,
+            headers,
+            body: body.to_owned().into(),
+            client: std::net::Ipv4Addr::LOCALHOST.into(),
+            https: false,
+            host: "127.0.0.1:3000".to_owned(),
+            request_id: String::new(),
+            identity: None,
+            session: None,
+        }
+    }
+
+    /// A drain of many pieces, for a page whose time is over before it has begun, and for a browser that goes away.
+    #[test]
+    fn what_a_form_has_begun_is_finished_and_told_of_whoever_waits() {
+        use mainstay_jobs::{NewJob, Settings, Setup};
+        use mainstay_store::Durable;
+        use mainstay_store::journal::{Journal, MIGRATIONS, Query};
+        use mainstay_store::sqlite::Sqlite;
+        let folder = tempfile::tempdir().expect("a folder");
+        let setup = Setup {
+            place: mainstay_jobs::Place::File(folder.path().join("jobs.db")),
+            queues: vec![("scan".into(), Settings::default())],
+            clock: mainstay_jobs::Clock::system(),
+            seed: 1,
+        };
+        let jobs = Jobs::open(setup).expect("jobs");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let store = Sqlite::open(&folder.path().join("journal.db"), &[MIGRATIONS]).expect("a store");
+            let journal = Journal::new(Durable::Sqlite(store));
+            let ((notes, writer), (end, shutdown)) = (Notes::new(), mainstay_runtime::Shutdown::new());
+            let writing = tokio::spawn(writer.run(journal.clone(), shutdown, |error| panic!("{error}")));
+            let current = Arc::new(ArcSwapOption::from_pointee(jobs.clone()));
+            let mut pages = Pages::new(Arc::default(), current, notes.clone());
+            for leaves in [false, true] {
+                jobs.add("scan", (0..3500).map(|_| NewJob::new("x")).collect()).await.expect("added");
+                let drained = form("verb=drain&queue=scan");
+                if leaves {
+                    let answering = pages.answer("/admin/queues", drained);
+                    // Begun, and dropped at its first wait.
+                    assert!(tokio::time::timeout(Duration::ZERO, answering).await.is_err());
+                } else {
+                    pages.limit = Duration::ZERO;
+                    let answer = pages.answer("/admin/queues", drained).await;
+                    pages.limit = PAGE_LIMIT;
+                    assert_eq!(answer.status, StatusCode::ACCEPTED);
+                    assert!(String::from_utf8_lossy(&answer.body).contains("mainstay journal --audit"));
+                }
+                // Its turn comes back when it is done.
+                let all = u32::try_from(FORMS).expect("few");
+                let turns = tokio::time::timeout(Duration::from_secs(30), pages.forms.acquire_many(all)).await;
+                drop(turns.expect("it ends").expect("turns"));
+                let queues = jobs.queues().await.expect("queues");
+                assert_eq!(queues[0].counts.waiting, 0);
+            }
+            end.request();
+            writing.await.expect("no panic");
+            let told = journal.read(&Query::default()).await.expect("entries");
+            let drained = Event::Admin { action: "queue drained".to_owned(), detail: "3500 of scan".to_owned() };
+            let told: Vec<Event> = told.iter().filter_map(|entry| entry.event()).collect();
+            assert_eq!(told, [drained.clone(), drained]);
+            jobs.close().await;
+        });
     }
 
     #[test]

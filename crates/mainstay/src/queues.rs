@@ -14,7 +14,8 @@ use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_edge::Handle;
 use mainstay_jobs::push::Find;
-use mainstay_jobs::{Clock, Error, Instance, Jobs, Name, Options, Place, Pusher, Setup, resp, store::FILE};
+use mainstay_jobs::store::{FILE, RefusedCount};
+use mainstay_jobs::{Clock, Error, Instance, Jobs, Name, Options, Place, Pusher, Setup, resp};
 use mainstay_runtime::Shutdown;
 use mainstay_store::Error::Standby;
 use mainstay_store::Lasting;
@@ -32,6 +33,8 @@ use tokio::task::JoinHandle;
 
 /// Between two attempts to open a file that another holds, or that the disk refuses.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
+/// For a look at what is kept, by those who are waited for.
+const LOOK_LIMIT: Duration = Duration::from_secs(1);
 /// For what is given back to be kept.
 const GIVE_BACK_LIMIT: Duration = Duration::from_millis(300);
 /// Beyond what pushes are given; and the last commit.
@@ -70,10 +73,14 @@ pub struct Queues {
     is_ending: Arc<AtomicBool>,
     pub access: Access,
     /// Where tools of Redis read them.
-    pub shown_at: Option<SocketAddr>,
+    shown: watch::Sender<Shown>,
     /// Where their pages stand.
     pages: Arc<ArcSwapOption<String>>,
 }
+
+/// A port for tools of Redis, if there is one.
+#[derive(Clone, Debug, Default)]
+struct Shown(Option<(SocketAddr, Arc<TcpListener>)>);
 
 /// What instances are given so that they can ask.
 #[derive(Debug, Default)]
@@ -131,7 +138,7 @@ pub struct Keeper {
     is_ending: Arc<AtomicBool>,
     listener: Option<TcpListener>,
     /// Where tools of Redis read.
-    resp: Option<TcpListener>,
+    shown: watch::Receiver<Shown>,
     tokens: Arc<Tokens>,
     apps: Arc<ArcSwap<Vec<String>>>,
     place: Place,
@@ -155,9 +162,9 @@ impl Queues {
         let (access, jobs, is_ending) = (Access::default(), Arc::clone(&current), Arc::<AtomicBool>::default());
         let pages = Arc::new(ArcSwapOption::from(root_of(settings)));
         let is_ended = is_ending.clone();
-        let shown_at = resp.as_ref().and_then(|listener| listener.local_addr().ok());
-        let queues =
-            Queues { shown_at, current: jobs, options, phase, done: is_done, is_ending: is_ended, access, pages };
+        let resp = resp.and_then(|listener| Some((listener.local_addr().ok()?, Arc::new(listener))));
+        let (shown, ports) = watch::channel(Shown(resp));
+        let queues = Queues { shown, current: jobs, options, phase, done: is_done, is_ending: is_ended, access, pages };
         let Some(listener) = listener else { return Ok((queues, None)) };
         let tokens = Arc::new(Tokens::load(&hello.data, &hello.boot).context("the key of apps' tokens")?);
         let _ = queues.access.open.set((listener.local_addr()?, tokens.clone()));
@@ -170,7 +177,7 @@ impl Queues {
             opened: watch::Sender::new(false),
             is_ending,
             listener: Some(listener),
-            resp,
+            shown: ports,
             place: place(&settings.store, &hello.data),
             tokens,
             apps: queues.access.apps.clone(),
@@ -204,6 +211,16 @@ impl Queues {
         }
     }
 
+    /// Where tools of Redis read them.
+    pub fn shown_at(&self) -> Option<SocketAddr> {
+        self.shown.borrow().0.as_ref().map(|(address, _)| *address)
+    }
+
+    /// There from now on, and nowhere else; what is open at another port ends.
+    pub fn show(&self, port: Option<(SocketAddr, TcpListener)>) {
+        self.shown.send_replace(Shown(port.map(|(address, listener)| (address, Arc::new(listener)))));
+    }
+
     /// S4 and J5: how many are in which state, and what happened since the start.
     pub async fn expose(&self, out: &mut Exposition) {
         let Some(jobs) = self.jobs() else { return };
@@ -235,6 +252,21 @@ impl Queues {
                 let labels = [("queue", &*queue.name), ("event", event)];
                 out.family("queue_job_events_total", Kind::Counter, "What happened to jobs.").sample(&labels, count);
             }
+        }
+        self.expose_refused(out).await;
+    }
+
+    /// What apps added in SQL and cannot be taken over; `None` where that is not known soon: a Postgres that hangs
+    /// holds up nobody who asks.
+    pub async fn refused(&self) -> Option<Vec<RefusedCount>> {
+        let jobs = self.jobs()?;
+        tokio::time::timeout(LOOK_LIMIT, jobs.refused_counts()).await.ok()?.ok()
+    }
+
+    async fn expose_refused(&self, out: &mut Exposition) {
+        for of in self.refused().await.unwrap_or_default() {
+            let help = "Jobs that were added in SQL and cannot be taken over.";
+            out.family("queue_jobs_refused", Kind::Gauge, help).sample(&[("queue", &*of.queue)], of.count);
         }
     }
 
@@ -307,16 +339,31 @@ impl Keeper {
         Some(tokio::spawn(api::serve(listener, open, end.clone())))
     }
 
-    /// To what reads a Redis.
-    fn show(&mut self, end: &Shutdown) {
-        let Some(listener) = self.resp.take() else { return };
-        let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
-        let Ok(listener) = listener.inspect_err(|error| tracing::error!(%error, "queues are not shown by RESP")) else {
-            return;
-        };
-        let current = self.current.clone();
+    /// To what reads a Redis, wherever that is for now.
+    fn show(&self, end: &Shutdown) {
+        let (current, mut shown, end) = (self.current.clone(), self.shown.clone(), end.clone());
         let find: resp::Find = Arc::new(move || current.load_full().map(|jobs| (*jobs).clone()));
-        tokio::spawn(resp::serve(listener, find, end.clone()));
+        tokio::spawn(async move {
+            loop {
+                let port = shown.borrow_and_update().clone();
+                let listener = port.0.and_then(|(_, listener)| {
+                    let own = listener.try_clone().and_then(|own| own.set_nonblocking(true).map(|()| own));
+                    let own = own.and_then(tokio::net::TcpListener::from_std);
+                    own.inspect_err(|error| tracing::error!(%error, "queues are not shown by RESP")).ok()
+                });
+                // Ends with this turn.
+                let (_stop, stopped) = Shutdown::new();
+                if let Some(listener) = listener {
+                    tokio::spawn(resp::serve(listener, find.clone(), stopped));
+                }
+                tokio::select! {
+                    () = end.requested() => return,
+                    changed = shown.changed() => if changed.is_err() {
+                        return end.requested().await;
+                    },
+                }
+            }
+        });
     }
 
     /// False where the end came first.

@@ -56,7 +56,15 @@ pub async fn run(server: &Server, say: &Say) -> Result<Value, Refused> {
     let Wanted { inputs, mut settings, report } = wanted;
     server.queues.access.give(&mut settings.fleet);
     let settings = Rc::new(settings);
-    let instances = apply(server, &settings).await?;
+    let port = Port::bind(server, &settings).await?;
+    let instances = match apply(server, &settings).await {
+        Ok(instances) => instances,
+        Err(refused) => {
+            port.take_back(server);
+            return Err(refused);
+        }
+    };
+    port.take_up(server);
     server.services.reload(&settings.edge.identity);
     server.queues.reload(&settings);
     server.link.send(&ToSupervisor::Adopt { inputs: inputs.to_json() });
@@ -72,9 +80,6 @@ pub async fn run(server: &Server, say: &Say) -> Result<Value, Refused> {
     }
     if settings.jobs.is_on && server.queues.access.address().is_none() {
         say.line("[jobs] begins with the next start   type: mainstay stop, then mainstay run").await;
-    }
-    if server.queues.shown_at != settings.jobs.redis.as_ref().map(|redis| redis.address) {
-        say.line("[jobs] redis is listened at by the next start   type: mainstay stop, then mainstay run").await;
     }
     if !server.book.is_on(&settings.store) {
         say.line("[store] durable is opened by a server that starts   type: mainstay upgrade").await;
@@ -138,6 +143,50 @@ async fn apply(server: &Server, settings: &Rc<Settings>) -> Result<Changes, Refu
             unlisten(server, opened.into_iter());
             Err(unchanged(error.to_string()))
         }
+    }
+}
+
+/// `[jobs] redis`, where it changes: bound before anything else does.
+struct Port {
+    before: Option<SocketAddr>,
+    new: Option<(SocketAddr, TcpListener)>,
+    is_changed: bool,
+}
+
+impl Port {
+    async fn bind(server: &Server, settings: &Settings) -> Result<Port, Refused> {
+        let before = server.queues.shown_at();
+        let wanted = settings.jobs.redis.as_ref().map(|redis| redis.address);
+        // Where jobs begin with the next start, so does this.
+        let is_changed = server.queues.access.address().is_some() && before != wanted;
+        let new = match wanted.filter(|_| is_changed) {
+            Some(address) => {
+                let fd = server.link.listen(Listener::Resp(address)).await;
+                let fd = fd.map_err(|why| {
+                    Refused::configuration(format!("nothing was changed: [jobs] redis at {address}: {why}"))
+                })?;
+                Some((address, TcpListener::from(fd)))
+            }
+            None => None,
+        };
+        Ok(Port { before, new, is_changed })
+    }
+
+    fn take_up(self, server: &Server) {
+        if self.is_changed {
+            server.queues.show(self.new);
+            close(server, self.before);
+        }
+    }
+
+    fn take_back(self, server: &Server) {
+        close(server, self.new.map(|(address, _)| address));
+    }
+}
+
+fn close(server: &Server, port: Option<SocketAddr>) {
+    if let Some(address) = port {
+        server.link.send(&ToSupervisor::Unlisten { listener: Listener::Resp(address) });
     }
 }
 

@@ -76,6 +76,11 @@ fn head(line: &str) -> Option<(&str, &str)> {
     Some((level, at))
 }
 
+/// When a line was written.
+pub(crate) fn timestamp(line: &str) -> Option<&str> {
+    head(line).map(|(_, at)| at)
+}
+
 fn has(line: &str, key: &str, value: &str) -> bool {
     let mut wanted = Vec::new();
     crate::json::text(&mut wanted, key, value);

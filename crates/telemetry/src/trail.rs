@@ -4,6 +4,7 @@
 
 use crate::json::key;
 use crate::read::{Logs, Query};
+use crate::time;
 use crate::why::Entry;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -14,6 +15,9 @@ pub const TRAILS_MAX: usize = 20_000;
 pub const SUFFIX_CHARS_MIN: usize = 3;
 /// An ambiguous suffix is answered with some of the ids it fits.
 const AMBIGUOUS_IDS_MAX: usize = 10;
+
+/// How long after it has added a job a request may end and be found by that job.
+const LATE_US: u64 = 10 * 60 * 1_000_000;
 
 /// The newest notable requests.
 #[derive(Debug, Default)]
@@ -83,6 +87,25 @@ pub fn find_in_files(logs: &Logs, text: &str) -> std::io::Result<Found> {
         if lines.len() >= enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     Ok(found(lines.iter().map(String::as_str)))
+}
+
+/// The id of the request of this trace that was under way at this moment, if its access line is in the files. Looks no
+/// further than ten minutes on.
+pub fn find_traced(logs: &Logs, trace_id: &str, at_unix_us: u64) -> std::io::Result<Option<String>> {
+    // A line is written when its request ends; clocks are given a second.
+    let since_unix_us = Some(at_unix_us.saturating_sub(1_000_000));
+    let query = Query { kind: Some("access".into()), since_unix_us, ..Query::default() };
+    let wanted = format!(",\"traceId\":\"{trace_id}\"");
+    let last = time::iso(at_unix_us.saturating_add(LATE_US));
+    let mut request = None;
+    logs.read(&query, |line| {
+        if line.contains(&wanted) {
+            request = Entry::parse(line).map(|entry| entry.request_id);
+        }
+        let is_late = crate::read::timestamp(line).is_some_and(|at| *at > *last);
+        if request.is_some() || is_late { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    Ok(request)
 }
 
 /// One request may have left several lines, a suffix may fit several requests.

@@ -51,6 +51,7 @@ fn facts(place: &Place<'_>, job: &Value) -> String {
     for name in ["worker", "group", "key", "trace"] {
         fact(name, text(job, name).to_owned());
     }
+    fact("its request", job["traceId"].as_str().map(|id| format!("mainstay why {id}")).unwrap_or_default());
     list + "</dl>"
 }
 

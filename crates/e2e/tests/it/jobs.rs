@@ -14,26 +14,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const FOUR: [(&str, u64); 4] = [("protocol", 2), ("scan", 5), ("validation", 3), ("payment", 2)];
 
 /// An app that is given jobs, with these tables.
-fn app(tables: &str) -> Setup {
+pub fn app(tables: &str) -> Setup {
     let text = format!("[app.main]\nrun = \"node index.js\"\n{tables}");
     Setup::file(&text).node_app("jobs")
 }
 
-fn queue(name: &str, lines: &str) -> String {
+pub fn queue(name: &str, lines: &str) -> String {
     format!(
         "[jobs.{name}]\npush = \"POST /jobs/{name}\"\nbackoff = {{ kind = \"fixed\", delay = \"50ms\" }}\n{lines}\n"
     )
 }
 
 /// What an instance was given to ask with.
-struct Asking {
+pub struct Asking {
     url: String,
     token: String,
 }
 
 impl Asking {
     #[track_caller]
-    fn of(mainstay: &Mainstay) -> Asking {
+    pub fn of(mainstay: &Mainstay) -> Asking {
         let given = get(&mainstay.url("/given")).json();
         let text = |name: &str| given[name].as_str().unwrap_or_else(|| panic!("no {name}: {given}")).to_owned();
         let asking = Asking { url: text("url"), token: text("token") };
@@ -41,7 +41,7 @@ impl Asking {
         asking
     }
 
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>, more: &[&str]) -> Answer {
+    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>, more: &[&str]) -> Answer {
         let (url, bearer) = (format!("{}{path}", self.url), format!("Authorization: Bearer {}", self.token));
         // In a file: a megabyte is no argument.
         let file = tempfile::NamedTempFile::new().expect("a file");
@@ -56,38 +56,38 @@ impl Asking {
         curl(&words)
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, None, &[])
     }
 
-    fn post(&self, path: &str, body: &Value) -> Answer {
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
         self.ask("POST", path, Some(body), &[])
     }
 
     /// The id of a job that was added.
     #[track_caller]
-    fn add(&self, queue: &str, job: &Value) -> u64 {
+    pub fn add(&self, queue: &str, job: &Value) -> u64 {
         let answer = self.post(&format!("/v1/queues/{queue}/jobs"), job);
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.json()["id"].as_u64().unwrap_or_else(|| panic!("no id: {answer:?}"))
     }
 
     #[track_caller]
-    fn job(&self, id: u64) -> Value {
+    pub fn job(&self, id: u64) -> Value {
         let answer = self.get(&format!("/v1/jobs/{id}"));
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
     }
 
     #[track_caller]
-    fn until(&self, id: u64, state: &str) -> Value {
+    pub fn until(&self, id: u64, state: &str) -> Value {
         wait_for(&format!("job {id} to be {state}"), || {
             let job = self.job(id);
             (job["state"] == state).then_some(job)
         })
     }
 
-    fn counts(&self, queue: &str) -> Value {
+    pub fn counts(&self, queue: &str) -> Value {
         let queues = self.get("/v1/queues").json();
         let found = queues["queues"].as_array().and_then(|all| all.iter().find(|one| one["name"] == queue).cloned());
         found.unwrap_or(Value::Null)
@@ -95,7 +95,7 @@ impl Asking {
 }
 
 /// What the app has seen, in its order.
-fn seen(mainstay: &Mainstay) -> Vec<Value> {
+pub fn seen(mainstay: &Mainstay) -> Vec<Value> {
     let text = std::fs::read_to_string(mainstay.path().join("seen.ndjson")).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
@@ -554,6 +554,42 @@ fn j9_redis_cli_reads_depths_without_a_redis() {
     // The next server answers there too.
     processes::signal(mainstay.server(), Signal::SIGKILL);
     wait_until("the port to answer again", || ask(&["LLEN", "bull:scan:wait"]) == "2");
+}
+
+/// J9: the port is opened, moved and closed by a reload, whole or not at all.
+#[test]
+fn j9_the_port_for_redis_cli_follows_a_reload() {
+    let mainstay = app("[jobs.scan]\n").ready("/");
+    let asking = Asking::of(&mainstay);
+    asking.add("scan", &json!({ "data": 1 }));
+    let plain = std::fs::read_to_string(mainstay.path().join("mainstay.toml")).expect("the file");
+    let [first, second] = [Port::free(), Port::free()];
+    let depth = |port: &Port| {
+        let words = ["-p", &port.number.to_string(), "LLEN", "bull:scan:wait"];
+        let asked = Command::new("redis-cli").args(words).output().expect("redis-cli");
+        String::from_utf8_lossy(&asked.stdout).trim().to_owned()
+    };
+    let at = |port: &Port| format!("{plain}\n[jobs]\nredis = \"127.0.0.1:{}\"\n", port.number);
+    mainstay.write("mainstay.toml", &at(&first));
+    mainstay.verb(&["reload"]).ok();
+    wait_until("the first port to answer", || depth(&first) == "1");
+    mainstay.write("mainstay.toml", &at(&second));
+    mainstay.verb(&["reload"]).ok();
+    wait_until("the second port to answer", || depth(&second) == "1");
+    wait_until("the first to be closed", || depth(&first).is_empty());
+    // Somebody else is there: nothing changes.
+    let taken = std::net::TcpListener::bind(("127.0.0.1", first.number)).expect("the port is free again");
+    mainstay.write("mainstay.toml", &at(&first));
+    let refused = mainstay.verb(&["reload"]);
+    assert!(refused.all().contains("nothing was changed: [jobs] redis at 127.0.0.1"), "{}", refused.all());
+    assert_eq!(depth(&second), "1");
+    drop(taken);
+    // The next server has the port of the last reload, and none once it is taken out.
+    processes::signal(mainstay.server(), Signal::SIGKILL);
+    wait_until("the port to answer again", || depth(&second) == "1");
+    mainstay.write("mainstay.toml", &plain);
+    mainstay.verb(&["reload"]).ok();
+    wait_until("the second to be closed", || depth(&second).is_empty());
 }
 
 /// Flows: a parent over two queues starts with what its children gave.

@@ -34,6 +34,7 @@ mod input;
 mod install;
 mod jobs;
 mod jobs_crash;
+mod jobs_trail;
 mod limits;
 mod lossless;
 mod metrics;

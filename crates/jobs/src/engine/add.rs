@@ -152,7 +152,7 @@ impl Engine {
         let job = Job {
             queue,
             state,
-            kept: Kept::default(),
+            kept: Kept { payload_kib: body.payload.len().div_ceil(1024) as u16, ..Kept::default() },
             priority,
             ready_ms,
             attempts: 0,

@@ -4,16 +4,21 @@ use super::Engine;
 use crate::change::Change;
 use crate::event::What;
 use crate::job::{Lease, Name, State};
-use crate::op::{Answer, BATCH_MAX, Claimed, Effects, LEASE_MS};
+use crate::op::{Answer, BATCH_MAX, CLAIM_KIB_MAX, Claimed, Effects, LEASE_MS};
+use crate::store::CHILDREN_BYTES_MAX;
 
 impl Engine {
-    /// Gives the worker up to `max` jobs; none of a queue that nobody knows.
+    /// Gives the worker up to `max` jobs, and no more than fit into an answer; none of a queue that nobody knows.
     pub(super) fn claim(&mut self, name: &Name, worker: &Name, max: u32, effects: &mut Effects) -> Answer {
         let mut claimed = Vec::new();
         let Some(queue) = self.names.get(name).copied() else { return Answer::Claimed(claimed) };
         let most = (max as usize).min(BATCH_MAX);
-        let now_ms = self.now_ms;
+        let (now_ms, mut kib) = (self.now_ms, 0);
         while claimed.len() < most {
+            kib += self.next_kib(queue);
+            if kib > CLAIM_KIB_MAX && !claimed.is_empty() {
+                break;
+            }
             let of = &mut self.queues[queue as usize];
             let is_startable = of.startable_ms(now_ms).is_some_and(|at_ms| at_ms <= now_ms);
             if !is_startable || !of.admit(now_ms) {
@@ -31,10 +36,20 @@ impl Engine {
         Answer::Claimed(claimed)
     }
 
+    /// What the next job of a queue adds to an answer, with what its children gave.
+    fn next_kib(&self, queue: u32) -> u32 {
+        let Some(id) = self.queues[queue as usize].ready.first() else { return 0 };
+        let below = if self.flows.is_parent(id) { (CHILDREN_BYTES_MAX / 1024) as u32 } else { 0 };
+        self.jobs.get(&id).map_or(0, |job| u32::from(job.kept.payload_kib)) + below
+    }
+
     /// A job that was taken out of those that are ready.
     fn start(&mut self, id: u64, worker: &Name, effects: &mut Effects) -> Option<Claimed> {
         let now_ms = self.now_ms;
         let token = self.tokens.take(effects);
+        if self.answered.is_none() {
+            self.note_answered(token - 1, effects);
+        }
         let job = self.jobs.get_mut(&id)?;
         let queue = &mut self.queues[job.queue as usize];
         let own = job.own();
@@ -55,6 +70,7 @@ impl Engine {
             deadline_ms,
             grace_ms: 0,
             timer_ms,
+            is_unheard: false,
         }));
         let claimed = Claimed {
             job: id,

@@ -1,6 +1,7 @@
 //! The engine after a crash or a restart, from what was kept.
 //!
-//! Every lease begins anew, and nobody's time is over before that lease: its worker could not tell us.
+//! Every lease begins anew, and nobody's time is over before that lease: its worker could not tell us. Who was not told
+//! of a job, as far as is known, has it for this one lease, unless he names it.
 
 use super::Engine;
 use crate::change::{Counter, Record, Row};
@@ -41,6 +42,10 @@ impl Engine {
                 let reserved = match counter {
                     Counter::Ids => &mut self.ids,
                     Counter::Tokens => &mut self.tokens,
+                    Counter::Answered => {
+                        self.answered = self.answered.max(Some(ceiling));
+                        return;
+                    }
                 };
                 (reserved.next, reserved.ceiling) = (ceiling, ceiling);
             }
@@ -76,6 +81,7 @@ impl Engine {
                 deadline_ms: progressed.deadline_ms,
                 grace_ms: until_ms,
                 timer_ms: until_ms,
+                is_unheard: self.answered.is_some_and(|answered| progressed.token > answered),
             })
         });
         let job = Job {

@@ -42,6 +42,9 @@ pub(super) fn request(
     if claimed.deadline_ms != u64::MAX {
         request = request.header("mainstay-job-deadline", claimed.deadline_ms);
     }
+    if claimed.is_parent {
+        request = request.header("mainstay-job-children", format!("/v1/jobs/{id}/children"));
+    }
     if !body.name.is_empty() {
         request = request.header("mainstay-job-name", escaped(&body.name));
     }
@@ -125,5 +128,13 @@ mod tests {
         assert!(!request.headers().contains_key("traceparent"));
         assert!(!request.headers().contains_key("mainstay-job-deadline"));
         assert!(!made("a", work("", None, 1)).headers().contains_key("mainstay-job-name"));
+        assert!(!made("a", work("", None, 1)).headers().contains_key("mainstay-job-children"));
+    }
+
+    #[test]
+    fn a_parent_is_told_where_what_its_children_gave_is() {
+        let mut work = work("sum", None, 1);
+        work.claimed.is_parent = true;
+        assert_eq!(made("a", work).headers()["mainstay-job-children"], "/v1/jobs/7/children");
     }
 }

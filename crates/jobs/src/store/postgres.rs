@@ -10,6 +10,7 @@
 mod batch;
 pub(super) mod columns;
 mod detail;
+mod inbox;
 mod statements;
 
 use super::read::ChildDetail;
@@ -29,12 +30,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-pub(super) use detail::{children, details};
+pub(super) use detail::{children, details, traced};
+pub(super) use inbox::{drop_refused, refused, refused_counts};
 
-pub(super) const MIGRATIONS: [Migration; 3] = [
+pub(super) const MIGRATIONS: [Migration; 4] = [
     Migration { version: 1, name: "jobs", sql: include_str!("postgres/0001_jobs.sql") },
     Migration { version: 2, name: "add_job", sql: include_str!("postgres/0002_add_job.sql") },
     Migration { version: 3, name: "flows", sql: include_str!("postgres/0003_flows.sql") },
+    Migration { version: 4, name: "lookups", sql: include_str!("postgres/0004_lookups.sql") },
 ];
 
 /// Of the owner, by the letters of "mainjobs".

@@ -10,11 +10,21 @@ use mainstay_store::sqlite::rusqlite::{self, Connection, OptionalExtension};
 /// Bytes of the results of a job's children that are given at once; past them each is asked for by itself.
 pub const CHILDREN_BYTES_MAX: usize = 256 * 1024;
 
-/// All that is kept of a job.
+/// How much is read of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Whole,
+    /// What a list shows: no payload, result, progress or log; of attempts the last, without its stack trace.
+    Line,
+}
+
+/// All that is kept of a job, or what a list shows of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detail {
     pub row: JobRow,
     pub body: Body,
+    /// Of its payload, whether that was read or not.
+    pub payload_bytes: usize,
     pub result: Option<Vec<u8>>,
     pub progress: Option<Vec<u8>>,
     /// Those that did not complete, oldest first.
@@ -52,25 +62,58 @@ pub struct Line {
     pub line: String,
 }
 
-/// All that is kept of a job in a file, if it is there.
-pub(super) fn detail(c: &Connection, job: u64) -> Result<Option<Detail>, Error> {
+/// A job in a file, if it is there.
+pub(super) fn detail(c: &Connection, job: u64, extent: Extent) -> Result<Option<Detail>, Error> {
     let sql = format!("SELECT {} FROM job WHERE id = ?1", sqlite::JOB);
     let Some(row) = c.prepare_cached(&sql)?.query_row([stored(job)], sqlite::job).optional()? else { return Ok(None) };
-    let sql = "SELECT name, payload, trace FROM body WHERE job = ?1";
-    let Some(body) = c.prepare_cached(sql)?.query_row([stored(job)], sqlite::body).optional()? else { return Ok(None) };
-    let sql = "SELECT result, progress FROM words WHERE job = ?1";
-    let words = c.prepare_cached(sql)?.query_row([stored(job)], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let (result, progress) = words.unwrap_or_default();
-    let sql = "SELECT start, worker, started_ms, ended_ms, ending, error, stack FROM attempt WHERE job = ?1
-               ORDER BY start";
-    let mut select = c.prepare_cached(sql)?;
-    let attempts = select.query_map([stored(job)], attempt)?.collect::<Result<_, _>>()?;
-    let mut select = c.prepare_cached("SELECT at_ms, line FROM line WHERE job = ?1 ORDER BY number")?;
-    let line = |row: &rusqlite::Row<'_>| Ok(Line { at_ms: read(row.get(0)?), line: row.get(1)? });
-    let lines = select.query_map([stored(job)], line)?.collect::<Result<_, _>>()?;
+    let sql = match extent {
+        Extent::Whole => "SELECT name, payload, trace, length(payload) FROM body WHERE job = ?1",
+        Extent::Line => "SELECT name, x'', trace, length(payload) FROM body WHERE job = ?1",
+    };
+    let body = |row: &rusqlite::Row<'_>| Ok((sqlite::body(row)?, row.get::<_, u32>(3)?));
+    let Some((body, bytes)) = c.prepare_cached(sql)?.query_row([stored(job)], body).optional()? else {
+        return Ok(None);
+    };
     let mut select = c.prepare_cached("SELECT parent FROM flow WHERE child = ?1")?;
     let parent = select.query_row([stored(job)], |row| Ok(read(row.get(0)?))).optional()?;
-    Ok(Some(Detail { row, body, result, progress, attempts, lines, parent }))
+    let sql = match extent {
+        Extent::Whole => {
+            "SELECT start, worker, started_ms, ended_ms, ending, error, stack FROM attempt WHERE job = ?1
+             ORDER BY start"
+        }
+        Extent::Line => {
+            "SELECT start, worker, started_ms, ended_ms, ending, error, NULL FROM attempt WHERE job = ?1
+             ORDER BY start DESC LIMIT 1"
+        }
+    };
+    let mut select = c.prepare_cached(sql)?;
+    let attempts = select.query_map([stored(job)], attempt)?.collect::<Result<_, _>>()?;
+    let payload_bytes = bytes as usize;
+    let mut detail =
+        Detail { row, body, payload_bytes, result: None, progress: None, attempts, lines: Vec::new(), parent };
+    if extent == Extent::Whole {
+        let sql = "SELECT result, progress FROM words WHERE job = ?1";
+        let words = c.prepare_cached(sql)?.query_row([stored(job)], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        (detail.result, detail.progress) = words.unwrap_or_default();
+        let mut select = c.prepare_cached("SELECT at_ms, line FROM line WHERE job = ?1 ORDER BY number")?;
+        let line = |row: &rusqlite::Row<'_>| Ok(Line { at_ms: read(row.get(0)?), line: row.get(1)? });
+        detail.lines = select.query_map([stored(job)], line)?.collect::<Result<_, _>>()?;
+    }
+    Ok(Some(detail))
+}
+
+/// Jobs that were added with this trace id, in the order of their ids.
+pub(super) fn traced(c: &Connection, trace_id: &str, most: usize) -> Result<Vec<u64>, Error> {
+    // From piece to piece, as the index has them.
+    let sql = "WITH RECURSIVE piece (n) AS (
+            SELECT min(job >> 10) FROM body WHERE trace IS NOT NULL
+            UNION ALL SELECT (SELECT min(job >> 10) FROM body WHERE trace IS NOT NULL AND job >> 10 > n)
+            FROM piece WHERE n IS NOT NULL
+        ) SELECT job FROM piece CROSS JOIN body WHERE trace IS NOT NULL AND job >> 10 = n
+            AND substr(trace, 28, 8) = substr(?1, 25, 8) AND substr(trace, 4, 32) = ?1 ORDER BY job LIMIT ?2";
+    let mut select = c.prepare_cached(sql)?;
+    let found = select.query_map((trace_id, i64::try_from(most).unwrap_or(i64::MAX)), |row| Ok(read(row.get(0)?)))?;
+    Ok(found.collect::<Result<_, _>>()?)
 }
 
 /// Children of a job, in the order of their ids, and what they gave as far as there is room.

@@ -17,11 +17,12 @@ pub(super) fn counter(counter: Counter) -> &'static str {
     match counter {
         Counter::Ids => "ids",
         Counter::Tokens => "tokens",
+        Counter::Answered => "answered",
     }
 }
 
 pub(super) fn parse_counter(text: &str) -> Option<Counter> {
-    [Counter::Ids, Counter::Tokens].into_iter().find(|known| counter(*known) == text)
+    [Counter::Ids, Counter::Tokens, Counter::Answered].into_iter().find(|known| counter(*known) == text)
 }
 
 pub(super) fn kind(kind: KeyKind) -> &'static str {
@@ -36,12 +37,17 @@ pub(super) fn parse_kind(text: &str) -> Option<KeyKind> {
     [KeyKind::Unique, KeyKind::Idempotency, KeyKind::Tick].into_iter().find(|known| kind(*known) == text)
 }
 
+/// Above the bits of what is kept beside a job's row: the KiB of its payload.
+const KIB_SHIFT: u32 = 8;
+
 pub(super) fn kept(kept: Kept) -> i64 {
-    i64::from(kept.attempts) | i64::from(kept.lines) << 1 | i64::from(kept.words) << 2
+    let bits = i64::from(kept.attempts) | i64::from(kept.lines) << 1 | i64::from(kept.words) << 2;
+    bits | i64::from(kept.payload_kib) << KIB_SHIFT
 }
 
 pub(super) fn parse_kept(bits: i64) -> Kept {
-    Kept { attempts: bits & 1 != 0, lines: bits & 2 != 0, words: bits & 4 != 0 }
+    let payload_kib = u16::try_from(bits >> KIB_SHIFT).unwrap_or(0);
+    Kept { attempts: bits & 1 != 0, lines: bits & 2 != 0, words: bits & 4 != 0, payload_kib }
 }
 
 pub(super) fn growth(growth: Growth) -> &'static str {
@@ -96,10 +102,11 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            number in any::<u64>(), bits in 0i64..8, pairs in prop::collection::vec(any::<(u64, u32)>(), 0..9),
+            number in any::<u64>(), bits in 0i64..8, kib in 0i64..1025,
+            pairs in prop::collection::vec(any::<(u64, u32)>(), 0..9),
         ) {
             prop_assert_eq!(read(stored(number)), if number >= i64::MAX as u64 { u64::MAX } else { number });
-            prop_assert_eq!(kept(parse_kept(bits)), bits);
+            prop_assert_eq!(kept(parse_kept(bits | kib << KIB_SHIFT)), bits | kib << KIB_SHIFT);
             prop_assert_eq!(parse_starts(&starts(&pairs)), pairs);
         }
     }

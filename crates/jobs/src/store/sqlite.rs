@@ -16,9 +16,10 @@ use std::path::Path;
 
 type Read<T> = Result<T, rusqlite::Error>;
 
-pub(super) const MIGRATIONS: [Migration; 2] = [
+pub(super) const MIGRATIONS: [Migration; 3] = [
     Migration { version: 1, name: "jobs", sql: include_str!("sqlite/0001_jobs.sql") },
     Migration { version: 2, name: "flows", sql: include_str!("sqlite/0002_flows.sql") },
+    Migration { version: 3, name: "traces", sql: include_str!("sqlite/0003_traces.sql") },
 ];
 
 const OWN: &str = "own_attempts, own_growth, own_delay_ms, own_jitter, own_timeout_ms";

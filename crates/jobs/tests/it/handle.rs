@@ -1,11 +1,13 @@
 //! Jobs as the server uses them: over the real store, with a clock that is moved by hand.
 
 use crate::ground::Ground;
-use mainstay_jobs::job::{Ending, Idempotency};
+use mainstay_jobs::job::{Body, Ending, Idempotency};
 use mainstay_jobs::op::Finish;
 use mainstay_jobs::schedule::{Rule, Schedule};
+use mainstay_jobs::store::Detail;
 use mainstay_jobs::{
-    Claim, Clock, Durability, Error, Jobs, Keep, NewJob, Outcome, Refusal, Settings, Setup, State, What, Work,
+    Child, Claim, Clock, Durability, Error, Jobs, Keep, NewJob, OnFailure, Outcome, Refusal, Settings, Setup, State,
+    What, Work,
 };
 use mainstay_limits::window::Limit;
 use std::future::{Future, poll_fn};
@@ -42,6 +44,9 @@ suite!(
     attempts_are_changed_without_a_restart_for_jobs_that_wait_already,
     rows_of_a_queue_that_somebody_deleted_are_said_to_be_damaged,
     each_job_is_completed_once_though_claims_are_dropped_all_the_time,
+    jobs_are_found_by_the_trace_they_were_added_with,
+    a_list_is_read_without_what_may_be_large,
+    a_claim_gives_what_fits_into_an_answer,
 );
 
 /// Jobs in a place of their own, and the clock they go by.
@@ -302,6 +307,86 @@ async fn a_hundred_completed_are_kept_and_what_is_removed_is_gone(ground: Ground
     assert_eq!(listed.iter().map(|detail| detail.row.progressed.job).collect::<Vec<_>>(), [all[4], all[3], all[2]]);
     house.pass(Duration::from_secs(10)).await;
     assert_eq!(house.counts().await.completed, 0, "too old");
+}
+
+fn traced(trace: &str) -> NewJob {
+    let mut job = NewJob::new("x");
+    job.body.trace = Some(trace.to_owned());
+    job
+}
+
+async fn jobs_are_found_by_the_trace_they_were_added_with(ground: Ground) {
+    let mut house = House::new(ground, Settings { attempts: 1, ..Settings::default() });
+    let [one, other] = ["4bf92f3577b34da6a3ce929d0e0e4736", "0bf92f3577b34da6a3ce929d0e0e4736"];
+    let header = |id: &str| format!("00-{id}-00f067aa0ba902b7-01");
+    let mut parent = traced(&header(one));
+    let child = Child { queue: "mail".into(), on_failure: OnFailure::Ignore, job: traced(&header(one)) };
+    parent.children.push(child);
+    let first = house.jobs.add("scan", vec![parent, traced(&header(other))]).await.expect("added");
+    // Others between them, so that they are not in one piece of the index; and what is no trace at all.
+    let many = (0..2500).map(|_| NewJob::new("x")).chain([traced("no trace"), traced("")]).collect();
+    house.jobs.add("scan", many).await.expect("added");
+    let last = house.jobs.add("scan", vec![traced(&header(one)), traced(&header(other))]).await.expect("added");
+    house.reopen(Settings { attempts: 1, ..Settings::default() }).await;
+    let ids = |found: Vec<Detail>| found.iter().map(|detail| detail.row.progressed.job).collect::<Vec<u64>>();
+    let found = ids(house.jobs.traced(one, 10).await.expect("found"));
+    assert_eq!(found, [first[0].job, first[0].job + 1, last[0].job], "with the child");
+    assert_eq!(ids(house.jobs.traced(one, 2).await.expect("found")), found[..2]);
+    assert_eq!(ids(house.jobs.traced(other, 10).await.expect("found")), [first[1].job, last[1].job]);
+    for nobody in ["", "4736", "a3ce929d0e0e47364bf92f3577b34da6"] {
+        assert!(house.jobs.traced(nobody, 10).await.expect("found").is_empty(), "{nobody}");
+    }
+    // What became of it is read with it, and what is removed is gone from there too.
+    let work = take(&house.jobs, "w").await.remove(0);
+    assert_eq!(work.claimed.job, first[1].job);
+    house.jobs.finish(vec![failed(&work, false)], None).await.expect("finished");
+    let found = house.jobs.traced(other, 10).await.expect("found");
+    assert_eq!((found[0].row.progressed.state, found[0].attempts[0].ending), (State::Failed, Ending::Failed));
+    house.jobs.remove(first[1].job).await.expect("removed");
+    assert_eq!(ids(house.jobs.traced(other, 10).await.expect("found")), [last[1].job]);
+}
+
+async fn a_list_is_read_without_what_may_be_large(ground: Ground) {
+    let house = House::new(ground, Settings { attempts: 3, ..Settings::default() });
+    let job = add(&house.jobs, "a payload").await;
+    for _ in 0..2 {
+        house.pass(Duration::from_secs(60)).await;
+        let work = take(&house.jobs, "w").await.remove(0);
+        house.jobs.log(job, work.claimed.token, "a line".to_owned()).await.expect("logged");
+        house.jobs.progress(job, work.claimed.token, b"1".to_vec()).await.expect("told");
+        let outcome = Outcome::Failed {
+            error: format!("failed {}", work.claimed.attempt),
+            stack: Some("at work".to_owned()),
+            retry: true,
+            wait_ms: None,
+        };
+        house.jobs.finish(vec![Finish { job, token: work.claimed.token, outcome }], None).await.expect("finished");
+    }
+    let whole = house.jobs.list("scan", State::Delayed, 0, 10).await.expect("listed").remove(0);
+    let line = house.jobs.lines("scan", State::Delayed, 0, 10).await.expect("listed").remove(0);
+    assert_eq!((whole.attempts.len(), whole.lines.len(), whole.payload_bytes), (2, 2, 9));
+    let mut last = whole.attempts[1].clone();
+    last.stack = None;
+    let body = Body { payload: Vec::new(), ..whole.body.clone() };
+    let expected = Detail { body, attempts: vec![last], lines: Vec::new(), progress: None, ..whole };
+    assert_eq!(line, expected);
+}
+
+async fn a_claim_gives_what_fits_into_an_answer(ground: Ground) {
+    let mut house = House::new(ground, Settings::default());
+    let large = || NewJob::new(vec![b'x'; 1024 * 1024]);
+    for _ in 0..2 {
+        house.jobs.add("scan", (0..12).map(|_| large()).collect()).await.expect("added");
+    }
+    house.jobs.add("scan", (0..100).map(|_| NewJob::new("small")).collect()).await.expect("added");
+    let claim = |max| Claim { queue: "scan".into(), worker: "w".into(), max, wait: Duration::ZERO };
+    assert_eq!(house.jobs.claim(claim(100)).await.expect("claimed").len(), 16);
+    house.reopen(Settings::default()).await;
+    // 8 of a MiB, and 8 MiB are left: small ones take a KiB each.
+    assert_eq!(house.jobs.claim(claim(200)).await.expect("claimed").len(), 108);
+    // What few may start is not held up by what there is no room for.
+    house.jobs.add("scan", vec![large()]).await.expect("added");
+    assert_eq!(house.jobs.claim(claim(1)).await.expect("claimed").len(), 1);
 }
 
 async fn a_drain_of_more_than_a_piece_takes_all(ground: Ground) {

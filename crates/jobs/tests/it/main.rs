@@ -7,6 +7,7 @@
 #[macro_use]
 mod ground;
 
+mod answered;
 mod flows;
 mod handle;
 mod image;

@@ -124,6 +124,15 @@ pub struct Add {
     on_failure: Option<String>,
 }
 
+/// What must be done before a job: an array of jobs, each with its queue.
+///
+/// # Errors
+/// With the place of what is not understood.
+pub fn children(text: &str) -> Result<Vec<Child>, Fault> {
+    let all = read::<Vec<Add>>(text.as_bytes())?.into_iter().enumerate();
+    all.map(|(number, add)| add.child(None).map_err(|fault| fault.within(&format!("children[{number}]")))).collect()
+}
+
 /// One, or several that are added together or not at all.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
@@ -324,6 +333,21 @@ mod tests {
         assert_eq!((&*first.queue, first.on_failure, first.job.idempotency), ("a", OnFailure::Fail, None));
         assert_eq!((&*second.queue, second.on_failure, second.job.delay_ms), ("b", OnFailure::Ignore, 5));
         assert_eq!((&*second.job.children[0].queue, second.job.body.trace.as_deref()), ("c", Some("00-a-b-01")));
+    }
+
+    #[test]
+    fn children_alone_are_read_as_those_of_a_job() {
+        let all = children(r#"[{"queue":"a"},{"queue":"b","onFailure":"ignore","children":[{"queue":"c"}]}]"#);
+        let all = all.expect("children");
+        assert_eq!((all.len(), &*all[1].queue, &*all[1].job.children[0].queue), (2, "b", "c"));
+        for (text, expected) in [
+            ("{}", "the body is not what is expected"),
+            ("[{}]", "children[0].queue: it is not there"),
+            (r#"[{"queue":"a","children":[{"data":1}]}]"#, "children[0].children[0].queue: it is not there"),
+        ] {
+            let fault = children(text).expect_err(text);
+            assert!(fault.detail.contains(expected), "{text}: {}", fault.detail);
+        }
     }
 
     #[test]

@@ -8,12 +8,15 @@ use crate::control::{
 };
 use crate::exit::{self, Failure};
 use crate::jobs::no_state;
-use crate::place::PlaceArgs;
+use crate::place::{Place, PlaceArgs};
+use crate::told::LOG_FOLDER;
 use mainstay_config::units;
 use mainstay_jobs::job::PAYLOAD_BYTES_MAX;
 use mainstay_jobs::schedule::CatchUp;
 use mainstay_jobs::{LIST_MAX, State};
 use mainstay_runtime::Clock;
+use mainstay_telemetry::read::Logs;
+use mainstay_telemetry::trail;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use std::io::Read;
@@ -67,6 +70,9 @@ enum Action {
         /// Add nothing while a job of this key is there that has not ended
         #[arg(long, value_name = "KEY")]
         key: Option<String>,
+        /// What must be done first: jobs, each with its queue, in an array as POST takes it; JSON, @FILE, or -
+        #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+        children: Option<String>,
     },
     /// Give a failed or dead job all its attempts anew
     Retry {
@@ -110,6 +116,15 @@ enum Action {
         /// Only what is failed, or dead
         #[arg(long, value_parser = unwell)]
         state: Option<State>,
+    },
+    /// What apps added in SQL and cannot be taken over, and why; it is tried again each minute
+    Refused {
+        /// Drop one of them
+        #[arg(long, value_name = "ID", value_parser = id, conflicts_with = "drop_all")]
+        drop: Option<u64>,
+        /// Drop all of them
+        #[arg(long)]
+        drop_all: bool,
     },
     /// What is added by itself, and when next
     Schedules,
@@ -204,7 +219,11 @@ pub fn run(place: &PlaceArgs, args: Args) -> Result<u8, Failure> {
              over HTTP   POST $MAINSTAY_URL/v1/queues/QUEUE/jobs (docs/jobs.md)"
         )));
     }
-    let answer = client::ask(&place.resolve()?, &command, client::to_stderr)?;
+    let place = place.resolve()?;
+    let mut answer = client::ask(&place, &command, client::to_stderr)?;
+    if let JobsAsked::Show { .. } = asked {
+        answer["requestId"] = request_of(&place, &answer).into();
+    }
     if args.json {
         println!("{answer:#}");
         return Ok(exit::ASKED);
@@ -213,6 +232,12 @@ pub fn run(place: &PlaceArgs, args: Args) -> Result<u8, Failure> {
     told.lines.iter().for_each(|line| println!("{line}"));
     told.notes.iter().for_each(|note| eprintln!("{note}"));
     Ok(exit::ASKED)
+}
+
+/// Which request added it, as far as log files go back.
+fn request_of(place: &Place, job: &Value) -> Option<String> {
+    let (trace_id, added_ms) = (job["traceId"].as_str()?, job["createdMs"].as_u64()?);
+    trail::find_traced(&Logs::new(&place.data.join(LOG_FOLDER)), trace_id, added_ms * 1000).ok().flatten()
 }
 
 fn asked(action: Option<Action>) -> Result<JobsAsked, Failure> {
@@ -224,9 +249,10 @@ fn asked(action: Option<Action>) -> Result<JobsAsked, Failure> {
             JobsAsked::List(JobsListed { queue, state: state.map(word), skip, limit })
         }
         Some(Action::Show { id, payload }) => JobsAsked::Show { id, payload },
-        Some(Action::Add { queue, job, delay, key }) => {
+        Some(Action::Add { queue, job, delay, key, children }) => {
             let delay_ms = delay.map_or(0, millis);
-            JobsAsked::Add(Box::new(JobAdded { queue, job: job.read()?, delay_ms, key }))
+            let children = children.map(|given| below(&given)).transpose()?.unwrap_or_default();
+            JobsAsked::Add(Box::new(JobAdded { queue, job: job.read()?, delay_ms, key, children }))
         }
         Some(Action::Retry { id }) => JobsAsked::Retry(id),
         Some(Action::Remove { id }) => JobsAsked::Remove(id),
@@ -238,6 +264,8 @@ fn asked(action: Option<Action>) -> Result<JobsAsked, Failure> {
             JobsAsked::Clean { queue, state: word(state), older_ms: millis(older) }
         }
         Some(Action::Redrive { queue, state }) => JobsAsked::Redrive { queue, state: state.map(word) },
+        Some(Action::Refused { drop: None, drop_all: false }) => JobsAsked::Refused,
+        Some(Action::Refused { drop, .. }) => JobsAsked::DropRefused(drop),
         Some(Action::Schedules) => JobsAsked::Schedules,
         Some(Action::Schedule { schedule, queue, cron, tz, every, catch_up, job }) => {
             let rule = match (cron, every) {
@@ -254,34 +282,44 @@ fn asked(action: Option<Action>) -> Result<JobsAsked, Failure> {
 impl JobArgs {
     fn read(self) -> Result<JobAsked, Failure> {
         let JobArgs { name, payload, priority, attempts, group } = self;
-        let payload = payload.map_or_else(|| Ok(NO_PAYLOAD.to_owned()), |given| read(&given));
+        let payload = payload.map_or_else(|| Ok(NO_PAYLOAD.to_owned()), |given| read("--payload", &given));
         Ok(JobAsked { name, payload: payload.map_err(Failure::Usage)?, priority, attempts, group })
     }
 }
 
-/// As it was written: what it says is the handler's.
-fn read(given: &str) -> Result<String, String> {
+/// Children as they were written, once it is known that they can be read.
+fn below(given: &str) -> Result<String, Failure> {
+    let text = read("--children", given).map_err(Failure::Usage)?;
+    crate::api::children(&text).map_err(|fault| {
+        let shape = "[{\"queue\":\"fetch\",\"data\":{}}]";
+        Failure::Usage(format!("--children: {}   expected an array as '{shape}' (docs/jobs.md)", fault.detail))
+    })?;
+    Ok(text)
+}
+
+/// As it was written: what it says is the handler's. `option`: which it was given to.
+fn read(option: &str, given: &str) -> Result<String, String> {
     let file = |path: &str, reader: &mut dyn Read| {
         let mut text = String::new();
         match reader.take(PAYLOAD_BYTES_MAX as u64 + 1).read_to_string(&mut text) {
             Ok(_) => Ok(text),
-            Err(error) => Err(format!("--payload: {path} cannot be read: {error}")),
+            Err(error) => Err(format!("{option}: {path} cannot be read: {error}")),
         }
     };
     let text = match given.strip_prefix('@') {
         _ if given == "-" => file("stdin", &mut std::io::stdin().lock())?,
         Some(path) => {
             let opened = std::fs::File::open(path);
-            file(path, &mut opened.map_err(|error| format!("--payload: {path} cannot be read: {error}"))?)?
+            file(path, &mut opened.map_err(|error| format!("{option}: {path} cannot be read: {error}"))?)?
         }
         None => given.to_owned(),
     };
     match serde_json::from_str::<IgnoredAny>(&text) {
         Ok(_) if text.len() <= PAYLOAD_BYTES_MAX => Ok(text),
-        Ok(_) => Err(format!("--payload has more than {PAYLOAD_BYTES_MAX} bytes: keep it elsewhere and say where")),
+        Ok(_) => Err(format!("{option} has more than {PAYLOAD_BYTES_MAX} bytes: keep it elsewhere and say where")),
         Err(error) => Err(format!(
-            "--payload is no JSON: {error}   a text is \"…\" within quotes of the shell: --payload '\"text\"'   \
-             a file: --payload @FILE"
+            "{option} is no JSON: {error}   a text is \"…\" within quotes of the shell: {option} '\"text\"'   \
+             a file: {option} @FILE"
         )),
     }
 }
@@ -310,6 +348,7 @@ fn told(asked: &JobsAsked, answer: Value, now_ms: u64) -> Result<Told, Failure> 
         JobsAsked::Show { payload, .. } => {
             Told { lines: screen::job(&parsed(answer)?, *payload, now_ms), ..Told::default() }
         }
+        JobsAsked::Traced { .. } => Told { lines: of_request(&answer, now_ms)?, ..Told::default() },
         JobsAsked::Add(asked) => line(screen::added(asked, &answer)),
         JobsAsked::Retry(id) => line(format!("{id} waits, with all its attempts")),
         JobsAsked::Remove(id) => line(format!("{id} is gone")),
@@ -320,6 +359,15 @@ fn told(asked: &JobsAsked, answer: Value, now_ms: u64) -> Result<Told, Failure> 
         JobsAsked::Resume(queue) => line(format!("{queue} goes on, {} wait", answer["waiting"])),
         JobsAsked::Drain { queue, .. } | JobsAsked::Clean { queue, .. } => counted(queue, "removed"),
         JobsAsked::Redrive { queue, .. } => counted(queue, "wait again, with all their attempts"),
+        JobsAsked::Refused => {
+            let all: Vec<screen::Refused> = parsed(answer["refused"].clone())?;
+            let note = match all.is_empty() {
+                true => "there is none".to_owned(),
+                false => "each is tried again every minute   to drop one: mainstay jobs refused --drop ID".to_owned(),
+            };
+            Told { lines: all.iter().map(|one| screen::refused(one, now_ms)).collect(), notes: vec![note] }
+        }
+        JobsAsked::DropRefused(_) => line(format!("{} dropped", answer["count"])),
         JobsAsked::Schedules => {
             let all: Vec<screen::Schedule> = parsed(answer["schedules"].clone())?;
             let none = all.is_empty().then(|| {
@@ -331,6 +379,14 @@ fn told(asked: &JobsAsked, answer: Value, now_ms: u64) -> Result<Told, Failure> 
         JobsAsked::Schedule(_) => line(screen::schedule(&parsed(answer)?, now_ms)),
         JobsAsked::Unschedule(name) => line(format!("{name} adds nothing any more")),
     })
+}
+
+/// A line for each job that a request added.
+pub fn of_request(answer: &Value, now_ms: u64) -> Result<Vec<String>, Failure> {
+    let all: Vec<screen::Job> = parsed(answer["jobs"].clone())?;
+    let mut lines: Vec<String> = all.iter().map(|job| screen::line_with_queue(job, now_ms)).collect();
+    lines.extend((answer["more"] == true).then(|| "and more: mainstay why ID --json".to_owned()));
+    Ok(lines)
 }
 
 fn parsed<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
@@ -361,7 +417,13 @@ mod tests {
         let list = JobsListed { queue: "scan".to_owned(), state: Some("failed".to_owned()), skip: 0, limit: 5 };
         assert_eq!(typed(&["list", "scan", "--state", "failed", "--limit", "5"]), Ok(JobsAsked::List(list)));
         let job = JobAsked { name: "pdf".to_owned(), payload: "[1.10]".to_owned(), ..JobAsked::default() };
-        let added = JobAdded { queue: "scan".to_owned(), job, delay_ms: 10_000, key: Some("k".to_owned()) };
+        let added = JobAdded {
+            queue: "scan".to_owned(),
+            job,
+            delay_ms: 10_000,
+            key: Some("k".to_owned()),
+            children: String::new(),
+        };
         let line = ["add", "scan", "--name", "pdf", "--payload", "[1.10]", "--delay", "10s", "--key", "k"];
         assert_eq!(typed(&line), Ok(JobsAsked::Add(Box::new(added))));
         let clean = JobsAsked::Clean { queue: "scan".to_owned(), state: "dead".to_owned(), older_ms: 86_400_000 };

@@ -86,9 +86,7 @@ pub struct HealthAnswer {
 
 /// `3d 4h`, `12m 5s`: the two largest units.
 pub fn ago(seconds: u64) -> String {
-    let parts = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
-    let first = parts.iter().position(|(n, _)| *n > 0).unwrap_or(3);
-    parts[first..].iter().take(2).map(|(n, unit)| format!("{n}{unit}")).collect::<Vec<_>>().join(" ")
+    if seconds == 0 { "0s".to_owned() } else { mainstay_console::span(seconds.saturating_mul(1000)) }
 }
 
 #[cfg(test)]

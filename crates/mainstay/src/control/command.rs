@@ -165,6 +165,11 @@ pub enum JobsAsked {
         id: u64,
         payload: bool,
     },
+    /// Those that a request added, by its trace id.
+    Traced {
+        trace_id: String,
+        limit: usize,
+    },
     Add(Box<JobAdded>),
     Retry(u64),
     Remove(u64),
@@ -185,6 +190,10 @@ pub enum JobsAsked {
         queue: String,
         state: Option<String>,
     },
+    /// What was added in SQL and cannot be taken over.
+    Refused,
+    /// `None`: all of it.
+    DropRefused(Option<u64>),
     Schedules,
     Schedule(Box<ScheduleSet>),
     Unschedule(String),
@@ -219,6 +228,8 @@ pub struct JobAdded {
     pub job: JobAsked,
     pub delay_ms: u64,
     pub key: Option<String>,
+    /// An array of jobs as the HTTP API takes it; empty: none.
+    pub children: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -372,7 +383,14 @@ impl Command {
                 | Command::Token(TokenAsked::List)
                 | Command::Cache(Cache::Status)
                 | Command::Journal(_)
-                | Command::Jobs(JobsAsked::Queues | JobsAsked::List(_) | JobsAsked::Show { .. } | JobsAsked::Schedules)
+                | Command::Jobs(
+                    JobsAsked::Queues
+                        | JobsAsked::List(_)
+                        | JobsAsked::Show { .. }
+                        | JobsAsked::Traced { .. }
+                        | JobsAsked::Refused
+                        | JobsAsked::Schedules
+                )
         )
     }
 

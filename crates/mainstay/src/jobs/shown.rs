@@ -7,9 +7,10 @@ use mainstay_config::units::show_duration;
 use mainstay_jobs::engine::QueueGlance;
 use mainstay_jobs::job::Attempt;
 use mainstay_jobs::schedule::{Rule, Schedule};
-use mainstay_jobs::store::{ChildDetail, Detail, Line};
+use mainstay_jobs::store::{ChildDetail, Detail, Line, Refused};
 use mainstay_jobs::{Durability, Growth, State};
 use mainstay_limits::window::Limit;
+use mainstay_telemetry::TraceParent;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -117,13 +118,20 @@ fn head(detail: &Detail, queue: &QueueGlance) -> Map<String, Value> {
         "group": row.group.as_deref(),
         "key": row.unique.as_ref().map(|unique| &*unique.key),
         "trace": body.trace,
+        "traceId": body.trace.as_deref().and_then(trace_id),
         "parent": detail.parent,
-        "payloadBytes": body.payload.len(),
+        "payloadBytes": detail.payload_bytes,
     });
     match head {
         Value::Object(head) => head,
         _ => Map::new(),
     }
+}
+
+/// That of a `traceparent`, if it is one.
+fn trace_id(trace: &str) -> Option<&str> {
+    TraceParent::parse(trace.as_bytes())?;
+    trace.get(3..35)
 }
 
 /// A child, for its parent.
@@ -181,6 +189,14 @@ pub fn payload(bytes: &[u8]) -> Value {
         return Value::Null;
     }
     serde_json::from_slice(bytes).unwrap_or_else(|_| json!({ "base64": BASE64.encode(bytes) }))
+}
+
+/// A job that was added in SQL and is not taken over.
+pub fn refused_shown(refused: &Refused) -> Value {
+    json!({
+        "id": refused.id, "queue": &*refused.queue, "name": refused.name, "addedMs": refused.added_ms,
+        "againMs": refused.again_ms, "why": refused.why,
+    })
 }
 
 pub fn schedule_shown(schedule: &Schedule) -> Value {

@@ -47,7 +47,8 @@ impl Place {
 
     async fn add(&self, queue: &str, payload: &str, key: Option<&str>, delay_ms: u64) -> Result<Value, String> {
         let job = JobAsked { name: "pdf".to_owned(), payload: payload.to_owned(), ..JobAsked::default() };
-        let added = JobAdded { queue: queue.to_owned(), job, delay_ms, key: key.map(str::to_owned) };
+        let key = key.map(str::to_owned);
+        let added = JobAdded { queue: queue.to_owned(), job, delay_ms, key, ..JobAdded::default() };
         self.ask(JobsAsked::Add(Box::new(added))).await
     }
 

@@ -1,5 +1,5 @@
 //! What nobody reports and is noticed by looking: apps and services that are well or not, a Redis that is left alone,
-//! certificates that came, end soon or could not be had.
+//! jobs that cannot be taken over, certificates that came, end soon or could not be had.
 
 use crate::server::Server;
 use mainstay_edge::acme::{Entry, Outlook};
@@ -19,6 +19,7 @@ pub(super) async fn watch(server: Rc<Server>, shutdown: Shutdown) {
     let mut healths: BTreeMap<String, Status> = BTreeMap::new();
     let mut certificates: BTreeMap<String, Seen> = BTreeMap::new();
     let mut outage = Outage::default();
+    let mut inboxes: BTreeMap<String, u64> = BTreeMap::new();
     while tokio::time::timeout(LOOK_EVERY, shutdown.requested()).await.is_err() {
         let notes = &server.book.notes;
         for (subject, status) in statuses(&server) {
@@ -30,6 +31,9 @@ pub(super) async fn watch(server: Rc<Server>, shutdown: Shutdown) {
         if let Some(event) = redis(&server, &mut outage).map(breaker) {
             notes.note(event, None);
         }
+        for event in refused(&server, &mut inboxes).await {
+            notes.note(event, None);
+        }
         for entry in server.certificates.list() {
             let name = entry.names.first().cloned().unwrap_or_default();
             let now = Seen::of(&entry);
@@ -39,6 +43,28 @@ pub(super) async fn watch(server: Rc<Server>, shutdown: Shutdown) {
             certificates.insert(name, now);
         }
     }
+}
+
+/// Jobs that were added in SQL and cannot be taken over: where there are more of a queue, and where there are none any
+/// more.
+async fn refused(server: &Server, before: &mut BTreeMap<String, u64>) -> Vec<Event> {
+    // What is not known now is looked at again soon.
+    let Some(counts) = server.queues.refused().await else { return Vec::new() };
+    let mut events = Vec::new();
+    let told = |queue: &str, status| Event::Health { subject: format!("the inbox of {queue}"), status };
+    before.retain(|queue, _| {
+        let is_left = counts.iter().any(|of| *of.queue == **queue);
+        if !is_left {
+            events.push(told(queue, "clear".to_owned()));
+        }
+        is_left
+    });
+    for of in counts {
+        if before.insert(of.queue.to_string(), of.count).is_none_or(|count| count < of.count) {
+            events.push(told(&of.queue, format!("refused, {}: {}", of.count, of.why)));
+        }
+    }
+    events
 }
 
 /// As every thread with a link of its own sees it, the cores' and that of sessions and accounts.

@@ -3,7 +3,7 @@
 use super::columns::{self, Found, names};
 use super::statements;
 use crate::job::{OnFailure, State};
-use crate::store::read::{CHILDREN_BYTES_MAX, ChildDetail, Detail, Line};
+use crate::store::read::{CHILDREN_BYTES_MAX, ChildDetail, Detail, Extent, Line};
 use crate::store::rows::stored;
 use mainstay_store::Error;
 use mainstay_store::postgres::Postgres;
@@ -11,7 +11,7 @@ use mainstay_store::postgres::tokio_postgres::Row;
 use std::collections::BTreeMap;
 
 /// Those that are there, in the order that was asked for.
-pub async fn details(pool: &Postgres, jobs: &[u64]) -> Result<Vec<Detail>, Error> {
+pub async fn details(pool: &Postgres, jobs: &[u64], extent: Extent) -> Result<Vec<Detail>, Error> {
     let ids: Vec<i64> = jobs.iter().map(|job| stored(*job)).collect();
     pool.in_time(async {
         let mut client = pool.client().await?;
@@ -27,13 +27,27 @@ pub async fn details(pool: &Postgres, jobs: &[u64]) -> Result<Vec<Detail>, Error
             Ok(transaction.query(&select, &[&ids]).await?)
         };
         let of =
-            |table: &str, columns| format!("SELECT {} FROM mainstay.jobs_{table} WHERE job = ANY ($1)", names(columns));
+            |table: &str, columns: &str| format!("SELECT {columns} FROM mainstay.jobs_{table} WHERE job = ANY ($1)");
         let rows = ask(format!("SELECT {} FROM mainstay.jobs_job WHERE id = ANY ($1)", columns::job())).await?;
-        let bodies = ask(of("body", columns::BODY)).await?;
-        let words = ask(of("words", columns::WORDS)).await?;
-        let attempts = ask(of("attempt", columns::ATTEMPT) + " ORDER BY start").await?;
-        let lines = ask(of("line", columns::LINE) + " ORDER BY number").await?;
         let parents = ask("SELECT child, parent FROM mainstay.jobs_flow WHERE child = ANY ($1)".to_owned()).await?;
+        let bytes = "octet_length(payload)::bigint AS bytes";
+        let (bodies, attempts, words, lines) = match extent {
+            Extent::Whole => (
+                ask(of("body", &format!("{}, {bytes}", names(columns::BODY)))).await?,
+                ask(of("attempt", &names(columns::ATTEMPT)) + " ORDER BY start").await?,
+                ask(of("words", &names(columns::WORDS))).await?,
+                ask(of("line", &names(columns::LINE)) + " ORDER BY number").await?,
+            ),
+            Extent::Line => {
+                let last = "DISTINCT ON (job) job, start, worker, started_ms, ended_ms, ending, error, NULL AS stack";
+                (
+                    ask(of("body", &format!("job, name, ''::bytea AS payload, trace, {bytes}"))).await?,
+                    ask(of("attempt", last) + " ORDER BY job, start DESC").await?,
+                    Vec::new(),
+                    Vec::new(),
+                )
+            }
+        };
         transaction.commit().await?;
         put_together(jobs, &rows, [&bodies, &words, &attempts, &lines, &parents])
     })
@@ -47,15 +61,16 @@ fn put_together(
 ) -> Result<Vec<Detail>, Error> {
     let mut bodies_of = BTreeMap::new();
     for row in bodies {
-        bodies_of.insert(Found(row).whole("job")?, Found(row).body()?);
+        bodies_of.insert(Found(row).whole("job")?, (Found(row).body()?, Found(row).small::<u32>("bytes")? as usize));
     }
     let mut found = BTreeMap::new();
     for row in rows {
         let row = Found(row).job()?;
         let job = row.progressed.job;
-        let Some(body) = bodies_of.remove(&job) else { continue };
+        let Some((body, payload_bytes)) = bodies_of.remove(&job) else { continue };
         let (attempts, lines) = (Vec::new(), Vec::new());
-        found.insert(job, Detail { row, body, result: None, progress: None, attempts, lines, parent: None });
+        let detail = Detail { row, body, payload_bytes, result: None, progress: None, attempts, lines, parent: None };
+        found.insert(job, detail);
     }
     for row in words {
         if let Some(detail) = found.get_mut(&Found(row).whole("job")?) {
@@ -78,6 +93,27 @@ fn put_together(
         }
     }
     Ok(jobs.iter().filter_map(|job| found.remove(job)).collect())
+}
+
+/// Jobs that were added with this trace id, in the order of their ids.
+pub async fn traced(pool: &Postgres, trace_id: &str, most: usize) -> Result<Vec<u64>, Error> {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    // From piece to piece, as the index has them.
+    let sql = "WITH RECURSIVE piece (n) AS (
+            (SELECT job >> 10 FROM mainstay.jobs_body WHERE trace IS NOT NULL ORDER BY job >> 10 LIMIT 1)
+            UNION ALL SELECT (SELECT job >> 10 FROM mainstay.jobs_body WHERE trace IS NOT NULL AND job >> 10 > n
+            ORDER BY job >> 10 LIMIT 1) FROM piece WHERE n IS NOT NULL
+        ), found AS MATERIALIZED (
+            SELECT job FROM piece CROSS JOIN LATERAL (SELECT job FROM mainstay.jobs_body WHERE trace IS NOT NULL
+            AND job >> 10 = n AND substr(trace, 28, 8) = substr($1::text, 25, 8)
+            AND substr(trace, 4, 32) = $1::text OFFSET 0) AS of_piece
+        ) SELECT job FROM found ORDER BY job LIMIT $2::bigint";
+    pool.in_time(async {
+        let client = pool.client().await?;
+        let select = client.prepare_cached(sql).await?;
+        client.query(&select, &[&trace_id, &most]).await?.iter().map(|row| Found(row).whole("job")).collect()
+    })
+    .await
 }
 
 /// Some children of a job, and what they gave as far as there is room.

@@ -39,6 +39,8 @@ pub struct Job {
     is_held_back: bool,
     /// One of them was not done for good.
     pub is_blamed: bool,
+    /// It was taken before a crash by a token that was not known to be answered, and nobody has named it since.
+    pub is_unheard: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,11 +80,20 @@ pub struct Model {
     pub queues: Vec<Queue>,
     top_id: u64,
     top_token: u64,
+    /// Up to this token claims are known to have been answered.
+    answered: u64,
 }
 
 impl Job {
     fn late_ms(&self) -> u64 {
         self.deadline_ms.max(self.grace_ms)
+    }
+
+    /// Whoever has it has named it.
+    fn hear(&mut self, now_ms: u64) {
+        if std::mem::replace(&mut self.is_unheard, false) {
+            self.until_ms = self.until_ms.max(now_ms + self.length_ms);
+        }
     }
 }
 
@@ -109,7 +120,21 @@ impl Model {
             lanes: Vec::new(),
         };
         let queues = queues.into_iter().map(queue).collect();
-        Model { now_ms: 0, jobs: Vec::new(), keys: Vec::new(), links: Vec::new(), queues, top_id: 0, top_token: 0 }
+        Model {
+            now_ms: 0,
+            jobs: Vec::new(),
+            keys: Vec::new(),
+            links: Vec::new(),
+            queues,
+            top_id: 0,
+            top_token: 0,
+            answered: 0,
+        }
+    }
+
+    /// Jobs that a worker's life does not vouch for.
+    pub fn in_doubt(&self) -> usize {
+        self.jobs.iter().filter(|job| job.state == State::Active && job.is_unheard).count()
     }
 
     pub fn find(&self, id: u64) -> Option<&Job> {
@@ -185,6 +210,7 @@ impl Model {
             if job.state == State::Active {
                 job.until_ms = now_ms + job.length_ms;
                 job.grace_ms = job.until_ms;
+                job.is_unheard = job.token > self.answered;
             }
         }
         for (index, queue) in self.queues.iter_mut().enumerate() {
@@ -230,12 +256,22 @@ impl Model {
                 if self.is_held(*job, *token, answer) {
                     let now_ms = self.now_ms;
                     let job = self.get(*job);
+                    job.hear(now_ms);
                     job.length_ms = (*lease_ms).clamp(LEASE_MS, LEASE_MAX_MS);
                     job.until_ms = job.until_ms.max(now_ms + job.length_ms);
                     job.deadline_ms = job.deadline_ms.max(now_ms + (*lease_ms).min(LEASE_MAX_MS));
                 }
             }
-            Op::Progress { job, token, .. } | Op::Log { job, token, .. } => drop(self.is_held(*job, *token, answer)),
+            Op::Progress { job, token, .. } | Op::Log { job, token, .. } => {
+                if self.is_held(*job, *token, answer) {
+                    let now_ms = self.now_ms;
+                    self.get(*job).hear(now_ms);
+                }
+            }
+            Op::Answered { token } if self.jobs.iter().any(|job| job.state == State::Active) => {
+                self.answered = self.answered.max(*token);
+            }
+            Op::Answered { .. } => {}
             Op::Pause { queue } => self.pause(queue, true),
             Op::Resume { queue } => self.pause(queue, false),
             Op::Remove { job } => self.remove(*job, answer),
@@ -321,6 +357,7 @@ impl Model {
             unwritten: false,
             is_held_back,
             is_blamed: false,
+            is_unheard: false,
         });
         self.add_children(id, &new.children, engine);
     }
@@ -395,7 +432,7 @@ impl Model {
         job.token = claimed.token;
         job.starts += 1;
         job.worker = digit(worker);
-        job.grace_ms = 0;
+        (job.grace_ms, job.is_unheard) = (0, false);
         (job.length_ms, job.until_ms, job.deadline_ms) = (LEASE_MS, now_ms + LEASE_MS, deadline_ms);
         let most = job.own_attempts.unwrap_or(settings.attempts).max(job.attempts + 1);
         assert_eq!((claimed.attempt, claimed.attempts, claimed.deadline_ms), (job.attempts + 1, most, deadline_ms));
@@ -545,7 +582,10 @@ impl Model {
     fn beat(&mut self, worker: &Name, holding: &[(u64, u64)], answer: &Result<Answer, Refusal>) {
         let now_ms = self.now_ms;
         for job in self.jobs.iter_mut().filter(|job| job.state == State::Active && job.worker == digit(worker)) {
-            if job.length_ms <= LEASE_MS {
+            if holding.contains(&(job.id, job.token)) {
+                job.hear(now_ms);
+            }
+            if job.length_ms <= LEASE_MS && !job.is_unheard {
                 job.until_ms = job.until_ms.max(now_ms + job.length_ms);
             }
         }

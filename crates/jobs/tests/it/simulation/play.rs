@@ -75,13 +75,15 @@ pub struct Seen {
     /// Of flows: since a key was somebody's; of retries: since a child was not done.
     pub half_there: u64,
     pub held_up: u64,
+    /// Jobs that a worker's life did not vouch for.
+    pub unheard: u64,
 }
 
 impl Seen {
-    fn all(&mut self) -> [&mut u64; 20] {
+    fn all(&mut self) -> [&mut u64; 21] {
         let Seen { added, known, started, completed, retried, failed, stalled, .. } = self;
         let Seen { dead, released, revived, stale, crashes, torn, .. } = self;
-        let Seen { flows, children_done, blamed, wait_again, gone, half_there, held_up, .. } = self;
+        let Seen { flows, children_done, blamed, wait_again, gone, half_there, held_up, unheard, .. } = self;
         [
             added,
             known,
@@ -103,6 +105,7 @@ impl Seen {
             gone,
             half_there,
             held_up,
+            unheard,
         ]
     }
 
@@ -252,6 +255,9 @@ impl Play {
         self.model.tick(now_ms, &self.engine);
         let answer = self.apply(op.clone(), now_ms);
         self.model.judge(&op, &answer, &self.engine);
+        if let Op::Beat { .. } = &op {
+            self.seen.unheard += self.model.in_doubt() as u64;
+        }
         match &answer {
             Ok(Answer::Added(added)) => {
                 self.seen.known += added.iter().filter(|added| !added.is_new).count() as u64;
@@ -377,11 +383,14 @@ impl Play {
             0..50 => Op::Claim { queue, worker: self.worker(), max: 1 + self.draw.below(3) as u32 },
             50..74 => self.finish(),
             74..80 => self.token_op(),
-            80..83 => Op::Beat { worker: self.worker(), holding: self.tokens.iter().rev().take(3).copied().collect() },
+            80..82 => Op::Beat { worker: self.worker(), holding: self.tokens.iter().rev().take(3).copied().collect() },
+            82 => Op::Beat { worker: self.worker(), holding: Vec::new() },
             83..85 => Op::Disconnect { worker: self.worker() },
             85..87 => self.configure(queue),
             87 => Op::Pause { queue },
-            88..91 => Op::Resume { queue },
+            // Of a claim that is committed, whichever.
+            88 => Op::Answered { token: self.draw.pick(&self.tokens).map_or(0, |(_, token)| *token) },
+            89..91 => Op::Resume { queue },
             91..99 => self.operate(queue),
             _ => self.sweep(queue),
         }

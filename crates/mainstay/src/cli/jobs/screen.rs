@@ -61,6 +61,9 @@ pub struct Job {
     group: Option<String>,
     key: Option<String>,
     trace: Option<String>,
+    trace_id: Option<String>,
+    /// Known to whoever reads the log files.
+    request_id: Option<String>,
     payload_bytes: u64,
     /// In a list.
     error: Option<String>,
@@ -127,6 +130,23 @@ pub struct Schedule {
     next_ms: Option<u64>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refused {
+    id: u64,
+    queue: String,
+    name: String,
+    added_ms: u64,
+    why: String,
+}
+
+/// What was added in SQL and is not taken over.
+pub fn refused(refused: &Refused, now_ms: u64) -> String {
+    let Refused { id, queue, name, added_ms, why } = refused;
+    let since = ago(now_ms.saturating_sub(*added_ms) / 1000);
+    format!("{id:<18} {:<16} {:<16} added {since} ago   {}", flat(queue), flat(name), flat(why))
+}
+
 pub fn queues(all: &[Queue]) -> Vec<String> {
     let width = all.iter().map(|queue| queue.name.chars().count()).max().unwrap_or(0);
     all.iter().map(|queue| format!("{:<width$}   {}", flat(&queue.name), counts(queue))).collect()
@@ -165,6 +185,11 @@ pub fn line(job: &Job, now_ms: u64) -> String {
         line.push_str(&format!("   {cut}{more}"));
     }
     line
+}
+
+/// The same among jobs of other queues.
+pub fn line_with_queue(job: &Job, now_ms: u64) -> String {
+    format!("{:<16} {}", flat(&job.queue), line(job, now_ms))
 }
 
 /// Of the state it is in.
@@ -206,6 +231,8 @@ pub fn job(job: &Job, with_payload: bool, now_ms: u64) -> Vec<String> {
     let names = [("worker", &job.worker), ("group", &job.group), ("key", &job.key), ("trace", &job.trace)];
     let some = |(word, name): (&str, &Option<String>)| Some(format!("{word:<9} {}", flat(name.as_ref()?)));
     lines.extend(names.into_iter().filter_map(some));
+    let request = job.request_id.as_ref().or(job.trace_id.as_ref());
+    lines.extend(request.map(|id| format!("request   mainstay why {}", flat(id))));
     lines.extend(job.parent.map(|parent| format!("parent    {parent}")));
     lines.extend(job.children.iter().map(child));
     if job.failures_left_out > 0 {
@@ -288,6 +315,9 @@ pub fn added(asked: &JobAdded, answer: &Value) -> String {
     let (id, queue) = (&answer["id"], &asked.queue);
     if answer["isNew"] == false {
         return format!("{id} is in {queue} with this key; nothing was added");
+    }
+    if !asked.children.is_empty() {
+        return format!("{id} added to {queue}, starts after its children   see: mainstay jobs show {id}");
     }
     match asked.delay_ms {
         0 => format!("{id} added to {queue}"),
