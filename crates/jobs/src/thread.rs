@@ -1,5 +1,5 @@
-//! What owns engine and store, on the thread of jobs. It takes what waits (512 calls at most), lets the engine decide one after the
-//! other, commits once, and then answers all.
+//! What owns engine and store, on the thread of jobs. It takes what waits (512 calls at most), lets the engine decide
+//! one after the other, commits once, and then answers all.
 //!
 //! Invariants: no answer leaves before its commit. A commit that fails fails all calls of its batch, and the engine is
 //! made anew from what is kept before it decides anything else. A job whose claim nobody waited for any more is given
@@ -177,6 +177,10 @@ impl Thread {
             }
             if closing.is_some() {
                 break closing;
+            }
+            if !messages.is_empty() {
+                // Others have asked meanwhile, from threads of their own: who lives on this one must come to ask too.
+                tokio::task::yield_now().await;
             }
         };
         drop(messages);

@@ -378,7 +378,8 @@ impl Keeper {
         let seed = mainstay_runtime::Clock::unix_micros();
         let setup = Setup { place: self.place.clone(), queues, clock: self.clock.clone(), seed };
         let home = home.clone();
-        let jobs = tokio::task::spawn_blocking(move || Jobs::open_at(&home, setup)).await.unwrap_or(Err(Error::Closed))?;
+        let jobs =
+            tokio::task::spawn_blocking(move || Jobs::open_at(&home, setup)).await.unwrap_or(Err(Error::Closed))?;
         abandoned(&jobs).await?;
         Ok(jobs)
     }

@@ -64,7 +64,9 @@ impl Attached {
             _ => &["jobs.db-wal"],
         };
         let mut command = Command::new("strace");
-        threads.iter().for_each(|thread| drop(command.args(["-p", &thread.to_string()])));
+        for thread in &threads {
+            command.args(["-p", &thread.to_string()]);
+        }
         command.args(["-e", &format!("trace={call}")]);
         command.args(["-e", &format!("inject={call}:{deed}"), "-o"]).arg(output);
         // By its real path: strace compares it with what the kernel says.
