@@ -1,6 +1,7 @@
 //! What the kernel says about a process and everything it started: time used, memory held.
 
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -57,9 +58,42 @@ pub fn resident_kib(root: u32) -> Result<Vec<(String, u64)>> {
     tree(root)?.into_iter().map(resident_of).collect()
 }
 
-/// Resident memory of these processes alone, in KiB.
+/// Memory that these processes alone take, in KiB: what is resident in each, but what several have of one file, as of
+/// their common program, is there once.
 pub fn resident_kib_of(pids: &[u32]) -> Result<u64> {
-    pids.iter().map(|pid| Ok(resident_of(*pid)?.1)).sum()
+    let smaps = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/smaps"));
+    let texts = pids.iter().map(smaps).collect::<Result<Vec<_>, _>>()?;
+    Ok(resident_once(&texts))
+}
+
+/// Of `smaps` of each process. What was written to is each one's own.
+fn resident_once(texts: &[String]) -> u64 {
+    let mut sum = 0;
+    let mut shared: BTreeMap<&str, u64> = BTreeMap::new();
+    for text in texts {
+        let mut files: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut file = None;
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            match words.as_slice() {
+                ["Rss:", kib, "kB"] => sum += kib.parse::<u64>().unwrap_or(0),
+                ["Shared_Clean:" | "Private_Clean:", kib, "kB"] => {
+                    let of = file.map(|file| files.entry(file).or_default());
+                    of.into_iter().for_each(|of| *of += kib.parse::<u64>().unwrap_or(0));
+                }
+                [range, _, _, _, _, path, ..] if range.contains('-') => file = path.starts_with('/').then_some(*path),
+                [range, _, _, _, _] if range.contains('-') => file = None,
+                _ => {}
+            }
+        }
+        for (file, kib) in files {
+            // The larger part holds the smaller: what one has touched of it or the other.
+            let known = shared.entry(file).or_default();
+            sum -= kib.min(*known);
+            *known = kib.max(*known);
+        }
+    }
+    sum
 }
 
 /// Those of the tree that run this program.
@@ -110,6 +144,22 @@ pub fn allow_descriptors(count: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_several_have_of_a_file_is_counted_once() {
+        let one = |clean: u64, dirty: u64| {
+            format!(
+                "55d0-55d9 r-xp 00000000 fe:00 12 /bin/one\nSize: 99 kB\nRss: {clean} kB\nShared_Clean: {clean} kB\n\
+                 55da-55db rw-p 00000000 00:00 0\nRss: {dirty} kB\nPrivate_Dirty: {dirty} kB\n\
+                 7f00-7f01 rw-p 00000000 00:00 0 [heap]\nRss: 1 kB\nPrivate_Clean: 1 kB\n"
+            )
+        };
+        assert_eq!(resident_once(&[one(100, 10)]), 111);
+        assert_eq!(resident_once(&[one(100, 10), one(140, 20)]), 140 + 30 + 2);
+        assert_eq!(resident_once(&[one(140, 10), one(100, 20), one(7, 0)]), 140 + 30 + 3);
+        let own = resident_kib_of(&[std::process::id()]).unwrap();
+        assert!(own > 100 && resident_kib_of(&[std::process::id(); 2]).unwrap() < 2 * own);
+    }
 
     #[test]
     fn the_tree_holds_what_was_started_and_its_time_is_read() {

@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::engine::{Engine, QueueGlance};
 use crate::error::Error;
 use crate::event::Event;
+use crate::home::Home;
 use crate::job::{Body, NAME_BYTES_MAX, Name, NewJob, State};
 use crate::op::{Added, Answer, Claimed, Finish, Op, Outcome, SWEEP_MAX, fits};
 use crate::schedule::Schedule;
@@ -14,10 +15,8 @@ use crate::settings::Settings;
 use crate::store::{ChildDetail, Detail, Extent, Place, Reads, Refused, RefusedCount};
 use crate::thread::{self, Message};
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 /// Calls that wait for the engine's thread: some ten batches.
 const CALLS_MAX: usize = 4096;
@@ -54,7 +53,9 @@ struct Inner {
     reads: Reads,
     /// A permit for each KiB of payload that may wait.
     room: Semaphore,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Told of nothing, and gone once the store is let go of.
+    ended: watch::Receiver<()>,
+    _home: Home,
 }
 
 /// A job that its worker has from now on, with what is in it.
@@ -91,11 +92,20 @@ impl Jobs {
     /// # Errors
     /// When the store cannot be opened or read, or a queue's settings are refused.
     pub fn open(setup: Setup) -> Result<Jobs, Error> {
+        Jobs::open_at(&Home::start().map_err(thread::no_thread)?, setup)
+    }
+
+    /// As [`Jobs::open`], on a thread that others live on too. Must not be called from that thread.
+    ///
+    /// # Errors
+    /// As [`Jobs::open`].
+    pub fn open_at(home: &Home, setup: Setup) -> Result<Jobs, Error> {
         let (calls, messages) = mpsc::channel(CALLS_MAX);
         let (events, _) = broadcast::channel(EVENTS_MAX);
-        let (thread, reads) = thread::start(setup, messages, events.clone())?;
-        let (room, thread) = (Semaphore::new(PAYLOAD_KIB_MAX), Mutex::new(Some(thread)));
-        Ok(Jobs(Arc::new(Inner { calls, events, reads, room, thread })))
+        let (ending, ended) = watch::channel(());
+        let reads = thread::start(home, setup, messages, events.clone(), ending)?;
+        let room = Semaphore::new(PAYLOAD_KIB_MAX);
+        Ok(Jobs(Arc::new(Inner { calls, events, reads, room, ended, _home: home.clone() })))
     }
 
     /// Adds all of them or none; each is there for good when this comes back.
@@ -396,10 +406,8 @@ impl Jobs {
         if self.0.calls.send(Message::Close { answer }).await.is_ok() {
             let _ = answered.await;
         }
-        let thread = self.0.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-        }
+        let mut ended = self.0.ended.clone();
+        while ended.changed().await.is_ok() {}
     }
 
     /// Comes back when the thread has ended, whoever ended it: nothing is kept any more then.
@@ -450,6 +458,37 @@ impl Jobs {
             Err(SendTimeoutError::Timeout(_)) => Err(Error::Behind(ROOM_LIMIT)),
             Err(SendTimeoutError::Closed(_)) => Err(Error::Closed),
         }
+    }
+}
+
+/// What happens, for as long as somebody wants to know: each event wakes whoever listens, job after job.
+#[derive(Debug, Default)]
+pub struct Listening(Option<broadcast::Receiver<Event>>);
+
+impl Listening {
+    /// From now on, or no more.
+    pub fn while_wanted(&mut self, jobs: &Jobs, is_wanted: bool) {
+        match is_wanted {
+            true if self.0.is_none() => self.0 = Some(jobs.events()),
+            true => {}
+            false => self.0 = None,
+        }
+    }
+
+    /// Comes back with the next, and never while nothing is wanted.
+    ///
+    /// # Errors
+    /// When some were lost, or jobs are closed.
+    pub async fn next(&mut self) -> Result<Event, broadcast::error::RecvError> {
+        match &mut self.0 {
+            Some(events) => events.recv().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Nothing is there that was not taken.
+    pub fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(broadcast::Receiver::is_empty)
     }
 }
 

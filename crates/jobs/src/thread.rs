@@ -1,11 +1,12 @@
-//! The thread that owns engine and store. It takes what waits (512 calls at most), lets the engine decide one after the
-//! other, commits once, and then answers all.
+//! What owns engine and store, on the thread of jobs. It takes what waits (512 calls at most), lets the engine decide
+//! one after the other, commits once, and then answers all.
 //!
 //! Invariants: no answer leaves before its commit. A commit that fails fails all calls of its batch, and the engine is
 //! made anew from what is kept before it decides anything else. A job whose claim nobody waited for any more is given
 //! back at once.
 
 mod answered;
+mod fresh;
 mod waiters;
 
 use crate::change::{Change, Counter, Record};
@@ -14,15 +15,16 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::event::{self, Event};
 use crate::handle::{Claim, Finished, Setup, Work};
+use crate::home::Home;
 use crate::job::{Body, Name};
 use crate::op::{Answer, Claimed, Effects, Finish, Op, Outcome};
 use crate::settings::Settings;
 use crate::store::{ChildDetail, Entry, Reads, Store};
 use answered::Answered;
+use fresh::Fresh;
 use std::collections::{BTreeMap, VecDeque};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use waiters::{Waiter, Waiters};
 
 /// Calls a commit: past it the first would wait too long for the last.
@@ -82,6 +84,7 @@ struct Thread {
     /// Of queues that were configured: no store keeps what the file says.
     settings: BTreeMap<Name, Settings>,
     waiters: Waiters,
+    fresh: Fresh,
     events: broadcast::Sender<Event>,
     /// A commit failed: what is in memory is not what is kept.
     is_stale: bool,
@@ -94,29 +97,32 @@ struct Thread {
 }
 
 /// Opens the store and takes over what is kept, on the thread that stays with it; comes back once that is done, or
-/// another node decides.
+/// another node decides. `ended` is dropped when all is let go of.
 pub(crate) fn start(
+    home: &Home,
     setup: Setup,
     messages: mpsc::Receiver<Message>,
     events: broadcast::Sender<Event>,
-) -> Result<(JoinHandle<()>, Reads), Error> {
-    let failed = |source| mainstay_store::Error::Open { path: "the thread of jobs".into(), source };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    ended: watch::Sender<()>,
+) -> Result<Reads, Error> {
     let (opened, is_open) = std::sync::mpsc::sync_channel(1);
-    let run = move || {
-        runtime.block_on(async {
-            match Thread::open(setup, events).await {
-                Ok(thread) => {
-                    let _ = opened.send(Ok(thread.store.reads()));
-                    thread.run(messages).await;
-                }
-                Err(error) => drop(opened.send(Err(error))),
+    let run = move || async move {
+        match Thread::open(setup, events).await {
+            Ok(thread) => {
+                let _ = opened.send(Ok(thread.store.reads()));
+                thread.run(messages).await;
             }
-        });
+            Err(error) => drop(opened.send(Err(error))),
+        }
+        drop(ended);
     };
-    let thread = std::thread::Builder::new().name("jobs".to_owned()).spawn(run).map_err(failed)?;
-    let reads = is_open.recv().unwrap_or(Err(Error::Closed))?;
-    Ok((thread, reads))
+    home.run(run).map_err(no_thread)?;
+    is_open.recv().unwrap_or(Err(Error::Closed))
+}
+
+/// Why there is no thread to open anything on.
+pub(crate) fn no_thread(source: std::io::Error) -> Error {
+    mainstay_store::Error::Open { path: "the thread of jobs".into(), source }.into()
 }
 
 impl Thread {
@@ -129,6 +135,7 @@ impl Thread {
             seed: setup.seed,
             settings: setup.queues.into_iter().collect(),
             waiters: Waiters::default(),
+            fresh: Fresh::default(),
             events,
             is_stale: true,
             trouble: None,
@@ -174,6 +181,10 @@ impl Thread {
             }
             if closing.is_some() {
                 break closing;
+            }
+            if !messages.is_empty() {
+                // Others have asked meanwhile, from threads of their own: who lives on this one must come to ask too.
+                tokio::task::yield_now().await;
             }
         };
         self.leave().await;
@@ -239,6 +250,7 @@ impl Thread {
         self.serve_all(now_ms, &mut pending);
         match self.commit().await {
             Ok(()) => {
+                self.fresh.hold(self.effects.changes.drain(..));
                 self.answer(pending).await;
                 event::settle(&mut self.effects.events);
                 self.effects.events.drain(..).for_each(|event| drop(self.events.send(event)));
@@ -413,11 +425,7 @@ impl Thread {
 
     async fn answer(&mut self, pending: Vec<Pending>) {
         let ids: Vec<u64> = pending.iter().flat_map(Pending::claimed).map(|claimed| claimed.job).collect();
-        // All that start together are read together.
-        let mut bodies = match ids.is_empty() {
-            true => Ok(Vec::new().into_iter()),
-            false => self.store.bodies(&ids).await.map(Vec::into_iter).map_err(Error::from),
-        };
+        let mut bodies = self.bodies(&ids).await.map(Vec::into_iter);
         self.answered.hand_over(pending.iter().flat_map(Pending::claimed), self.clock.now_ms());
         let mut given = self.given(&pending).await;
         let mut work = |claimed: Vec<Claimed>| -> Result<Vec<Work>, Error> {
@@ -454,6 +462,17 @@ impl Thread {
         }
     }
 
+    /// In their order. All that start together and are not at hand are read together.
+    async fn bodies(&mut self, ids: &[u64]) -> Result<Vec<Body>, Error> {
+        let held: Vec<Option<Body>> = ids.iter().map(|id| self.fresh.take(*id)).collect();
+        let older: Vec<u64> = ids.iter().zip(&held).filter(|(_, body)| body.is_none()).map(|(id, _)| *id).collect();
+        let mut read = match older.is_empty() {
+            true => Vec::new().into_iter(),
+            false => self.store.bodies(&older).await?.into_iter(),
+        };
+        Ok(held.into_iter().filter_map(|body| body.or_else(|| read.next())).collect())
+    }
+
     /// What children gave to those that start now.
     async fn given(&mut self, pending: &[Pending]) -> Result<BTreeMap<u64, Vec<ChildDetail>>, Error> {
         let parents = pending.iter().flat_map(Pending::claimed).filter(|claimed| claimed.is_parent);
@@ -485,6 +504,7 @@ impl Thread {
         self.commit().await?;
         self.effects.clear();
         self.returned.clear();
+        self.fresh.clear();
         self.is_stale = false;
         Ok(())
     }

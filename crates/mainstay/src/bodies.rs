@@ -20,7 +20,11 @@ pub fn response(status: StatusCode, content_type: &'static str, body: Body) -> R
 }
 
 pub fn whole(text: String) -> Body {
-    Full::new(Bytes::from(text)).boxed()
+    bytes(text.into_bytes())
+}
+
+pub fn bytes(all: Vec<u8>) -> Body {
+    Full::new(Bytes::from(all)).boxed()
 }
 
 /// Until the sender is dropped; each piece is sent as soon as it is there.

@@ -11,7 +11,7 @@ use http::Request;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http_body_util::Full;
 use mainstay_edge::acme::Http;
-use mainstay_jobs::{Jobs, Name, Options, What};
+use mainstay_jobs::{Jobs, Listening, Name, Options, What};
 use mainstay_runtime::Clock;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -34,13 +34,14 @@ type Client = Arc<OnceCell<Http>>;
 /// For as long as jobs are open.
 pub async fn run(jobs: Jobs, mut options: watch::Receiver<Arc<Options>>) {
     let client = Client::default();
-    let mut events = jobs.events();
+    let mut events = Listening::default();
     let mut sayings: BTreeMap<Name, Saying> = BTreeMap::new();
     // A provider may have missed what was said before a start.
     let mut is_anew = true;
     loop {
         if std::mem::take(&mut is_anew) {
             let hooks = hooks(&options.borrow_and_update());
+            events.while_wanted(&jobs, !hooks.is_empty());
             sayings.retain(|queue, saying| hooks.get(queue) == Some(&saying.hook));
             for queue in jobs.queues().await.unwrap_or_default() {
                 let Some(hook) = hooks.get(&queue.name) else { continue };
@@ -52,7 +53,7 @@ pub async fn run(jobs: Jobs, mut options: watch::Receiver<Arc<Options>>) {
         }
         tokio::select! {
             Ok(()) = options.changed() => is_anew = true,
-            event = events.recv() => match event {
+            event = events.next() => match event {
                 Ok(event) => {
                     if let (What::Short(wants), Some(saying)) = (event.what, sayings.get_mut(&event.queue)) {
                         *saying = Saying::new(&jobs, &client, &event.queue, &saying.hook.clone(), wants);

@@ -15,7 +15,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_edge::Handle;
 use mainstay_jobs::push::Find;
 use mainstay_jobs::store::{FILE, RefusedCount};
-use mainstay_jobs::{Clock, Error, Instance, Jobs, Name, Options, Place, Pusher, Setup, resp};
+use mainstay_jobs::{Clock, Error, Home, Instance, Jobs, Name, Options, Place, Pusher, Setup, resp};
 use mainstay_runtime::Shutdown;
 use mainstay_store::Error::Standby;
 use mainstay_store::Lasting;
@@ -299,9 +299,17 @@ impl Keeper {
         let (stop, end) = Shutdown::new();
         // Not before the data folder is ours: until then who asks is another server's, or waits in the backlog.
         let _ = self.phase.wait_for(|phase| *phase != Phase::Waiting).await;
-        let serving = self.serve(&end);
+        let home = match Home::start() {
+            Ok(home) => home,
+            Err(error) => {
+                tracing::error!(%error, "there is no thread for jobs");
+                self.done.send_replace(Done::Closed);
+                return;
+            }
+        };
+        self.serve(&home, &end);
         self.show(&end);
-        while self.opens(&shutdown).await && self.works(&edge, &shutdown).await {
+        while self.opens(&home, &shutdown).await && self.works(&edge, &shutdown).await {
             tracing::error!("jobs have ended unexpectedly; they are opened anew");
             self.let_go().await;
             tokio::time::sleep(OPEN_EVERY).await;
@@ -310,9 +318,6 @@ impl Keeper {
         let _ = self.phase.wait_for(|phase| *phase == Phase::Closed).await;
         self.let_go().await;
         stop.request();
-        if let Some(serving) = serving {
-            serving.abort();
-        }
         self.done.send_replace(Done::Closed);
     }
 
@@ -323,11 +328,12 @@ impl Keeper {
         }
     }
 
-    /// Apps wait some seconds for jobs to be open.
-    fn serve(&mut self, end: &Shutdown) -> Option<JoinHandle<()>> {
-        let listener = self.listener.take()?;
-        let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
-        let listener = listener.inspect_err(|error| tracing::error!(%error, "apps cannot ask for jobs")).ok()?;
+    /// Apps wait some seconds for jobs to be open. They are answered where the engine is: a call wakes no other thread.
+    fn serve(&mut self, home: &Home, end: &Shutdown) {
+        let Some(listener) = self.listener.take() else { return };
+        if let Err(error) = listener.set_nonblocking(true) {
+            tracing::error!(%error, "apps cannot ask for jobs");
+        }
         let open = api::Open {
             jobs: self.current.clone(),
             opened: self.opened.subscribe(),
@@ -336,7 +342,16 @@ impl Keeper {
             tokens: self.tokens.clone(),
             apps: self.apps.clone(),
         };
-        Some(tokio::spawn(api::serve(listener, open, end.clone())))
+        let end = end.clone();
+        let serve = move || async move {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => api::serve(listener, open, end).await,
+                Err(error) => tracing::error!(%error, "apps cannot ask for jobs"),
+            }
+        };
+        if let Err(error) = home.run(serve) {
+            tracing::error!(%error, "apps cannot ask for jobs");
+        }
     }
 
     /// To what reads a Redis, wherever that is for now.
@@ -367,7 +382,7 @@ impl Keeper {
     }
 
     /// False where the end came first.
-    async fn opens(&mut self, shutdown: &Shutdown) -> bool {
+    async fn opens(&mut self, home: &Home, shutdown: &Shutdown) -> bool {
         let mut is_said = false;
         loop {
             let phase = *self.phase.borrow_and_update();
@@ -376,7 +391,7 @@ impl Keeper {
                     self.done.send_replace(Done::Settled);
                     return false;
                 }
-                Phase::Open => match self.open().await {
+                Phase::Open => match self.open(home).await {
                     Ok(jobs) => {
                         self.current.store(Some(Arc::new(jobs)));
                         self.opened.send_replace(true);
@@ -404,12 +419,14 @@ impl Keeper {
         }
     }
 
-    async fn open(&self) -> Result<Jobs, Error> {
+    async fn open(&self, home: &Home) -> Result<Jobs, Error> {
         let options = self.options.borrow().clone();
         let queues = options.queues.iter().map(|queue| (queue.name.clone(), queue.settings.clone())).collect();
         let seed = mainstay_runtime::Clock::unix_micros();
         let setup = Setup { place: self.place.clone(), queues, clock: self.clock.clone(), seed };
-        let jobs = tokio::task::spawn_blocking(move || Jobs::open(setup)).await.unwrap_or(Err(Error::Closed))?;
+        let home = home.clone();
+        let jobs =
+            tokio::task::spawn_blocking(move || Jobs::open_at(&home, setup)).await.unwrap_or(Err(Error::Closed))?;
         abandoned(&jobs).await?;
         Ok(jobs)
     }

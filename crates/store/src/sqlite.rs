@@ -6,6 +6,7 @@
 mod exclusive;
 mod file;
 mod group;
+mod log;
 mod threads;
 
 use crate::error::Error;

@@ -1,5 +1,5 @@
 //! Named points at which the server is killed, or its disk fails: made from outside with `strace` at the system calls
-//! of the thread that writes jobs. Nothing of it is compiled into the product.
+//! of the thread that writes jobs, or of the one that copies its log. Nothing of it is compiled into the product.
 //!
 //! A signal that `strace` injects is delivered as the call is entered; SIGKILL then keeps the call from being made.
 
@@ -46,7 +46,11 @@ impl Drop for Attached {
 impl Attached {
     /// Waits until it traces. `data` is the data folder; `nth`: which of these calls it is.
     pub fn to(server: i32, data: &Path, point: Point, nth: u32, output: &Path) -> Result<Attached, String> {
-        let thread = writer(server).ok_or(format!("the server {server} has no thread named jobs"))?;
+        let names: &[&str] = if point == Point::MidCheckpoint { &["jobs", "checkpoint"] } else { &["jobs"] };
+        let threads = threads(server, names);
+        if threads.len() < names.len() {
+            return Err(format!("of the threads {names:?} the server {server} has {}", threads.len()));
+        }
         let (call, deed) = match point {
             Point::BeforeWrite | Point::MidCheckpoint => ("pwrite64", format!("signal=KILL:when={nth}")),
             Point::BeforeSync => ("fsync,fdatasync", format!("signal=KILL:when={nth}")),
@@ -60,7 +64,10 @@ impl Attached {
             _ => &["jobs.db-wal"],
         };
         let mut command = Command::new("strace");
-        command.args(["-p", &thread.to_string(), "-e", &format!("trace={call}")]);
+        for thread in &threads {
+            command.args(["-p", &thread.to_string()]);
+        }
+        command.args(["-e", &format!("trace={call}")]);
         command.args(["-e", &format!("inject={call}:{deed}"), "-o"]).arg(output);
         // By its real path: strace compares it with what the kernel says.
         let data = data.canonicalize().map_err(|e| format!("{}: {e}", data.display()))?;
@@ -95,11 +102,11 @@ impl Attached {
     }
 }
 
-/// The thread that writes jobs.
-fn writer(server: i32) -> Option<i32> {
-    let tasks = std::fs::read_dir(format!("/proc/{server}/task")).ok()?.flatten();
-    let is_jobs = |task: &std::fs::DirEntry| {
-        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "jobs")
+/// Those with one of these names: that write jobs, and that copy what was written into the file.
+fn threads(server: i32, names: &[&str]) -> Vec<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{server}/task")).into_iter().flatten().flatten();
+    let is_one = |task: &std::fs::DirEntry| {
+        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| names.contains(&name.trim()))
     };
-    tasks.into_iter().find(is_jobs)?.file_name().to_str()?.parse().ok()
+    tasks.filter(is_one).filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
 }

@@ -6,6 +6,7 @@
 
 use super::{AGAIN_AFTER, Desk, request};
 use crate::event::{Event, What};
+use crate::handle::Listening;
 use crate::job::Name;
 use crate::options::Options;
 use bytes::Bytes;
@@ -67,8 +68,9 @@ struct Sent {
 
 /// Until the end is asked for; then for as long as something waits, or it is dropped.
 pub(super) async fn run(desk: Arc<Desk>, mut options: watch::Receiver<Arc<Options>>, end: Shutdown) {
-    let mut events = desk.jobs.events();
     let mut paths = paths(&options.borrow_and_update());
+    let mut events = Listening::default();
+    events.while_wanted(&desk.jobs, !paths.is_empty());
     let mut books: BTreeMap<Arc<str>, Book> = BTreeMap::new();
     let mut sending = JoinSet::new();
     let mut is_ending = false;
@@ -87,9 +89,10 @@ pub(super) async fn run(desk: Arc<Desk>, mut options: watch::Receiver<Arc<Option
             () = end.requested(), if !is_ending => is_ending = true,
             Ok(()) = options.changed() => {
                 paths = self::paths(&options.borrow_and_update());
+                events.while_wanted(&desk.jobs, !paths.is_empty());
                 books.retain(|path, _| paths.values().any(|known| known == path));
             }
-            event = events.recv() => match event {
+            event = events.next() => match event {
                 Ok(event) => {
                     if let Some(path) = paths.get(&event.queue).filter(|_| is_told(&event.what)) {
                         books.entry(path.clone()).or_default().push(event);

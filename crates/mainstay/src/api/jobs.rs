@@ -3,12 +3,14 @@
 use super::asked::{Add, Adds, Beat, Ends, Fault, Wanted, Word, read};
 use super::serve::{Open, json, wrong_method};
 use super::{asked, events};
-use crate::bodies::Body;
+use crate::bodies::{self, Body};
 use crate::jobs::{child_shown, one, page, payload, queue_shown};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use mainstay_jobs::{Jobs, LIST_MAX, State, Work};
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
+use std::io::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Where a list says no number.
@@ -47,7 +49,9 @@ pub async fn answer(jobs: &Jobs, open: &Open, head: &Parts, body: &[u8]) -> Resu
         Place::Claim(queue) if post => {
             let claim = read::<Wanted>(body)?.claim(Some(queue))?;
             let work = if open.is_ending.load(Relaxed) { Vec::new() } else { jobs.claim(claim).await? };
-            Ok(json(StatusCode::OK, &json!({ "jobs": work.iter().map(told).collect::<Vec<_>>() })))
+            let mut text = b"{".to_vec();
+            write_jobs(&mut text, &work);
+            Ok(written(text))
         }
         Place::Finish if post => finish(jobs, open, body).await,
         Place::Job(id) if get => {
@@ -166,16 +170,23 @@ async fn finish(jobs: &Jobs, open: &Open, body: &[u8]) -> Result<Response<Body>,
         // The ends are kept, whatever becomes of the claim.
         finished.work = jobs.claim(claim).await.unwrap_or_default();
     }
-    let mut told_ends = Vec::with_capacity(ids.len());
-    for (id, end) in ids.into_iter().zip(finished.ends) {
+    let mut text = b"{\"ends\":[".to_vec();
+    for (at, (id, end)) in ids.into_iter().zip(finished.ends).enumerate() {
+        if at > 0 {
+            text.push(b',');
+        }
         match end.map_err(Fault::from) {
-            Ok(()) => told_ends.push(json!({ "id": id, "ok": true })),
+            Ok(()) => write(&mut text, format_args!("{{\"id\":{id},\"ok\":true}}")),
             Err(fault) if is_alone => return Err(fault),
-            Err(fault) => told_ends.push(json!({ "id": id, "ok": false, "code": fault.code, "error": fault.detail })),
+            Err(fault) => {
+                let told = json!({ "id": id, "ok": false, "code": fault.code, "error": fault.detail });
+                write(&mut text, format_args!("{told}"));
+            }
         }
     }
-    let work: Vec<Value> = finished.work.iter().map(told).collect();
-    Ok(json(StatusCode::OK, &json!({ "ends": told_ends, "jobs": work })))
+    text.extend_from_slice(b"],");
+    write_jobs(&mut text, &finished.work);
+    Ok(written(text))
 }
 
 async fn word(jobs: &Jobs, id: u64, verb: &str, body: &[u8]) -> Result<Response<Body>, Fault> {
@@ -204,19 +215,60 @@ fn done(result: Result<(), mainstay_jobs::Error>) -> Result<Response<Body>, Faul
     Ok(json(StatusCode::OK, &json!({ "ok": true })))
 }
 
-/// A job for its worker.
-fn told(work: &Work) -> Value {
-    let claimed = &work.claimed;
-    let deadline = (claimed.deadline_ms != u64::MAX).then_some(claimed.deadline_ms);
-    let mut told = json!({
-        "id": claimed.job, "token": claimed.token, "name": work.body.name, "data": payload(&work.body.payload),
-        "attempt": claimed.attempt, "attempts": claimed.attempts, "deadlineMs": deadline,
-        "group": claimed.group.as_deref(), "traceparent": work.body.trace,
-    });
-    if claimed.is_parent {
-        told["children"] = work.children.iter().map(child_shown).collect();
+/// What is asked for most is written as it is told, without a tree of it: jobs for their worker, and the end of an
+/// object that was begun.
+fn write_jobs(to: &mut Vec<u8>, work: &[Work]) {
+    to.extend_from_slice(b"\"jobs\":[");
+    for (at, work) in work.iter().enumerate() {
+        if at > 0 {
+            to.push(b',');
+        }
+        write_job(to, work);
     }
-    told
+    to.extend_from_slice(b"]}\n");
+}
+
+/// A job for its worker.
+fn write_job(to: &mut Vec<u8>, work: &Work) {
+    let (claimed, body) = (&work.claimed, &work.body);
+    let deadline = (claimed.deadline_ms != u64::MAX).then_some(claimed.deadline_ms);
+    write(to, format_args!("{{\"id\":{},\"token\":{},\"name\":", claimed.job, claimed.token));
+    write_value(to, &body.name);
+    to.extend_from_slice(b",\"data\":");
+    write_payload(to, &body.payload);
+    write(to, format_args!(",\"attempt\":{},\"attempts\":{},\"deadlineMs\":", claimed.attempt, claimed.attempts));
+    write_value(to, &deadline);
+    to.extend_from_slice(b",\"group\":");
+    write_value(to, &claimed.group.as_deref());
+    to.extend_from_slice(b",\"traceparent\":");
+    write_value(to, &body.trace);
+    if claimed.is_parent {
+        to.extend_from_slice(b",\"children\":");
+        write_value(to, &work.children.iter().map(child_shown).collect::<Value>());
+    }
+    to.push(b'}');
+}
+
+/// What was added is JSON, whoever added it: where that is so it goes on as it is.
+fn write_payload(to: &mut Vec<u8>, bytes: &[u8]) {
+    let is_json = std::str::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
+    match is_json {
+        true => to.extend_from_slice(bytes),
+        false => write_value(to, &payload(bytes)),
+    }
+}
+
+/// Memory takes whatever is written to it, and a value of ours is always one of JSON's.
+fn write_value(to: &mut Vec<u8>, value: &impl serde::Serialize) {
+    let _ = serde_json::to_writer(to, value);
+}
+
+fn write(to: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    let _ = to.write_fmt(text);
+}
+
+fn written(text: Vec<u8>) -> Response<Body> {
+    bodies::response(StatusCode::OK, "application/json", bodies::bytes(text))
 }
 
 /// The first value of this name, decoded.
@@ -227,4 +279,57 @@ fn query(head: &Parts, name: &str) -> Option<String> {
 
 fn percent_decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mainstay_jobs::op::Claimed;
+
+    fn work(payload: &[u8], group: Option<&str>) -> Work {
+        let claimed = Claimed {
+            job: 7,
+            token: 9,
+            attempt: 1,
+            attempts: 3,
+            deadline_ms: if group.is_some() { 5 } else { u64::MAX },
+            group: group.map(Into::into),
+            is_parent: false,
+        };
+        let body = mainstay_jobs::job::Body { name: "a \"b\"".into(), payload: payload.to_vec(), trace: None };
+        Work { claimed, body, children: Vec::new() }
+    }
+
+    #[test]
+    fn jobs_are_json_whatever_is_in_them() {
+        let all = [
+            work(b"{\"n\":[1.50,\"\xc3\xa9\"]}", None),
+            work(b"", Some("g")),
+            work(b"\xff{", None),
+            work(b"{}}", None),
+        ];
+        let mut text = b"{".to_vec();
+        write_jobs(&mut text, &all);
+        let told: Value = serde_json::from_slice(&text).expect("JSON");
+        let data: Vec<&Value> = told["jobs"].as_array().expect("jobs").iter().map(|job| &job["data"]).collect();
+        assert_eq!(
+            data,
+            [
+                &json!({ "n": [1.5, "\u{e9}"] }),
+                &Value::Null,
+                &json!({ "base64": "/3s=" }),
+                &json!({ "base64": "e319" }),
+            ]
+        );
+        assert_eq!(
+            told["jobs"][1],
+            json!({
+                "id": 7, "token": 9, "name": "a \"b\"", "data": null, "attempt": 1, "attempts": 3, "deadlineMs": 5,
+                "group": "g", "traceparent": null,
+            })
+        );
+        let mut none = b"{".to_vec();
+        write_jobs(&mut none, &[]);
+        assert_eq!(none, b"{\"jobs\":[]}\n");
+    }
 }

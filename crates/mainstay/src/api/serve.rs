@@ -20,13 +20,16 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 /// Instances, each with the connections of its pool; more is a loop that forgot to close.
-const CONNECTIONS_MAX: usize = 1024;
+const CONNECTIONS_MAX: u32 = 1024;
 /// A thousand jobs at once.
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
 const BODY_LIMIT: Duration = Duration::from_secs(30);
 /// How long a request waits for jobs to be open.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
+
+/// So long those who are being answered at the end are waited for.
+const LAST_LIMIT: Duration = Duration::from_secs(1);
 
 /// What is asked of, while it is open.
 #[derive(Clone)]
@@ -42,15 +45,15 @@ pub struct Open {
     pub apps: Arc<ArcSwap<Vec<String>>>,
 }
 
-/// Until the end is asked for. On the service runtime.
+/// Until the end is asked for, and the answers that are under way then are given. On the thread of jobs.
 #[allow(clippy::disallowed_methods)]
 pub async fn serve(listener: TcpListener, open: Open, shutdown: Shutdown) {
-    let turns = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let turns = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
     let address = listener.local_addr().ok();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = shutdown.requested() => return,
+            () = shutdown.requested() => break,
         };
         let (Ok((stream, _)), Ok(turn)) = (accepted, turns.clone().try_acquire_owned()) else {
             // Out of descriptors or of turns: a moment for those who hold them.
@@ -79,6 +82,7 @@ pub async fn serve(listener: TcpListener, open: Open, shutdown: Shutdown) {
             }
         });
     }
+    let _ = tokio::time::timeout(LAST_LIMIT, turns.acquire_many(CONNECTIONS_MAX)).await;
 }
 
 async fn answer(request: Request<Incoming>, open: &Open, address: Option<SocketAddr>) -> Response<Body> {
@@ -97,8 +101,10 @@ async fn answer(request: Request<Incoming>, open: &Open, address: Option<SocketA
             return refused(&Fault::new(StatusCode::REQUEST_TIMEOUT, "too_slow", text));
         }
     };
-    // Of a server that has just taken over: they open in a moment.
-    let _ = tokio::time::timeout(OPEN_LIMIT, open.opened.clone().wait_for(|opened| *opened)).await;
+    if open.jobs.load().is_none() {
+        // Of a server that has just taken over: they open in a moment.
+        let _ = tokio::time::timeout(OPEN_LIMIT, open.opened.clone().wait_for(|opened| *opened)).await;
+    }
     let Some(of) = open.jobs.load_full() else {
         let text = "jobs are not open: another server lets go of them now, another node runs them, or the store \
                     refuses (mainstay logs)";

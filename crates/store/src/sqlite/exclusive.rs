@@ -6,7 +6,7 @@
 
 use super::file::{self, Owner};
 use super::threads::Read;
-use super::{ask, readers};
+use super::{ask, log, readers};
 use crate::error::Error;
 use crate::migrate::Migrations;
 use rusqlite::Connection;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 /// The file and its writing connection, owned by the thread that writes.
 pub struct Exclusive {
+    copies: JoinHandle<()>,
     connection: Connection,
     readers: Readers,
     threads: Vec<JoinHandle<()>>,
@@ -38,8 +39,9 @@ impl Exclusive {
         for block in blocks {
             crate::migrate::sqlite(&mut connection, block)?;
         }
+        let copies = log::copied_aside(&mut connection, path)?;
         let (reads, threads) = readers(path)?;
-        Ok(Exclusive { connection, readers: Readers(Arc::new(Mutex::new(Some(reads)))), threads, owner })
+        Ok(Exclusive { copies, connection, readers: Readers(Arc::new(Mutex::new(Some(reads)))), threads, owner })
     }
 
     /// The connection that writes, set to sync every commit.
@@ -57,8 +59,12 @@ impl Exclusive {
         for thread in self.threads {
             let _ = thread.join();
         }
-        let _ = self.connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
-        drop(self.connection);
+        let mut connection = self.connection;
+        // With it the sender of what is to be copied goes.
+        let _ = connection.wal_hook(None::<fn(&mut rusqlite::hooks::Wal, i32) -> rusqlite::Result<()>>);
+        let _ = self.copies.join();
+        let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
+        drop(connection);
         drop(self.owner);
     }
 }

@@ -47,7 +47,7 @@ fn pause() {
     std::thread::sleep(LOOK_EVERY);
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)
@@ -90,6 +90,15 @@ fn prepared(connection: &Connection) -> Result<(), rusqlite::Error> {
     )?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(())
+}
+
+/// A connection that copies the log into the file and writes nothing of its own.
+pub(super) fn copier(path: &Path) -> Result<Connection, Error> {
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(|error| judged(path, error))?;
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF;")?;
+    Ok(connection)
 }
 
 /// A connection that cannot write.
