@@ -2,6 +2,7 @@
 //! provider and we have proof of: else whoever registers a stranger's address first would share the account.
 
 use super::grant::LoggedIn;
+use super::methods::Methods;
 use super::rows::{Account, By, Link};
 use super::{Accounts, Fault, address, secrets};
 
@@ -41,7 +42,7 @@ impl Accounts {
         let address = email.filter(|_| email_verified).and_then(address::canonical);
         let linked = By::Provider(link.provider.clone(), link.subject.clone());
         if let Some(account) = self.store.find(linked.clone()).await? {
-            return Ok(self.logged_in(account, now_us));
+            return Ok(self.logged_in(account, Methods::default(), now_us));
         }
         if let Some(address) = &address
             && let Some(account) = self.store.find(By::Address(address.clone())).await?
@@ -58,7 +59,7 @@ impl Accounts {
         }
         // Whoever came at the same instant with the same name may have been first: then this is his account.
         match self.store.find(linked).await? {
-            Some(account) => Ok(self.logged_in(account, now_us)),
+            Some(account) => Ok(self.logged_in(account, Methods::default(), now_us)),
             None => Err(LinkFault::AddressTaken),
         }
     }
