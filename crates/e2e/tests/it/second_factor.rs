@@ -159,7 +159,8 @@ fn l2_l3_2_2_1_codes_are_limited_by_address() {
 #[test]
 fn c3_2_4_5_a_weak_secret_beside_the_salt_is_refused_in_production() {
     let peer = Peer::mirror();
-    for (value, good) in [("short", false), ("your-secret-key-here", false), ("wT5rQ8zLk2Vn9XbY3mHc6JfD1sGpA4eU", true)]
+    for (value, good) in
+        [("k3J9xQ_7vZt", false), ("your-secret-key-here", false), ("wT5rQ8zLk2Vn9XbY3mHc6JfD1sGpA4eU", true)]
     {
         let setup = accounts(&peer, "password_secret = \"${PASSWORD_SECRET}\"");
         let checked = setup.env("MAINSTAY_ENV", "production").env("PASSWORD_SECRET", value).verb(&["check"]);

@@ -22,7 +22,8 @@ impl Flow {
         if let Some(link) = &back.link {
             let (realm, subject) = (&back.proved.realm, &back.proved.subject);
             let (account, generation) = (&link.account, link.generation);
-            return match accounts.link_provider((account, generation), (realm, subject), asked, now_us).await {
+            let linked = accounts.link_provider((account, generation), (realm, subject), asked, now_us).await;
+            return match linked {
                 Ok(()) => back.linked(asked),
                 Err(LinkFault::Elsewhere) => back.refused(Unlinked::Elsewhere, asked),
                 Err(LinkFault::Fault(fault)) => back.closed(fault.answer()),

@@ -18,6 +18,8 @@ fn i4_an_account_is_linked_by_a_proven_address_alone() {
         // Of another provider with the same proven address: linked, since ours is proven too.
         let github = accounts.by_provider("github", "7", Some("ann@example.com"), true, None, 3).await.expect("linked");
         assert_eq!(github.user, ann.user);
+        let mail = house.mail().await;
+        assert_eq!((&mail["kind"], &mail["email"]), (&json!("provider_linked"), &json!("ann@example.com")));
         // Somebody registered Jo's address and never proved it: it is not given to Jo, nor Jo to him.
         let squatter = house.joined("jo@example.com").await;
         let jo = accounts.by_provider("google", "2", Some("jo@example.com"), true, None, 4).await;
