@@ -95,7 +95,7 @@ struct Guarded {
 
 /// The pages of operators, as a route of that match and these roles would be.
 fn guarded_pages(pages: &Pages, names: &Names) -> Vec<Guarded> {
-    let guard = Guard { roles: pages.roles.clone(), at: pages.at.clone() };
+    let guard = Guard { roles: pages.roles.clone(), second_factor: false, at: pages.at.clone() };
     let patterns = [Pattern::parse(&pages.path), Pattern::parse(&format!("{}/*", pages.path))];
     let guarded = |pattern: Pattern| {
         let (folded, rule) = (pattern.folded(), names.intern(&pages.at));
@@ -191,6 +191,7 @@ impl Rules {
             let verdict = match decide(&guarded.guard, identity) {
                 Decision::Allow => continue,
                 Decision::Forbid => Verdict::RoleMissing,
+                Decision::SecondFactor => Verdict::SecondFactorRequired,
                 Decision::LogIn => match &found {
                     Err(Some(TokenFault::UnknownKey)) if !verifier.has_keys() => {
                         let retry_after = Some(KEYS_AWAITED_S);

@@ -7,28 +7,38 @@ mod address;
 mod attempts;
 mod body;
 mod device;
+mod factor;
 mod grant;
 mod hashing;
 mod hourly;
 mod login;
+mod logins;
 mod logout;
 mod mail;
+mod methods;
 mod operate;
 mod options;
 mod own;
+mod own_providers;
 mod password;
+mod pepper;
 mod postgres;
 mod provider;
 mod recover;
+mod recovery;
 mod register;
 mod renew;
 mod rotation;
 mod rows;
+mod second;
 mod secrets;
 mod sqlite;
 mod store;
+mod ticket;
 mod tokens;
+mod totp;
 mod upkeep;
+mod vault;
 
 use crate::exchange::Answer;
 use crate::revoked::{Revocation, Revoked};
@@ -42,10 +52,12 @@ use mail::Wish;
 use mainstay_store::Durable;
 use mainstay_store::journal::{Event, Journal, Notes};
 use mainstay_store::redis::Redis;
+use pepper::Pepper;
 use std::sync::{Arc, Mutex};
 use store::Store;
 use tokens::Tokens;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use vault::Vault;
 
 pub use grant::LoggedIn;
 pub use mail::{MAILS_MAX, Mail};
@@ -59,7 +71,8 @@ pub use store::MIGRATIONS;
 const WISHES_MAX: usize = 256;
 
 /// What goes past its time, by table: its key, the column that says when, and whether that is in microseconds.
-const PRUNED: [(&str, &str, &str, bool); 4] = [
+const PRUNED: [(&str, &str, &str, bool); 5] = [
+    ("login_tickets", "token", "expires_us", true),
     ("refresh_tokens", "token", "expires_us", true),
     ("login_families", "id", "expires_us", true),
     ("mailed_tokens", "token", "expires_us", true),
@@ -81,6 +94,8 @@ pub enum Fault {
     Hash,
     #[error("a token cannot be signed")]
     Sign,
+    #[error("a second factor cannot be sealed or opened")]
+    Sealed,
     /// A refusal: `?` brings it to whoever asked.
     #[error("refused")]
     Said(Box<Answer>),
@@ -104,7 +119,7 @@ impl Fault {
             Fault::Said(answer) => *answer,
             Fault::Busy => away(BUSY_S),
             Fault::Store(_) | Fault::Sessions(_) => away(STORE_AWAY_S),
-            Fault::Random | Fault::Hash | Fault::Sign => {
+            Fault::Random | Fault::Hash | Fault::Sign | Fault::Sealed => {
                 Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong here.")
             }
         }
@@ -154,6 +169,8 @@ pub struct Accounts {
     notes: Notes,
     sessions: Arc<Sessions>,
     tokens: Tokens,
+    vault: Vault,
+    pepper: Pepper,
     revoked: Arc<Revoked>,
     told: Option<mpsc::Sender<Revocation>>,
     kept: Kept,
@@ -164,9 +181,11 @@ pub struct Accounts {
 impl Accounts {
     pub fn new(parts: Parts) -> Accounts {
         let Parts { options, durable, notes, sessions, signer, revoked, told, kept, redis, mail } = parts;
+        let vault = Vault::new(&options, &signer);
+        let pepper = Pepper::new(options.password_secret.as_deref(), options.password_secret_previous.as_deref());
         let tokens = Tokens::new(&options, signer);
         let (store, journal) = (Store::new(durable.clone()), Journal::new(durable));
-        Accounts { options, store, journal, notes, sessions, tokens, revoked, told, kept, redis, mail }
+        Accounts { options, store, journal, notes, sessions, tokens, vault, pepper, revoked, told, kept, redis, mail }
     }
 
     /// Somebody delivers mail.

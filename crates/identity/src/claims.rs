@@ -1,6 +1,6 @@
 //! Where in a token's claims the user, the roles, the tenant and its tier stand: every issuer has its own words.
 
-use crate::identity::{Identity, ROLES_MAX, is_name};
+use crate::identity::{Identity, MFA, ROLES_MAX, is_name};
 use crate::token::TokenFault;
 use serde_json::{Map, Value};
 
@@ -29,8 +29,14 @@ impl Names {
             None => Vec::new(),
         };
         let (tenant, tier) = (one(claims, &self.tenant)?, one(claims, &self.tier)?);
-        Ok(Identity { user, roles, tenant, tier, expires_s })
+        Ok(Identity { user, roles, tenant, tier, second_factor: has_second_factor(claims), expires_s })
     }
+}
+
+/// `amr` as RFC 8176 has it: whatever else stands there is no second factor.
+fn has_second_factor(claims: &Map<String, Value>) -> bool {
+    let methods = claims.get("amr").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    methods.iter().any(|method| method.as_str() == Some(MFA))
 }
 
 fn first<'a>(claims: &'a Map<String, Value>, names: &[String]) -> Option<&'a Value> {
@@ -119,6 +125,20 @@ mod tests {
         let spaced = Names { roles: vec!["https://example.com/roles".into()], ..names() };
         let claims = json!({"sub": "u", "https://example.com/roles": ["r"]});
         assert_eq!(spaced.identity(claims.as_object().expect("object"), 9).expect("an identity").roles, ["r"]);
+    }
+
+    #[test]
+    fn a_second_factor_is_said_by_amr_and_by_nothing_near_it() {
+        for (claims, second) in [
+            (json!({"sub": "u", "amr": ["pwd", "mfa"]}), true),
+            (json!({"sub": "u", "amr": ["pwd", "otp"]}), false),
+            (json!({"sub": "u", "amr": "mfa"}), false),
+            (json!({"sub": "u", "amr": ["MFA", ["mfa"], 1]}), false),
+            (json!({"sub": "u", "mfa": true}), false),
+            (json!({"sub": "u"}), false),
+        ] {
+            assert_eq!(read(claims.clone()).expect("an identity").second_factor, second, "{claims}");
+        }
     }
 
     #[test]

@@ -112,6 +112,15 @@ impl Answer {
         self
     }
 
+    /// More members of a body of JSON.
+    pub(crate) fn and(mut self, more: Value) -> Answer {
+        if let (Ok(Value::Object(mut body)), Value::Object(more)) = (serde_json::from_slice(&self.body), more) {
+            body.extend(more);
+            self.body = Value::Object(body).to_string().into();
+        }
+        self
+    }
+
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Answer {
         self.headers.append(name, value);
         self

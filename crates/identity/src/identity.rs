@@ -5,6 +5,9 @@ pub(crate) const NAME_BYTES_MAX: usize = 256;
 /// Roles of one user. A token is at most 8 KiB anyway; an app that reads a header should not get all of it.
 pub(crate) const ROLES_MAX: usize = 64;
 
+/// What a token's `amr` says of a login with more than one factor (RFC 8176).
+pub(crate) const MFA: &str = "mfa";
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub user: String,
@@ -12,6 +15,8 @@ pub struct Identity {
     pub tenant: Option<String>,
     /// What the tenant pays for, where the token says so: chooses its limits.
     pub tier: Option<String>,
+    /// A second factor was asked for when he logged in.
+    pub second_factor: bool,
     /// Unix seconds.
     pub expires_s: u64,
 }

@@ -238,11 +238,12 @@ impl RouteOptions {
     pub fn read(table: &Table) -> RouteOptions {
         let auth = table
             .key("auth")
-            .doc("\"required\": without a valid token the answer is 401")
-            .choice(&["optional", "required"], "optional");
+            .doc("\"required\": 401 without a valid token; \"second_factor\": 403 without a login by two factors")
+            .choice(&["optional", "required", "second_factor"], "optional");
         let roles = table.key("roles").doc("Who may come: users with any of these roles; others get 403").texts(&[]);
         let roles: Vec<String> = roles.value.into_iter().map(|item| item.value).collect();
-        let guarded = auth.value == "required" || !roles.is_empty();
+        let guarded = auth.value != "optional" || !roles.is_empty();
+        let second_factor = auth.value == "second_factor";
         let csrf = table
             .key("csrf")
             .doc("What a write by cookie must bring: \"token\" (the default), or \"origin\": a page of ours alone")
@@ -252,6 +253,7 @@ impl RouteOptions {
             "origin" => Csrf::Origin,
             _ => Csrf::Token,
         });
-        RouteOptions { guard: guarded.then(|| Guard { roles, at: table.position().to_string() }), csrf }
+        let guard = guarded.then(|| Guard { roles, second_factor, at: table.position().to_string() });
+        RouteOptions { guard, csrf }
     }
 }

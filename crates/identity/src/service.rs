@@ -59,12 +59,19 @@ enum Call {
     ForgotPassword,
     ResetPassword,
     ChangePassword,
+    LoginCode,
+    LoginPassword,
+    Factor,
+    FactorBegin,
+    FactorConfirm,
+    FactorRemove,
+    RecoveryCodes,
     Me,
     DeleteMe,
 }
 
 /// Below the root, in small letters.
-const CALLS: [(&str, Method, Call); 12] = [
+const CALLS: [(&str, Method, Call); 19] = [
     ("register", Method::POST, Call::Register),
     ("login", Method::POST, Call::Login),
     ("refresh", Method::POST, Call::Refresh),
@@ -75,6 +82,13 @@ const CALLS: [(&str, Method, Call); 12] = [
     ("forgot-password", Method::POST, Call::ForgotPassword),
     ("reset-password", Method::POST, Call::ResetPassword),
     ("change-password", Method::POST, Call::ChangePassword),
+    ("login/code", Method::POST, Call::LoginCode),
+    ("login/password", Method::POST, Call::LoginPassword),
+    ("second-factor", Method::GET, Call::Factor),
+    ("second-factor", Method::POST, Call::FactorBegin),
+    ("second-factor", Method::DELETE, Call::FactorRemove),
+    ("second-factor/confirm", Method::POST, Call::FactorConfirm),
+    ("second-factor/recovery-codes", Method::POST, Call::RecoveryCodes),
     ("me", Method::GET, Call::Me),
     ("me", Method::DELETE, Call::DeleteMe),
 ];
@@ -131,6 +145,16 @@ impl Service {
             }
             return answer;
         }
+        if let Some(accounts) = &self.accounts {
+            if let Some(answer) = accounts.answer_logins(asked, now_us()).await {
+                return answer;
+            }
+            if let Some(flow) = &self.oauth
+                && let Some(answer) = flow.answer_own(accounts, asked, now_us()).await
+            {
+                return answer;
+            }
+        }
         match (&self.accounts, &self.oauth) {
             (Some(accounts), Some(flow)) if Flow::is_ours(&asked.path) => flow.answer(accounts, asked, now_us()).await,
             (Some(accounts), _) => answered(accounts, asked).await,
@@ -160,6 +184,13 @@ async fn answered(accounts: &Accounts, asked: &Asked) -> Answer {
         Call::ForgotPassword => accounts.ask_for_mail(asked, Purpose::ResetPassword),
         Call::ResetPassword => accounts.reset_password(asked, now_us).await,
         Call::ChangePassword => accounts.change_password(asked, now_us).await,
+        Call::LoginCode => accounts.login_code(asked, now_us).await,
+        Call::LoginPassword => accounts.login_password(asked, now_us).await,
+        Call::Factor => accounts.factor(asked).await,
+        Call::FactorBegin => accounts.factor_begin(asked, now_us).await,
+        Call::FactorConfirm => accounts.factor_confirm(asked, now_us).await,
+        Call::FactorRemove => accounts.factor_remove(asked, now_us).await,
+        Call::RecoveryCodes => accounts.recovery_codes(asked, now_us).await,
         Call::Me => accounts.me(asked).await,
         Call::DeleteMe => accounts.delete_own(asked, now_us).await,
     };

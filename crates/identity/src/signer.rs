@@ -1,7 +1,7 @@
 //! The statement `Mainstay-Identity`: what the edge verified, signed for one app, so that the app need not believe
 //! headers that somebody on its own network could send. ES256; the keys are published at `/.mainstay/jwks.json`.
 
-use crate::identity::Identity;
+use crate::identity::{Identity, MFA};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Serialize;
@@ -58,6 +58,9 @@ struct Statement<'a> {
     roles: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     tenant: Option<&'a str>,
+    /// RFC 8176: "mfa", where a second factor was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amr: Option<[&'static str; 1]>,
     iat: u64,
     exp: u64,
 }
@@ -93,6 +96,11 @@ impl Signer {
         Some(Signer { folder: PathBuf::new(), made: OnceLock::from(made) })
     }
 
+    /// Where it is kept, and other keys beside it. `None` for one that ends with the process.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        Some(self.folder.as_path()).filter(|folder| !folder.as_os_str().is_empty())
+    }
+
     /// The document of `/.mainstay/jwks.json`.
     pub fn jwks(&self) -> &str {
         self.made.get().map_or(NO_KEYS, |made| &made.jwks)
@@ -112,6 +120,7 @@ impl Signer {
             sub: &identity.user,
             roles: &identity.roles,
             tenant: identity.tenant.as_deref(),
+            amr: identity.second_factor.then_some([MFA]),
             iat: now_s,
             // Never longer than what it was made from.
             exp: identity.expires_s.min(now_s + LIFE_S),
@@ -196,13 +205,14 @@ mod tests {
             roles: vec!["admin".into()],
             tenant: Some("t1".into()),
             tier: None,
+            second_factor: true,
             expires_s: 9999,
         };
         let statement = signer.statement(&who, "api", 1000).expect("a statement");
         let keys = Keys::jwks(signer.jwks()).expect("keys");
         let read = verify(&statement, &keys, &policy("api"), 1000).expect("valid");
         assert_eq!((read.user.as_str(), &read.roles, read.tenant.as_deref()), ("u1", &who.roles, Some("t1")));
-        assert_eq!(read.expires_s, 1060);
+        assert_eq!((read.expires_s, read.second_factor), (1060, true));
         assert_eq!(verify(&statement, &keys, &policy("api"), 1060), Err(TokenFault::Expired));
         assert_eq!(verify(&statement, &keys, &policy("web"), 1000), Err(TokenFault::Audience));
     }

@@ -73,7 +73,8 @@ mod tests {
     use super::*;
 
     fn entry(expires_s: u64) -> Entry {
-        let identity = Identity { user: "u".into(), roles: Vec::new(), tenant: None, tier: None, expires_s };
+        let (roles, second_factor) = (Vec::new(), false);
+        let identity = Identity { user: "u".into(), roles, tenant: None, tier: None, second_factor, expires_s };
         Entry { identity: Rc::new(identity), stamp: None, statement: None }
     }
 

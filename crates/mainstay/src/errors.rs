@@ -27,6 +27,7 @@ const PAGES: &[(&str, &str)] = pages![
     "repeated_host",
     "request_timeout",
     "role_missing",
+    "second_factor_required",
     "service_busy",
     "token_expired",
     "token_invalid",

@@ -33,6 +33,7 @@ pub enum Verdict {
     TokenInvalid,
     TokenExpired,
     RoleMissing,
+    SecondFactorRequired,
     CrossSite,
     CsrfToken,
     ServiceBusy,
@@ -43,7 +44,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub const ALL: [Verdict; 33] = [
+    pub const ALL: [Verdict; 34] = [
         Verdict::Ok,
         Verdict::MalformedRequest,
         Verdict::MissingHost,
@@ -71,6 +72,7 @@ impl Verdict {
         Verdict::TokenInvalid,
         Verdict::TokenExpired,
         Verdict::RoleMissing,
+        Verdict::SecondFactorRequired,
         Verdict::CrossSite,
         Verdict::CsrfToken,
         Verdict::ServiceBusy,
@@ -109,6 +111,7 @@ impl Verdict {
             Verdict::TokenInvalid => "token_invalid",
             Verdict::TokenExpired => "token_expired",
             Verdict::RoleMissing => "role_missing",
+            Verdict::SecondFactorRequired => "second_factor_required",
             Verdict::CrossSite => "cross_site",
             Verdict::CsrfToken => "csrf_token",
             Verdict::ServiceBusy => "service_busy",
@@ -128,7 +131,8 @@ impl Verdict {
             Verdict::HeaderTooLarge => 431,
             Verdict::UriTooLong => 414,
             Verdict::LoginRequired | Verdict::TokenInvalid | Verdict::TokenExpired => 401,
-            Verdict::Banned | Verdict::RoleMissing | Verdict::CrossSite | Verdict::CsrfToken => 403,
+            Verdict::Banned | Verdict::RoleMissing | Verdict::SecondFactorRequired => 403,
+            Verdict::CrossSite | Verdict::CsrfToken => 403,
             Verdict::TooManyRequests => 429,
             Verdict::MethodNotSupported => 405,
             Verdict::BodyTooLarge => 413,
@@ -173,6 +177,7 @@ impl Verdict {
             Verdict::TokenInvalid => "The token of this request is not valid here.",
             Verdict::TokenExpired => "The token of this request has expired.",
             Verdict::RoleMissing => "This user may not do that.",
+            Verdict::SecondFactorRequired => "This needs a login with a second factor.",
             Verdict::CrossSite => "This request was made by a page of another site.",
             Verdict::CsrfToken => "This request needs a valid CSRF token.",
             Verdict::ServiceBusy => "The server is busy; please try again shortly.",

@@ -8,8 +8,13 @@ use mainstay_limits::Rule;
 use mainstay_limits::rules::Group;
 
 /// As the guides have them.
-const USUAL: [(&str, &str, &str); 2] =
-    [("login", "POST /api/v1/auth/login", "5/min"), ("register", "POST /api/v1/auth/register", "3/min")];
+const USUAL: [(&str, &str, &str); 4] = [
+    ("login", "POST /api/v1/auth/login", "5/min"),
+    // What a login is finished with is guessed at like what it begins with.
+    ("code", "POST /api/v1/auth/login/code", "5/min"),
+    ("password", "POST /api/v1/auth/login/password", "5/min"),
+    ("register", "POST /api/v1/auth/register", "3/min"),
+];
 
 /// A `[[route]]` of the same match that has a limit takes its place.
 pub fn add(options: &mut Options) {

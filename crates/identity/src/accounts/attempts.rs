@@ -41,13 +41,16 @@ pub(crate) enum Who {
     Device(String),
     /// Somebody who is in already and is asked again, by his id.
     Own(String),
+    /// Whoever gave an account's password and is asked for a code: by the account, or by his browser's number where it
+    /// was let in before.
+    Code(String),
 }
 
 impl Who {
     fn most(&self) -> u32 {
         match self {
             Who::Strangers(_) => STRANGERS_MAX,
-            Who::Device(_) | Who::Own(_) => KNOWN_MAX,
+            Who::Device(_) | Who::Own(_) | Who::Code(_) => KNOWN_MAX,
         }
     }
 
@@ -57,6 +60,7 @@ impl Who {
             Who::Strangers(address) => format!("address {address}"),
             Who::Device(number) => format!("device {number}"),
             Who::Own(id) => format!("own {id}"),
+            Who::Code(id) => format!("code {id}"),
         }
     }
 
@@ -122,7 +126,7 @@ impl Attempts {
     fn of(&self, who: &Who) -> MutexGuard<'_, Hourly> {
         let counted = match who {
             Who::Strangers(_) => &self.strangers,
-            Who::Device(_) | Who::Own(_) => &self.known,
+            Who::Device(_) | Who::Own(_) | Who::Code(_) => &self.known,
         };
         counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -157,7 +161,8 @@ mod tests {
 
     #[test]
     fn nobody_is_counted_with_another_and_no_address_stands_in_a_key() {
-        let all = [Who::Strangers("jo@a".into()), Who::Device("jo@a".into()), Who::Own("jo@a".into())];
+        let name = || "jo@a".to_owned();
+        let all = [Who::Strangers(name()), Who::Device(name()), Who::Own(name()), Who::Code(name())];
         let keys: std::collections::BTreeSet<String> = all.iter().map(Who::key).collect();
         assert_eq!(keys.len(), all.len());
         assert!(keys.iter().all(|key| !key.contains("jo@a") && key.len() < 64), "{keys:?}");

@@ -3,6 +3,7 @@
 use super::attempts::Who;
 use super::body::Body;
 use super::hashing::Login;
+use super::methods::Methods;
 use super::rows::{Account, By};
 use super::{Accounts, Fault, LoggedIn, address, device, password, seconds};
 use crate::exchange::{Answer, Asked};
@@ -36,7 +37,18 @@ impl Accounts {
         }
         // Imported, or chosen before the list knew it.
         let breached = password::is_common(password);
-        self.granted(&LoggedIn { breached, ..self.logged_in(account, now_us) }, asked, now_us).await
+        let who = self.logged_in(account, Methods::password(), now_us);
+        self.granted(&LoggedIn { breached, ..who }, asked, now_us).await
+    }
+
+    /// One try of these, before anything is compared.
+    pub(crate) async fn attempt(&self, who: &Who, now_us: i64) -> Result<(), Fault> {
+        let taken = self.kept.attempts.take(who, self.redis.as_ref(), seconds(now_us)).await;
+        taken.map_err(|wait_s| {
+            let text = "Too many attempts on this account; try again later.";
+            let answer = Answer::problem(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", text);
+            Fault::Said(Box::new(answer.retry_after(u32::try_from(wait_s).unwrap_or(u32::MAX))))
+        })
     }
 
     /// The account, if the password is its own. `who`: whom it is counted with if it is not.
@@ -48,12 +60,7 @@ impl Accounts {
         now_us: i64,
     ) -> Result<Option<Account>, Fault> {
         let (attempts, redis) = (&self.kept.attempts, self.redis.as_ref());
-        if let Err(wait_s) = attempts.take(who, redis, seconds(now_us)).await {
-            let text = "Too many attempts on this account; try again later.";
-            let answer = Answer::problem(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", text);
-            let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
-            return Err(Fault::Said(Box::new(answer.retry_after(wait_s))));
-        }
+        self.attempt(who, now_us).await?;
         let compared = self.compared(account, password).await;
         match &compared {
             Ok(None) => self.note("refused", None, None),
@@ -65,6 +72,10 @@ impl Accounts {
         compared
     }
 
+    pub(crate) async fn hash(&self, password: &str) -> Result<String, Fault> {
+        self.kept.hashing.hash(password.to_owned(), self.pepper.clone()).await
+    }
+
     async fn compared(&self, account: Option<Account>, password: &str) -> Result<Option<Account>, Fault> {
         if password.len() > password::BYTES_MAX {
             return Ok(None);
@@ -74,6 +85,7 @@ impl Accounts {
             stored: account.as_ref().and_then(|account| account.password.clone()),
             costs_bcrypt: self.store.has_bcrypt().await?,
             bcrypt_cost: self.options.bcrypt_rounds,
+            pepper: self.pepper.clone(),
         };
         let compared = self.kept.hashing.compare(login).await?;
         let Some(mut account) = account.filter(|_| compared.matches) else { return Ok(None) };

@@ -73,7 +73,7 @@ impl Accounts {
     }
 
     /// The token that was brought, if it is one of ours.
-    fn bearer(&self, asked: &Asked, now_us: i64) -> Option<(Identity, Stamp)> {
+    pub(crate) fn bearer(&self, asked: &Asked, now_us: i64) -> Option<(Identity, Stamp)> {
         let (scheme, token) = asked.header(AUTHORIZATION)?.trim().split_once(' ')?;
         let token = scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())?;
         self.tokens.read(token, seconds(now_us))

@@ -1,7 +1,7 @@
 //! Mail that identity wants sent. It is handed over, never sent from inside a request: neither a slow mail server nor
 //! the time a mail takes tells anybody whether an account is there.
 
-use super::rows::{By, Mailed, Purpose};
+use super::rows::{Account, By, Mailed, Purpose};
 use super::{Accounts, Fault, micros, secrets};
 use serde::Serialize;
 use std::time::Duration;
@@ -16,7 +16,9 @@ const RESET_LIFE: Duration = Duration::from_secs(30 * 60);
 /// What the app is given to mail, as JSON.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Mail {
-    /// `verify_address`, `reset_password`, `already_registered`, `password_changed`.
+    /// `verify_address`, `reset_password`, `already_registered`, `password_changed`, `second_factor_on`,
+    /// `second_factor_off`, `recovery_code_used`, `recovery_codes_renewed`, `code_reused`, `provider_linked`,
+    /// `provider_unlinked`.
     pub kind: &'static str,
     pub email: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,6 +81,13 @@ impl Accounts {
             });
         }
         Ok(())
+    }
+
+    /// A word to the holder of an account, if anything is known that reaches him.
+    pub(crate) fn tell_holder(&self, kind: &'static str, account: &Account) {
+        if let Some(address) = &account.address {
+            self.tell(kind, address, account.name.as_deref());
+        }
     }
 
     /// A word to somebody, about his account.

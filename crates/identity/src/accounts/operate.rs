@@ -6,7 +6,7 @@ use crate::identity::{NAME_BYTES_MAX, ROLES_MAX, is_name};
 use serde::{Deserialize, Serialize};
 
 /// Who did it, in the journal.
-const OPERATOR: &str = "operator";
+pub(crate) const OPERATOR: &str = "operator";
 
 /// One account of another system, as a line of JSON.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use super::tokens;
 use crate::identity::{ROLES_MAX, is_name};
 use crate::token::Policy;
 use http::Uri;
-use mainstay_config::{Reader, Table};
+use mainstay_config::{Item, Reader, Table, secret};
 use std::time::Duration;
 
 /// `iss` of access tokens where the file names no other. Not that of statements: one is never taken for the other.
@@ -13,6 +13,8 @@ const ISSUER: &str = "mainstay:accounts";
 const SECRET_VARIABLE: &str = "JWT_SECRET";
 /// An access token is believed without asking anybody, and what was taken back is remembered for as long.
 const ACCESS_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// As of every other secret that must not be guessed.
+const SECRET_CHARS: usize = 32;
 const REFRESH_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
 
 #[derive(Clone, PartialEq, Eq)]
@@ -23,7 +25,12 @@ pub struct Options {
     pub access: Duration,
     /// Life of a refresh token; each exchange begins it anew.
     pub refresh: Duration,
+    /// Life of a login by tokens, however often they are exchanged.
+    pub longest: Duration,
     pub refresh_secret: Option<String>,
+    /// Beside the salt of every password, and what seals second factors; and the one before it.
+    pub password_secret: Option<String>,
+    pub password_secret_previous: Option<String>,
     /// Of a new account.
     pub roles: Vec<String>,
     /// Anybody may make one.
@@ -35,6 +42,8 @@ pub struct Options {
     /// Where the links of mails lead.
     pub pages: Option<String>,
     pub characters: usize,
+    /// A login by a breached password gets the right to choose another one, and nothing besides.
+    pub refuses_breached: bool,
     pub bcrypt_rounds: u32,
     pub at: String,
 }
@@ -75,6 +84,14 @@ impl Options {
                 "30d",
                 REFRESH_MAX,
             ),
+            longest: longest(table),
+            password_secret: password_secret(reader, table, "password_secret", "Beside the salt of every password"),
+            password_secret_previous: password_secret(
+                reader,
+                table,
+                "password_secret_previous",
+                "The one before it: good until each password's next login",
+            ),
             refresh_secret: table
                 .key("refresh_secret")
                 .doc("Refresh tokens are hashed with it; another one ends every login")
@@ -92,30 +109,41 @@ impl Options {
                 == "required",
             deliver: deliver(table),
             pages: pages(table),
-            characters: usize::try_from(
-                table.key("characters").doc("Fewest characters of a password").integer(8, 8..=128).value,
-            )
-            .unwrap_or(8),
-            bcrypt_rounds: u32::try_from(
+            characters: whole(table.key("characters").doc("Fewest characters of a password").integer(8, 8..=128), 8),
+            refuses_breached: table
+                .key("breached")
+                .doc("A login by a breached password: \"tell\" says so, \"refuse\" asks for another one first")
+                .choice(&["tell", "refuse"], "tell")
+                .value
+                == "refuse",
+            bcrypt_rounds: whole(
                 table
                     .key("bcrypt_rounds")
                     .doc("Highest cost of a bcrypt hash that is taken over; new hashes are argon2id")
                     .env("BCRYPT_ROUNDS")
-                    .integer(12, 4..=i64::from(BCRYPT_COST_MAX))
-                    .value,
-            )
-            .unwrap_or(12),
+                    .integer(12, 4..=i64::from(BCRYPT_COST_MAX)),
+                12,
+            ),
             at: on.at.to_string(),
         };
         if !*on {
             return None;
         }
         let sign = if *sign == "key" { Sign::Key } else { by_secret(reader, table, &sign.at)? };
-        if options.verified && options.deliver.is_none() && reader.environment().production {
+        options.judge(reader, table);
+        Some(Options { sign, ..options })
+    }
+
+    /// What does not go together.
+    fn judge(&self, reader: &Reader, table: &Table) {
+        if self.password_secret.is_none() && self.password_secret_previous.is_some() {
+            let what = "password_secret_previous, and no password_secret";
+            table.fault(&table.position(), what, "password_secret = \"${PASSWORD_SECRET}\"", None);
+        }
+        if self.verified && self.deliver.is_none() && reader.environment().production {
             let what = "verified = \"required\", and nobody delivers the mail that proves an address";
             table.fault(&table.position(), what, "deliver = \"POST /internal/mail\", a path of your app", None);
         }
-        Some(Options { sign, ..options })
     }
 
     /// The discovery document (OpenID Connect), where the issuer is an address and the key is published.
@@ -162,6 +190,35 @@ fn life(table: &Table, key: &str, variable: &str, doc: &str, default: &str, most
         table.fault(&life.at, format!("`{key}` of {} s", life.value.as_secs()), expected, None);
     }
     life.value
+}
+
+/// `usual`: what is never needed, since the reader holds it within its bounds.
+fn whole<T: TryFrom<i64>>(number: Item<i64>, usual: T) -> T {
+    T::try_from(number.value).unwrap_or(usual)
+}
+
+/// With the life of a refresh token, which is all of it where each is exchanged.
+fn longest(table: &Table) -> Duration {
+    let doc = "Life of a login by tokens, however often they are exchanged";
+    let longest = table.key("longest").doc(doc).duration("400d");
+    if longest.value < Duration::from_secs(1) || longest.value > REFRESH_MAX {
+        let expected = format!("1s to {}d", REFRESH_MAX.as_secs() / 86_400);
+        table.fault(&longest.at, format!("`longest` of {} s", longest.value.as_secs()), expected, None);
+    }
+    longest.value
+}
+
+/// No variable is read for it unasked: one that is there by chance, and later is not, would lock everybody out.
+fn password_secret(reader: &Reader, table: &Table, key: &str, doc: &str) -> Option<String> {
+    let found = table.key(key).doc(doc).example("\"${PASSWORD_SECRET}\"").secret().opt_text()?;
+    if let Some(weakness) = secret::weakness_below(key, &found.value, SECRET_CHARS) {
+        let (expected, fix) = ("a secret nobody can guess", Some("mainstay secret PASSWORD_SECRET"));
+        match reader.environment().production {
+            true => table.fault(&found.at, weakness, expected, fix),
+            false => table.warn(&found.at, weakness, expected, fix),
+        }
+    }
+    Some(found.value)
 }
 
 fn roles(table: &Table) -> Vec<String> {

@@ -3,10 +3,15 @@
 use super::attempts::Who;
 use super::body::Body;
 use super::grant::told;
+use super::methods::Methods;
 use super::rows::{Account, By, Change};
-use super::{Accounts, Fault, logout};
+use super::{Accounts, Fault, logout, micros, seconds};
 use crate::exchange::{Answer, Asked};
 use http::StatusCode;
+use std::time::Duration;
+
+/// Whoever has no password logged in no longer ago, where others would be asked for theirs again.
+const FRESH: Duration = Duration::from_secs(10 * 60);
 
 impl Accounts {
     pub(crate) async fn me(&self, asked: &Asked) -> Result<Answer, Fault> {
@@ -22,21 +27,21 @@ impl Accounts {
         let new = body.text(&["newPassword", "new_password", "password"])?;
         self.judge_password(new, account.address.as_deref().unwrap_or_default())?;
         let account = self.proven_again(account, current, now_us).await?;
-        let hash = self.kept.hashing.hash(new.to_owned()).await?;
+        let hash = self.hash(new).await?;
         if !self.set_password(&account.id, hash, "password_changed", now_us).await? {
             return Err(logout::log_in_first());
         }
         // Everybody is out, and he who changed it is in again.
         let account = self.store.find(By::Id(account.id)).await?.ok_or_else(logout::log_in_first)?;
-        self.granted(&self.logged_in(account, now_us), asked, now_us).await
+        // As he was logged in, so he stays.
+        let second = asked.identity.as_ref().is_some_and(|identity| identity.second_factor);
+        let methods = Methods { second, ..Methods::password() };
+        self.granted(&self.logged_in(account, methods, now_us), asked, now_us).await
     }
 
     pub(crate) async fn delete_own(&self, asked: &Asked, now_us: i64) -> Result<Answer, Fault> {
-        let mut account = self.own(asked).await?;
-        if account.password.is_some() {
-            let body = Body::read(asked)?;
-            account = self.proven_again(account, body.text(&["password"])?, now_us).await?;
-        }
+        let account = self.own(asked).await?;
+        let account = self.sure(account, asked, &Body::read(asked)?, now_us).await?;
         self.delete(&account.id, Some(&account.id), now_us).await?;
         Ok(self.without_cookie(Answer::empty(StatusCode::NO_CONTENT), asked))
     }
@@ -52,9 +57,42 @@ impl Accounts {
         Ok(true)
     }
 
-    async fn own(&self, asked: &Asked) -> Result<Account, Fault> {
+    pub(crate) async fn own(&self, asked: &Asked) -> Result<Account, Fault> {
         let user = self.user(asked)?;
         self.store.find(By::Id(user)).await?.ok_or_else(logout::log_in_first)
+    }
+
+    /// The password again; of whom a provider lets in, who has none, a login of a moment ago.
+    pub(crate) async fn sure(
+        &self,
+        account: Account,
+        asked: &Asked,
+        body: &Body,
+        now_us: i64,
+    ) -> Result<Account, Fault> {
+        if account.password.is_some() {
+            return self.proven_again(account, body.text(&["password", "currentPassword"])?, now_us).await;
+        }
+        let began_us = self.began_us(&account.id, asked, now_us).await?;
+        match began_us.is_some_and(|began_us| now_us.saturating_sub(began_us) < micros(FRESH)) {
+            true => Ok(account),
+            false => {
+                let text = "This needs a login of the last minutes; log in again.";
+                Err(Fault::refused(StatusCode::FORBIDDEN, "login_again", text))
+            }
+        }
+    }
+
+    /// When the login that asks was proved.
+    async fn began_us(&self, user: &str, asked: &Asked, now_us: i64) -> Result<Option<i64>, Fault> {
+        if let Some(id) = &asked.session {
+            let session = self.sessions.find(id, seconds(now_us)).await?;
+            let session = session.filter(|session| session.identity.user == user);
+            return Ok(session.and_then(|session| i64::try_from(session.begun_s).ok()?.checked_mul(1_000_000)));
+        }
+        let login = self.bearer(asked, now_us).and_then(|(_, stamp)| stamp.login);
+        let going = self.store.logins(user.to_owned(), now_us).await?;
+        Ok(going.iter().find(|going| Some(&going.id) == login.as_ref()).map(|going| going.created_us))
     }
 
     async fn proven_again(&self, account: Account, password: &str, now_us: i64) -> Result<Account, Fault> {

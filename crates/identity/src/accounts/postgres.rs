@@ -1,6 +1,10 @@
 //! The statements for Postgres. Several nodes may change one account at once, so a change first locks the row that
 //! decides: the account, or the login.
 
+mod factors;
+mod ways;
+
+use super::methods::Methods;
 use super::rotation::{self, Decision, Presented};
 use super::rows::{Account, By, Change, Ending, Exchange, Exchanged, Family, Link, Mailed, Purpose, joined, split};
 use super::secrets::Hash;
@@ -12,8 +16,13 @@ use mainstay_store::postgres::tokio_postgres::Row;
 use mainstay_store::postgres::tokio_postgres::types::ToSql;
 use mainstay_store::postgres::{Client, Postgres, Transaction};
 
-pub(super) const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 1, name: "accounts", sql: include_str!("postgres/0001_accounts.sql") }];
+pub(super) use factors::{enrol, factor, pass, put_ticket, replace_codes, reseal, ticket};
+pub(super) use ways::{links, logins, mailed_to, unlink};
+
+pub(super) const MIGRATIONS: [Migration; 2] = [
+    Migration { version: 1, name: "accounts", sql: include_str!("postgres/0001_accounts.sql") },
+    Migration { version: 2, name: "second factors", sql: include_str!("postgres/0002_factors.sql") },
+];
 
 const COLUMNS: &str = "id, address, name, password, roles, tenant, tier, generation, verified_us, created_us, seen_us";
 
@@ -164,8 +173,11 @@ pub(super) async fn begin(store: &Postgres, family: Family) -> Result<bool, Erro
     if execute(&t, sql, &[&family.account, &family.generation, &family.now_us]).await? == 0 {
         return Ok(false);
     }
-    let sql = "INSERT INTO mainstay.login_families (id, account, created_us, expires_us) VALUES ($1, $2, $3, $4)";
-    execute(&t, sql, &[&family.id, &family.account, &family.now_us, &family.expires_us]).await?;
+    let sql =
+        "INSERT INTO mainstay.login_families (id, account, created_us, expires_us, methods, agent, client, seen_us)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $3)";
+    let Family { id, account, now_us, expires_us, agent, client, .. } = &family;
+    execute(&t, sql, &[id, account, now_us, expires_us, &family.methods.text(), agent, client]).await?;
     let sql = "INSERT INTO mainstay.refresh_tokens (token, family, expires_us) VALUES ($1, $2, $3)";
     execute(&t, sql, &[&family.token, &family.id, &family.expires_us]).await?;
     // Gone, its tokens are unknown, as if they had expired.
@@ -180,10 +192,12 @@ pub(super) async fn exchange(store: &Postgres, asked: Exchange) -> Result<Exchan
     let mut client = store.client().await?;
     let t = transaction(&mut client).await?;
     // The login first: of two that bring one token, the second reads what the first has left.
-    let sql = "SELECT id, account, revoked_us IS NOT NULL FROM mainstay.login_families
+    let sql = "SELECT id, account, revoked_us IS NOT NULL, created_us, methods FROM mainstay.login_families
                WHERE id = (SELECT family FROM mainstay.refresh_tokens WHERE token = $1) FOR UPDATE";
     let Some(row) = one(&t, sql, &[&asked.presented]).await? else { return Ok(Exchanged::Over) };
     let (family, account_id, is_revoked): (String, String, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let (created_us, methods): (i64, String) = (row.try_get(3)?, row.try_get(4)?);
+    let ends_us = created_us.saturating_add(asked.longest_us);
     let sql = "SELECT t.expires_us, t.used_us, t.successor,
                EXISTS (SELECT 1 FROM mainstay.refresh_tokens s WHERE s.token = t.successor AND s.used_us IS NULL)
                FROM mainstay.refresh_tokens t WHERE t.token = $1";
@@ -191,7 +205,7 @@ pub(super) async fn exchange(store: &Postgres, asked: Exchange) -> Result<Exchan
     let successor: Option<Hash> = row.try_get(2)?;
     let (expires_us, used_us) = (row.try_get(0)?, row.try_get(1)?);
     let token = Presented { expires_us, used_us, is_revoked, successor_waits: row.try_get(3)? };
-    match rotation::decide(asked.now_us, token) {
+    match rotation::decide(asked.now_us, token.until(ends_us)) {
         Decision::Over => return Ok(Exchanged::Over),
         Decision::Reuse => {
             let revocation = family_ended(&t, &family, asked.now_us, asked.until_s).await?;
@@ -211,14 +225,15 @@ pub(super) async fn exchange(store: &Postgres, asked: Exchange) -> Result<Exchan
         }
     }
     let sql = "INSERT INTO mainstay.refresh_tokens (token, family, expires_us) VALUES ($1, $2, $3)";
-    execute(&t, sql, &[&asked.fresh, &family, &asked.expires_us]).await?;
-    let sql = "UPDATE mainstay.login_families SET expires_us = $2 WHERE id = $1";
-    execute(&t, sql, &[&family, &asked.expires_us]).await?;
+    let expires_us = asked.expires_us.min(ends_us);
+    execute(&t, sql, &[&asked.fresh, &family, &expires_us]).await?;
+    let sql = "UPDATE mainstay.login_families SET expires_us = $2, seen_us = $3 WHERE id = $1";
+    execute(&t, sql, &[&family, &expires_us, &asked.now_us]).await?;
     let sql = format!("SELECT {COLUMNS} FROM mainstay.accounts WHERE id = $1");
     let Some(row) = one(&t, &sql, &[&account_id]).await? else { return Ok(Exchanged::Over) };
     let account = account(&row)?;
     t.commit().await?;
-    Ok(Exchanged::Fresh(Box::new(account), family))
+    Ok(Exchanged::Fresh(Box::new(account), family, Methods::parse(&methods)))
 }
 
 async fn family_ended(t: &Transaction<'_>, family: &str, now_us: i64, until_s: i64) -> Result<Revocation, Error> {
@@ -275,11 +290,22 @@ pub(super) async fn change(
     let mut client = store.client().await?;
     let t = transaction(&mut client).await?;
     let sql = "UPDATE mainstay.accounts SET generation = generation + 1 WHERE id = $1 RETURNING generation";
+    // Dropped without a commit, nothing has changed.
     let Some(row) = one(&t, sql, &[&account]).await? else { return Ok(None) };
     let mut generation: i64 = row.try_get(0)?;
     let end_all = "UPDATE mainstay.login_families SET revoked_us = $2 WHERE account = $1 AND revoked_us IS NULL";
     match &change {
         Change::EndAll => drop(execute(&t, end_all, &[&account, &now_us]).await?),
+        Change::FactorOn { secret, step, codes } => {
+            if !factors::confirmed(&t, &account, (secret, *step), codes, now_us).await? {
+                return Ok(None);
+            }
+            execute(&t, end_all, &[&account, &now_us]).await?;
+        }
+        Change::FactorOff => {
+            execute(&t, end_all, &[&account, &now_us]).await?;
+            factors::removed(&t, &account).await?;
+        }
         Change::Password(hash) => {
             execute(&t, end_all, &[&account, &now_us]).await?;
             let is_bcrypt = i64::from(super::hashing::is_bcrypt(hash));

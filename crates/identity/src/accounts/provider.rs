@@ -2,6 +2,7 @@
 //! provider and we have proof of: else whoever registers a stranger's address first would share the account.
 
 use super::grant::LoggedIn;
+use super::methods::Methods;
 use super::rows::{Account, By, Link};
 use super::{Accounts, Fault, address, secrets};
 
@@ -13,6 +14,12 @@ pub enum LinkFault {
     /// He is new, and nobody may make an account.
     #[error("no accounts are made here by their users")]
     Closed,
+    /// He links what lets somebody else in.
+    #[error("another account is linked with it")]
+    Elsewhere,
+    /// He who began to link is out meanwhile, or another came back.
+    #[error("it was begun by somebody else")]
+    NotYou,
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -41,7 +48,7 @@ impl Accounts {
         let address = email.filter(|_| email_verified).and_then(address::canonical);
         let linked = By::Provider(link.provider.clone(), link.subject.clone());
         if let Some(account) = self.store.find(linked.clone()).await? {
-            return Ok(self.logged_in(account, now_us));
+            return Ok(self.logged_in(account, Methods::default(), now_us));
         }
         if let Some(address) = &address
             && let Some(account) = self.store.find(By::Address(address.clone())).await?
@@ -53,12 +60,13 @@ impl Accounts {
             self.store.link(account.id.clone(), link, now_us).await?;
             let detail = Some(provider.to_owned());
             self.journal("linked", Some(&account.id), detail, Some(&account.id), now_us).await;
+            self.tell_holder("provider_linked", &account);
         } else {
             self.new_of_provider(link, address, name, now_us).await?;
         }
         // Whoever came at the same instant with the same name may have been first: then this is his account.
         match self.store.find(linked).await? {
-            Some(account) => Ok(self.logged_in(account, now_us)),
+            Some(account) => Ok(self.logged_in(account, Methods::default(), now_us)),
             None => Err(LinkFault::AddressTaken),
         }
     }

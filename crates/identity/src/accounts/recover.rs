@@ -4,7 +4,7 @@
 use super::attempts::Who;
 use super::body::Body;
 use super::rows::{By, Change, Purpose};
-use super::{Accounts, Fault, address, secrets};
+use super::{Accounts, Fault, address, second, secrets};
 use crate::exchange::{Answer, Asked};
 use http::StatusCode;
 use serde_json::json;
@@ -36,8 +36,9 @@ impl Accounts {
         let body = Body::read(asked)?;
         let (token, password) = (body.text(&["token"])?, body.text(&["password", "newPassword"])?);
         self.judge_password(password, "")?;
+        self.second_of_mail(token, &body, asked, now_us).await?;
         // Before the token is spent: a server that is busy costs nobody his mail.
-        let hash = self.kept.hashing.hash(password.to_owned()).await?;
+        let hash = self.hash(password).await?;
         let user = self.taken(token, Purpose::ResetPassword, now_us).await?;
         if !self.set_password(&user, hash, "password_reset", now_us).await? {
             return Err(spent());
@@ -48,6 +49,24 @@ impl Accounts {
             Some(account) => self.with_device(answer, &account, asked, now_us),
             None => Ok(answer),
         }
+    }
+
+    /// Who has a second factor shows it here too: the mailbox alone is one factor (ASVS 2.5.6).
+    async fn second_of_mail(&self, token: &str, body: &Body, asked: &Asked, now_us: i64) -> Result<(), Fault> {
+        if token.len() > secrets::TOKEN_TEXT_MAX {
+            return Err(spent());
+        }
+        let (hash, purpose) = (secrets::hash(token, None), Purpose::ResetPassword);
+        let user = self.store.mailed_to(hash, purpose, now_us).await?.ok_or_else(spent)?;
+        if !self.has_factor(&user).await? {
+            return Ok(());
+        }
+        let account = self.store.find(By::Id(user)).await?.ok_or_else(spent)?;
+        if !second::is_shown(body)? {
+            let text = "A code of your authenticator app is needed, or a recovery code.";
+            return Err(Fault::refused(StatusCode::FORBIDDEN, "second_factor_required", text));
+        }
+        self.second(&account, body, None, asked, now_us).await.map(drop)
     }
 
     /// `false`: there is no such account.

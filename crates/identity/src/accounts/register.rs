@@ -2,6 +2,7 @@
 //! mail. Without mail that cannot be hidden, and is said.
 
 use super::body::Body;
+use super::methods::Methods;
 use super::rows::{Account, By, Purpose};
 use super::{Accounts, Fault, address, password, secrets};
 use crate::exchange::{Answer, Asked};
@@ -23,7 +24,7 @@ impl Accounts {
         let password = body.text(&["password"])?;
         self.judge_password(password, &address)?;
         let name = name(body.opt(&["name"])?)?;
-        let hash = self.kept.hashing.hash(password.to_owned()).await?;
+        let hash = self.hash(password).await?;
         let account = Account {
             id: secrets::id("u_")?,
             address: Some(address.clone()),
@@ -41,7 +42,7 @@ impl Accounts {
         if self.options.verified {
             return Ok(look_for_mail());
         }
-        let mut answer = self.granted(&self.logged_in(account, now_us), asked, now_us).await?;
+        let mut answer = self.granted(&self.logged_in(account, Methods::password(), now_us), asked, now_us).await?;
         if answer.status == StatusCode::OK {
             answer.status = StatusCode::CREATED;
         }

@@ -19,12 +19,13 @@ impl Accounts {
             fresh: self.refresh_hash(&fresh),
             now_us,
             expires_us: now_us.saturating_add(micros(self.options.refresh)),
+            longest_us: micros(self.options.longest),
             until_s: self.until_s(now_us),
         };
         match self.store.exchange(exchange).await? {
-            Exchanged::Fresh(account, login) => {
+            Exchanged::Fresh(account, login, methods) => {
                 self.note("refreshed", Some(&account.id), None);
-                Ok(Answer::json(StatusCode::OK, &self.tokens_of(&account, &login, fresh, now_us)?))
+                Ok(Answer::json(StatusCode::OK, &self.tokens_of(&account, methods, (&login, fresh), now_us)?))
             }
             Exchanged::Reused(user, revocation) => {
                 self.revoke(&revocation, now_us);

@@ -17,6 +17,13 @@ pub(crate) struct Presented {
     pub successor_waits: bool,
 }
 
+impl Presented {
+    /// Its login ends then, however long the token itself would live.
+    pub fn until(self, ends_us: i64) -> Presented {
+        Presented { expires_us: self.expires_us.min(ends_us), ..self }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// The first time: it is exchanged.
@@ -58,6 +65,9 @@ mod tests {
             (6, Presented { is_revoked: true, ..used }, Decision::Over),
             (3, used, Decision::Replace),
             (101, used, Decision::Over),
+            (59, fresh.until(60_000_000), Decision::Rotate),
+            (60, fresh.until(60_000_000), Decision::Over),
+            (100, fresh.until(200_000_000), Decision::Over),
         ] {
             assert_eq!(decide(now_s * 1_000_000, token), decision, "{now_s} {token:?}");
         }

@@ -1,6 +1,7 @@
 //! What the store keeps of an account, and what it is asked to do. Each of these is one transaction, whichever the
 //! database.
 
+use super::methods::Methods;
 use super::secrets::Hash;
 use crate::revoked::Revocation;
 
@@ -63,7 +64,25 @@ pub(crate) struct Family {
     /// It begins only while this is still the account's: a password that was changed meanwhile ends it before it began.
     pub generation: i64,
     pub token: Hash,
+    pub methods: Methods,
+    /// What the client calls itself, and its address: so that the user recognises his own.
+    pub agent: String,
+    pub client: String,
     pub now_us: i64,
+    pub expires_us: i64,
+}
+
+/// A login that goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Going {
+    pub id: String,
+    pub account: String,
+    pub methods: Methods,
+    pub agent: String,
+    pub client: String,
+    pub created_us: i64,
+    /// When its token was exchanged last.
+    pub seen_us: i64,
     pub expires_us: i64,
 }
 
@@ -74,13 +93,16 @@ pub(crate) struct Exchange {
     pub now_us: i64,
     /// Of the fresh one.
     pub expires_us: i64,
+    /// So long a login lives, however often its token is exchanged.
+    pub longest_us: i64,
     /// When the last access token of the family is over, should it end now.
     pub until_s: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Exchanged {
-    Fresh(Box<Account>, String),
+    /// With the id of the login, and how it was proved.
+    Fresh(Box<Account>, String, Methods),
     /// The family was ended; of whom.
     Reused(String, Revocation),
     /// Not known, expired, of a login that was ended.
@@ -104,7 +126,93 @@ pub(crate) enum Change {
     Password(String),
     /// Logins go on: their next access token has these.
     Roles(Vec<String>),
+    /// The second factor that waits with this secret is confirmed, and has these recovery codes; every login ends.
+    FactorOn {
+        secret: Vec<u8>,
+        step: i64,
+        codes: Vec<Hash>,
+    },
+    /// There is none any more; every login ends.
+    FactorOff,
     Delete,
+}
+
+/// A second factor, confirmed or waiting to be.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Factor {
+    /// Sealed.
+    pub secret: Vec<u8>,
+    pub made_us: i64,
+    pub confirmed_us: Option<i64>,
+    pub codes_left: i64,
+}
+
+/// What a login that is not finished waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Code,
+    /// Another password.
+    Password,
+}
+
+impl Wait {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Wait::Code => "code",
+            Wait::Password => "password",
+        }
+    }
+}
+
+/// A login that is not finished: good for what it waits for, and for nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    pub token: Hash,
+    pub account: String,
+    /// A password that was changed meanwhile makes it worthless.
+    pub generation: i64,
+    pub wait: Wait,
+    pub methods: Methods,
+    pub breached: bool,
+    pub now_us: i64,
+    pub expires_us: i64,
+}
+
+/// A second factor as it was shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// The code of this step, which is right.
+    Step(i64),
+    Recovery(Hash),
+}
+
+/// To be taken for good, together with the ticket it finishes.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Passing {
+    pub account: String,
+    pub shown: Shown,
+    pub ticket: Option<Hash>,
+    pub now_us: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Passed {
+    /// So many recovery codes are left.
+    Yes(i64),
+    /// This very code was taken before.
+    Reused,
+    No,
+    /// The ticket is over.
+    Over,
+}
+
+/// What became of a link that was to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unlinked {
+    Done,
+    NotThere,
+    /// Nothing else would let him in.
+    Last,
 }
 
 /// What a mailed token is for.

@@ -1,5 +1,9 @@
 //! The statements for SQLite. Each change runs on the store's one writer, so nothing here meets another half done.
 
+mod factors;
+mod ways;
+
+use super::methods::Methods;
 use super::rotation::{self, Decision, Presented};
 use super::rows::{Account, By, Change, Ending, Exchange, Exchanged, Family, Link, Mailed, Purpose, joined, split};
 use super::secrets::Hash;
@@ -12,8 +16,13 @@ use mainstay_store::sqlite::rusqlite::{Connection, OptionalExtension, Row, param
 
 type Read<T> = Result<T, mainstay_store::sqlite::rusqlite::Error>;
 
-pub(super) const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 1, name: "accounts", sql: include_str!("sqlite/0001_accounts.sql") }];
+pub(super) use factors::{enrol, factor, pass, put_ticket, replace_codes, reseal, ticket};
+pub(super) use ways::{links, logins, mailed_to, unlink};
+
+pub(super) const MIGRATIONS: [Migration; 2] = [
+    Migration { version: 1, name: "accounts", sql: include_str!("sqlite/0001_accounts.sql") },
+    Migration { version: 2, name: "second factors", sql: include_str!("sqlite/0002_factors.sql") },
+];
 
 const COLUMNS: &str = "id, address, name, password, roles, tenant, tier, generation, verified_us, created_us, seen_us";
 
@@ -131,8 +140,10 @@ pub(super) async fn begin(store: &Sqlite, family: Family) -> Result<bool, Error>
         if known == 0 {
             return Ok(false);
         }
-        let sql = "INSERT INTO login_families (id, account, created_us, expires_us) VALUES (?1, ?2, ?3, ?4)";
-        let values = params![family.id, family.account, family.now_us, family.expires_us];
+        let sql = "INSERT INTO login_families (id, account, created_us, expires_us, methods, agent, client, seen_us)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?3)";
+        let Family { id, account, now_us, expires_us, agent, client, .. } = &family;
+        let values = params![id, account, now_us, expires_us, family.methods.text(), agent, client];
         c.prepare_cached(sql)?.execute(values)?;
         let sql = "INSERT INTO refresh_tokens (token, family, expires_us) VALUES (?1, ?2, ?3)";
         c.prepare_cached(sql)?.execute(params![family.token, family.id, family.expires_us])?;
@@ -151,20 +162,22 @@ pub(super) async fn exchange(store: &Sqlite, exchange: Exchange) -> Result<Excha
 
 fn exchanged(c: &Connection, asked: &Exchange) -> Result<Exchanged, Error> {
     let sql = "SELECT t.family, f.account, t.expires_us, t.used_us, f.revoked_us IS NOT NULL, t.successor,
-               EXISTS (SELECT 1 FROM refresh_tokens s WHERE s.token = t.successor AND s.used_us IS NULL)
+               EXISTS (SELECT 1 FROM refresh_tokens s WHERE s.token = t.successor AND s.used_us IS NULL),
+               f.created_us, f.methods
                FROM refresh_tokens t JOIN login_families f ON f.id = t.family WHERE t.token = ?1";
-    let read = |row: &Row<'_>| -> Read<(String, String, Presented, Option<Hash>)> {
+    let read = |row: &Row<'_>| -> Read<(String, String, Presented, Option<Hash>, i64, String)> {
         let token = Presented {
             expires_us: row.get(2)?,
             used_us: row.get(3)?,
             is_revoked: row.get(4)?,
             successor_waits: row.get(6)?,
         };
-        Ok((row.get(0)?, row.get(1)?, token, row.get(5)?))
+        Ok((row.get(0)?, row.get(1)?, token, row.get(5)?, row.get(7)?, row.get(8)?))
     };
     let found = c.prepare_cached(sql)?.query_row([&asked.presented], read).optional()?;
-    let Some((family, account, token, successor)) = found else { return Ok(Exchanged::Over) };
-    match rotation::decide(asked.now_us, token) {
+    let Some((family, account, token, successor, created_us, methods)) = found else { return Ok(Exchanged::Over) };
+    let ends_us = created_us.saturating_add(asked.longest_us);
+    match rotation::decide(asked.now_us, token.until(ends_us)) {
         Decision::Over => return Ok(Exchanged::Over),
         Decision::Reuse => {
             let revocation = family_ended(c, &family, asked.now_us, asked.until_s)?;
@@ -183,11 +196,12 @@ fn exchanged(c: &Connection, asked: &Exchange) -> Result<Exchanged, Error> {
         }
     }
     let sql = "INSERT INTO refresh_tokens (token, family, expires_us) VALUES (?1, ?2, ?3)";
-    c.prepare_cached(sql)?.execute(params![asked.fresh, family, asked.expires_us])?;
-    let sql = "UPDATE login_families SET expires_us = ?2 WHERE id = ?1";
-    c.prepare_cached(sql)?.execute(params![family, asked.expires_us])?;
-    let account = found_account(c, &account)?;
-    Ok(account.map_or(Exchanged::Over, |account| Exchanged::Fresh(Box::new(account), family)))
+    let expires_us = asked.expires_us.min(ends_us);
+    c.prepare_cached(sql)?.execute(params![asked.fresh, family, expires_us])?;
+    let sql = "UPDATE login_families SET expires_us = ?2, seen_us = ?3 WHERE id = ?1";
+    c.prepare_cached(sql)?.execute(params![family, expires_us, asked.now_us])?;
+    let (account, methods) = (found_account(c, &account)?, Methods::parse(&methods));
+    Ok(account.map_or(Exchanged::Over, |account| Exchanged::Fresh(Box::new(account), family, methods)))
 }
 
 fn found_account(c: &Connection, id: &str) -> Result<Option<Account>, Error> {
@@ -254,6 +268,11 @@ fn changed(
     now_us: i64,
     until_s: i64,
 ) -> Result<Option<Revocation>, Error> {
+    if let Change::FactorOn { secret, step, codes } = change
+        && !factors::confirmed(c, account, (secret, *step), codes, now_us)?
+    {
+        return Ok(None);
+    }
     let sql = "UPDATE accounts SET generation = generation + 1 WHERE id = ?1 RETURNING generation";
     let generation = c.prepare_cached(sql)?.query_row([account], |row| row.get::<_, i64>(0)).optional()?;
     let Some(mut generation) = generation else { return Ok(None) };
@@ -262,7 +281,11 @@ fn changed(
         Ok(c.prepare_cached(sql)?.execute(params![account, now_us]).map(drop)?)
     };
     match change {
-        Change::EndAll => end_all()?,
+        Change::EndAll | Change::FactorOn { .. } => end_all()?,
+        Change::FactorOff => {
+            end_all()?;
+            factors::removed(c, account)?;
+        }
         Change::Password(hash) => {
             end_all()?;
             let is_bcrypt = super::hashing::is_bcrypt(hash);

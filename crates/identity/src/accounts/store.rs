@@ -1,6 +1,7 @@
 //! Accounts where they last, whichever database that is: one suite for both. Each call is one transaction.
 
-use super::rows::{Account, By, Change, Ending, Exchange, Exchanged, Family, Link, Mailed, Purpose};
+use super::rows::{Account, By, Change, Ending, Exchange, Exchanged, Factor, Family, Going, Link, Mailed, Passed};
+use super::rows::{Passing, Purpose, Ticket, Unlinked, Wait};
 use super::secrets::Hash;
 use super::{postgres, sqlite};
 use crate::revoked::Revocation;
@@ -13,6 +14,8 @@ pub const MIGRATIONS: Migrations =
 /// Logins of one account; past it the oldest ends. A person has a dozen devices; a script that logs in each minute has
 /// no use for the old ones.
 pub(crate) const FAMILIES_MAX: i64 = 50;
+/// Logins of one account that wait for a code; past it the oldest is over.
+pub(crate) const TICKETS_MAX: i64 = 10;
 /// Rows a list gives at once.
 pub(crate) const LIST_MAX: u32 = 1000;
 /// Revocations one look brings; the rest comes with the next.
@@ -106,6 +109,58 @@ impl Store {
     /// The account whose token this is. It is good once; its address is proven by it.
     pub async fn take_mailed(&self, token: Hash, purpose: Purpose, now_us: i64) -> Result<Option<String>, Error> {
         either!(self, take_mailed(token, purpose, now_us))
+    }
+
+    /// Whose mailed token this is; it is good afterwards.
+    pub async fn mailed_to(&self, token: Hash, purpose: Purpose, now_us: i64) -> Result<Option<String>, Error> {
+        either!(self, mailed_to(token, purpose, now_us))
+    }
+
+    /// A second factor that waits to be confirmed, in the place of one that waited. `false`: there is a confirmed one.
+    pub async fn enrol(&self, account: String, secret: Vec<u8>, now_us: i64) -> Result<bool, Error> {
+        either!(self, enrol(account, secret, now_us))
+    }
+
+    pub async fn factor(&self, account: String) -> Result<Option<Factor>, Error> {
+        either!(self, factor(account))
+    }
+
+    /// The same secret, sealed anew.
+    pub async fn reseal(&self, account: String, old: Vec<u8>, better: Vec<u8>) -> Result<(), Error> {
+        either!(self, reseal(account, old, better))
+    }
+
+    pub async fn pass(&self, passing: Passing) -> Result<Passed, Error> {
+        either!(self, pass(passing))
+    }
+
+    /// In the place of all that were there. `false`: there is no second factor.
+    pub async fn replace_codes(&self, account: String, codes: Vec<Hash>) -> Result<bool, Error> {
+        either!(self, replace_codes(account, codes))
+    }
+
+    pub async fn put_ticket(&self, ticket: Ticket) -> Result<(), Error> {
+        either!(self, put_ticket(ticket))
+    }
+
+    /// One that is good; it stays so.
+    pub async fn ticket(&self, token: Hash, wait: Wait, now_us: i64) -> Result<Option<Ticket>, Error> {
+        either!(self, ticket(token, wait, now_us))
+    }
+
+    /// Logins by tokens of one account, the last used first.
+    pub async fn logins(&self, account: String, now_us: i64) -> Result<Vec<Going>, Error> {
+        either!(self, logins(account, now_us))
+    }
+
+    /// Providers that let this account in, and since when.
+    pub async fn links(&self, account: String) -> Result<Vec<(Link, i64)>, Error> {
+        either!(self, links(account))
+    }
+
+    /// `known`: providers that let anybody in at present.
+    pub async fn unlink(&self, account: String, provider: String, known: Vec<String>) -> Result<Unlinked, Error> {
+        either!(self, unlink(account, provider, known))
     }
 
     /// What was revoked since, in its order, with when; at most [`REVOCATIONS_AT_A_TIME`].

@@ -1,5 +1,6 @@
 //! Access tokens: made here, for an account, under its generation and its login.
 
+use super::methods::Methods;
 use super::options::{Options, Sign};
 use super::rows::Account;
 use super::{Fault, secrets};
@@ -41,6 +42,9 @@ struct Claims<'a> {
     iat: u64,
     exp: u64,
     jti: String,
+    /// How it was proved (RFC 8176); "mfa" is a second factor.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    amr: Vec<&'static str>,
     /// The login it follows from.
     sid: &'a str,
     /// The account's generation.
@@ -78,7 +82,7 @@ impl Tokens {
         self.life_s
     }
 
-    pub fn access(&self, account: &Account, login: &str, now_s: u64) -> Result<String, Fault> {
+    pub fn access(&self, account: &Account, methods: Methods, login: &str, now_s: u64) -> Result<String, Fault> {
         let claims = Claims {
             iss: &self.issuer,
             sub: &account.id,
@@ -88,6 +92,7 @@ impl Tokens {
             iat: now_s,
             exp: now_s + self.life_s,
             jti: secrets::id("")?,
+            amr: methods.names(),
             sid: login,
             generation: account.generation,
         };
@@ -104,12 +109,13 @@ impl Tokens {
 }
 
 /// Whom a token made now speaks of.
-pub(crate) fn identity(account: &Account, expires_s: u64) -> Identity {
+pub(crate) fn identity(account: &Account, methods: Methods, expires_s: u64) -> Identity {
     Identity {
         user: account.id.clone(),
         roles: account.roles.clone(),
         tenant: account.tenant.clone(),
         tier: account.tier.clone(),
+        second_factor: methods.second,
         expires_s,
     }
 }

@@ -38,7 +38,7 @@ impl Session {
         let identity = &self.identity;
         json!({
             "user": identity.user, "roles": identity.roles, "tenant": identity.tenant, "tier": identity.tier,
-            "begun": self.begun_s, "agent": self.agent, "client": self.client.to_string(),
+            "mfa": identity.second_factor, "begun": self.begun_s, "agent": self.agent, "client": self.client.to_string(),
         })
         .to_string()
     }
@@ -55,6 +55,7 @@ impl Session {
             roles: roles?,
             tenant: own("tenant"),
             tier: own("tier"),
+            second_factor: value.get("mfa").and_then(Value::as_bool).unwrap_or_default(),
             expires_s: begun_s.saturating_add(longest_s),
         };
         Some(Session { hash, identity, begun_s, agent: own("agent")?, client: own("client")?.parse().ok()? })
@@ -68,6 +69,7 @@ pub(crate) fn of(user: &str, hash: Hash, begun_s: u64) -> Session {
         roles: vec!["user".to_owned()],
         tenant: Some("t1".to_owned()),
         tier: None,
+        second_factor: user.ends_with('2'),
         expires_s: begun_s + 30 * 86_400,
     };
     Session::new(hash, identity, begun_s, "curl/8", IpAddr::from([127, 0, 0, 1]))
@@ -84,6 +86,11 @@ mod tests {
         let session = of("u1", hash, 1000);
         assert_eq!(Session::parse(hash, &session.text(), 30 * 86_400).as_ref(), Some(&session));
         assert!(!session.text().contains(&hash.text()));
+        let second = of("u2", hash, 1000);
+        assert_eq!(Session::parse(hash, &second.text(), 30 * 86_400), Some(second.clone()));
+        let before = second.text().replace(r#""mfa":true,"#, "");
+        let read = Session::parse(hash, &before, 9).expect("as it was written before");
+        assert!(second.identity.second_factor && !read.identity.second_factor);
         for wrong in ["", "{}", "[]", "null", r#"{"user":"u","roles":[1],"begun":1,"agent":"","client":"::1"}"#] {
             assert_eq!(Session::parse(hash, wrong, 9), None, "{wrong}");
         }

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod accounts;
+mod factors;
 mod floods;
 mod place;
 mod providers;

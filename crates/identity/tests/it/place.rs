@@ -49,7 +49,10 @@ impl Place {
     /// Runs `test` with a service of its own, `lines` beside `accounts = true`.
     pub fn with<F: AsyncFnOnce(&House)>(&self, lines: &str, test: F) {
         on_a_core(async {
-            let house = House::new(self, lines, Arc::new(Signer::unkept().expect("a key"))).await;
+            let keys = tempfile::tempdir().expect("a folder");
+            let signer = Signer::of(keys.path());
+            signer.open().expect("a key");
+            let house = House::new(self, lines, Arc::new(signer)).await;
             tokio::select! {
                 () = house.service.upkeep() => unreachable!("it never ends"),
                 () = async { house.loaded().await; test(&house).await } => {}
@@ -151,6 +154,13 @@ impl House {
         }
         let asked = asked(method, path, headers, body.to_string().into(), identity);
         self.service.answer(asked).await
+    }
+
+    /// Whether the edge would take this token for one of a login with two factors.
+    pub fn has_two_factors(&self, token: &str) -> bool {
+        let now_s = Clock::unix_micros() / 1_000_000;
+        let known = self.verifier.identify(&mut self.verified.borrow_mut(), token, now_s);
+        known.is_ok_and(|known| known.identity.second_factor)
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {

@@ -84,8 +84,8 @@ impl Node {
     }
 
     async fn begin(&self, user: &str, old: Option<&Id>) -> Id {
-        let identity =
-            Identity { user: user.to_owned(), roles: vec!["user".to_owned()], tenant: None, tier: None, expires_s: 0 };
+        let (roles, second_factor) = (vec!["user".to_owned()], false);
+        let identity = Identity { user: user.to_owned(), roles, tenant: None, tier: None, second_factor, expires_s: 0 };
         self.sessions.begin(&identity, old, "curl/8", HOME, now_s()).await.expect("a session").id
     }
 
