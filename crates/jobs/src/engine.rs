@@ -20,7 +20,7 @@ pub use restore::Orphan;
 
 use crate::change::{Change, Counter, Held, Key, KeyKind, Progressed};
 use crate::event::{Event, What};
-use crate::job::{Ending, Job, Lease, NAME_BYTES_MAX, Name, State};
+use crate::job::{Ending, Job, NAME_BYTES_MAX, Name, State};
 use crate::op::{Answer, Effects, GRACE_MS, LEASE_MAX_MS, LEASE_MS, Op, Refusal, fits};
 use crate::queue::{Counts, Queue, Totals};
 use crate::schedule::Schedule;
@@ -74,6 +74,8 @@ pub struct Engine {
     tokens: Reserved,
     /// Up to which token claims were answered, as it is kept; `None` in a store where nobody has claimed since that is.
     answered: Option<u64>,
+    /// Tokens of active jobs of which it is not known that their workers were told: no note goes past them.
+    unheard: BTreeSet<u64>,
     names: BTreeMap<Name, u32>,
     /// By id.
     queues: Vec<Queue>,
@@ -124,6 +126,7 @@ impl Engine {
             ids: Reserved { counter: Counter::Ids, next: 1, ceiling: 1, block: 1 << 16 },
             tokens: Reserved { counter: Counter::Tokens, next: 1, ceiling: 1, block: 1 << 20 },
             answered: None,
+            unheard: BTreeSet::new(),
             names: BTreeMap::new(),
             queues: Vec::new(),
             jobs: BTreeMap::new(),
@@ -370,16 +373,17 @@ impl Engine {
     /// than his first lease ends.
     fn hear_of(&mut self, job: u64, worker: Option<&Name>) {
         let now_ms = self.now_ms;
-        let lease = self.jobs.get_mut(&job).and_then(|job| job.lease.as_mut());
-        let is_his = |lease: &&mut Box<Lease>| worker.is_none_or(|worker| lease.worker == *worker);
-        if let Some(lease) = lease.filter(|lease| lease.is_unheard).filter(is_his) {
+        let Some(Job { token, lease: Some(lease), .. }) = self.jobs.get_mut(&job) else { return };
+        if lease.is_unheard && worker.is_none_or(|worker| lease.worker == *worker) {
             lease.is_unheard = false;
+            self.unheard.remove(&*token);
             lease.until_ms = lease.until_ms.max(now_ms + lease.length_ms);
         }
     }
 
     /// What nobody has any more needs no note.
     fn answered(&mut self, token: u64, effects: &mut Effects) -> Answer {
+        let token = self.unheard.first().map_or(token, |first| token.min(first - 1));
         if !self.workers.is_empty() && self.answered.is_none_or(|before| before < token) {
             self.note_answered(token, effects);
         }

@@ -220,7 +220,7 @@ fn starts_have_causes(case: &Case) -> Vec<String> {
             (job.starts <= job.attempts_made + free, "it was started more often than its attempts and rescues"),
             (job.attempts_made <= job.attempts, "it has more attempts than it may"),
             (job.state != "failed" || job.attempts_made == job.attempts, "it failed with attempts left"),
-            (!timed_out(job), "its time was over: nobody had it, and that is no attempt"),
+            (!timed_out(case, job), "its time was over, though its worker was gone: that is no attempt"),
             (job.stalls == count("stalled") && job.stalls <= stalls, "its stalls are not those that are kept"),
         ];
         let broken = rules.iter().filter(|(holds, _)| !holds);
@@ -230,9 +230,13 @@ fn starts_have_causes(case: &Case) -> Vec<String> {
 }
 
 /// No job takes half as long as its timeout. A worker that lives and was not told of a job, as the server was killed
-/// with the answer, does not vouch for it.
-fn timed_out(job: &Job) -> bool {
-    job.failures.iter().any(|failure| failure.ending == "timeout")
+/// with the answer, vouches for it all the same: that is the one way to it.
+fn timed_out(case: &Case, job: &Job) -> bool {
+    let lives = |worker: &str| {
+        let started = case.of(What::Start).any(|line| line.who == worker);
+        started && !case.of(What::Killed).any(|line| line.who == worker)
+    };
+    job.failures.iter().any(|failure| failure.ending == "timeout" && !lives(&failure.worker))
 }
 
 fn acknowledged_ends_hold(case: &Case) -> Vec<String> {

@@ -232,6 +232,9 @@ impl Engine {
             State::Active => {
                 queue.active.remove(&id);
                 let Some(lease) = &job.lease else { return };
+                if lease.is_unheard {
+                    self.unheard.remove(&job.token);
+                }
                 self.timers.remove(&(lease.timer_ms, id));
                 if let Some(jobs) = self.workers.get_mut(&lease.worker) {
                     jobs.remove(&id);

@@ -99,6 +99,9 @@ impl Engine {
             extra: (extra != Extra::default()).then(|| Box::new(extra)),
             lease,
         };
+        if job.lease.as_ref().is_some_and(|lease| lease.is_unheard) {
+            self.unheard.insert(job.token);
+        }
         if job.state == State::Waiting {
             self.queues[queue as usize].stamp(job.ready_ms);
         }

@@ -13,23 +13,26 @@ const LEAVES_WITHIN_MS: u64 = 1000;
 pub(super) struct Answered {
     /// Of the last claim that was answered.
     last: u64,
-    /// A token, and when its claim was answered. One at a time: a note a second is enough.
+    /// A token, and when its claim was answered, or was noted. One at a time: a note a second is enough.
     next: Option<(u64, u64)>,
+    /// The last that was said to be kept.
+    said: u64,
 }
 
 impl Answered {
     /// These were handed over.
     pub fn hand_over<'a>(&mut self, claimed: impl Iterator<Item = &'a Claimed>, now_ms: u64) {
-        self.last = claimed.map(|claimed| claimed.token).fold(self.last, u64::max);
-        if self.next.is_none() && self.last > 0 {
-            self.next = Some((self.last, now_ms));
+        let last = claimed.map(|claimed| claimed.token).fold(self.last, u64::max);
+        let is_new = std::mem::replace(&mut self.last, last) < last;
+        if is_new && self.next.is_none_or(|(token, _)| token <= self.said) {
+            self.next = Some((last, now_ms));
         }
     }
 
-    /// What can be kept by now.
+    /// What can be kept by now; said again each second, since it may not have been possible.
     pub fn due(&mut self, now_ms: u64) -> Option<u64> {
         let (token, _) = self.next.filter(|(_, at_ms)| at_ms + LEAVES_WITHIN_MS <= now_ms)?;
-        self.next = (self.last > token).then_some((self.last, now_ms));
+        (self.next, self.said) = (Some((self.last, now_ms)), token);
         Some(token)
     }
 
@@ -55,9 +58,10 @@ mod tests {
         answered.hand_over([claimed(9)].iter(), 1500);
         assert_eq!((answered.due(1999), answered.last()), (None, Some(9)));
         assert_eq!(answered.due(2000), Some(8), "9 may still be on its way");
-        assert_eq!((answered.due(2999), answered.due(3000), answered.due(9000)), (None, Some(9), None));
-        answered.hand_over([].iter(), 9500);
-        assert_eq!(answered.due(20_000), Some(9), "no harm");
-        assert_eq!(answered.due(30_000), None);
+        assert_eq!((answered.due(2999), answered.due(3000), answered.due(3999)), (None, Some(9), None));
+        answered.hand_over([].iter(), 3999);
+        assert_eq!((answered.due(4000), answered.due(20_000)), (Some(9), Some(9)));
+        answered.hand_over([claimed(11)].iter(), 20_500);
+        assert_eq!((answered.due(21_499), answered.due(21_500)), (None, Some(11)), "a second, and not two");
     }
 }

@@ -112,6 +112,24 @@ fn whoever_names_it_has_it() {
     assert_eq!(house.states(), [State::Waiting; 2]);
 }
 
+/// What was given out after a crash is answered soon, and says nothing of what was before.
+#[test]
+fn no_note_goes_past_what_is_in_doubt() {
+    let mut house = House::new();
+    house.apply(Op::Answered { token: house.holds(0).1 });
+    house.crash();
+    house.apply(Op::Add { queue: "scan".into(), jobs: vec![NewJob::new("c")] });
+    let claim = Op::Claim { queue: "scan".into(), worker: "w".into(), max: 1 };
+    let Answer::Claimed(third) = house.apply(claim) else { panic!("a claim") };
+    house.apply(Op::Answered { token: third[0].token });
+    house.crash();
+    house.live(40, &[]);
+    assert_eq!(house.states(), [State::Active, State::Waiting], "it is still in doubt");
+    house.apply(Op::Answered { token: third[0].token });
+    let noted = house.image.reserved[&mainstay_jobs::change::Counter::Answered];
+    assert_eq!(noted, third[0].token, "nothing is in doubt any more");
+}
+
 #[test]
 fn what_is_noted_once_holds_through_crashes_and_an_old_store_doubts_nobody() {
     let mut house = House::new();

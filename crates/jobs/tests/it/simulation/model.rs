@@ -269,7 +269,9 @@ impl Model {
                 }
             }
             Op::Answered { token } if self.jobs.iter().any(|job| job.state == State::Active) => {
-                self.answered = self.answered.max(*token);
+                let in_doubt = self.jobs.iter().filter(|job| job.state == State::Active && job.is_unheard);
+                let most = in_doubt.map(|job| job.token - 1).min().unwrap_or(u64::MAX);
+                self.answered = self.answered.max((*token).min(most));
             }
             Op::Answered { .. } => {}
             Op::Pause { queue } => self.pause(queue, true),
