@@ -22,12 +22,10 @@ impl Fresh {
     pub fn hold(&mut self, changes: impl Iterator<Item = Change>) {
         for change in changes {
             match change {
-                Change::Insert { row, body } if row.progressed.starts == 0 && is_small(&body) => {
-                    // What is put off would only be in the way.
-                    if row.progressed.state == State::Waiting {
-                        self.bytes += bytes(&body);
-                        self.bodies.insert(row.progressed.job, body);
-                    }
+                // What is put off would only be in the way.
+                Change::Insert { row, body } if row.progressed.state == State::Waiting && is_small(&body) => {
+                    self.bytes += bytes(&body);
+                    self.bodies.insert(row.progressed.job, body);
                 }
                 Change::Remove { job, .. } => drop(self.take(job)),
                 _ => {}
