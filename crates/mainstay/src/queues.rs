@@ -332,7 +332,7 @@ impl Keeper {
     fn serve(&mut self, home: &Home, end: &Shutdown) {
         let Some(listener) = self.listener.take() else { return };
         if let Err(error) = listener.set_nonblocking(true) {
-            tracing::error!(%error, "apps cannot ask for jobs");
+            return tracing::error!(%error, "apps cannot ask for jobs");
         }
         let open = api::Open {
             jobs: self.current.clone(),
@@ -342,10 +342,10 @@ impl Keeper {
             tokens: self.tokens.clone(),
             apps: self.apps.clone(),
         };
-        let end = end.clone();
+        let (end, beside) = (end.clone(), tokio::runtime::Handle::current());
         let serve = move || async move {
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => api::serve(listener, open, end).await,
+                Ok(listener) => api::serve(listener, open, beside, end).await,
                 Err(error) => tracing::error!(%error, "apps cannot ask for jobs"),
             }
         };

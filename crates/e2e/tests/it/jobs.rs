@@ -1,6 +1,7 @@
 //! Jobs as an app, its workers and an operator see them: by push, by pull with nothing but HTTP, through crashes. The
 //! app writes down what it was given before it answers; that is the journal everything is held against.
 
+use mainstay_e2e::crash::client::Client;
 use mainstay_e2e::ports::Port;
 use mainstay_e2e::{Answer, Mainstay, Peer, Setup, curl, fixtures, get, processes, wait_for, wait_until};
 use mainstay_servers::postgres::Postgres;
@@ -630,4 +631,39 @@ fn j8_in_postgres_jobs_are_added_by_sql_and_another_node_takes_over() {
     wait_until("the second to have taken over", || starts(&second, "scan").len() == 1);
     let asking = Asking::of(&second);
     assert_eq!(asking.job(done)["state"], "completed");
+}
+
+/// More kept connections than the thread of jobs answers by itself: each adds, takes and ends, all at the same time.
+#[test]
+fn j8_forty_kept_connections_add_take_and_end_at_once() {
+    const CONNECTIONS: usize = 40;
+    let mainstay = app("[jobs.pulled]\n").ready("/given");
+    Asking::of(&mainstay);
+    let (edge, together) = (mainstay.edge(), std::sync::Barrier::new(CONNECTIONS));
+    let one = |number: usize| {
+        let mut client = Client::new(edge);
+        let opened = client.get("/v1/queues");
+        together.wait();
+        let added: Vec<_> = (0..5).map(|_| client.post("/v1/queues/pulled/jobs", &json!({ "data": number }))).collect();
+        together.wait();
+        let take = json!({ "worker": format!("w{number}"), "max": 5, "waitMs": 5000 });
+        let taken = client.post("/v1/queues/pulled/claim", &take);
+        let jobs = taken.as_ref().ok().and_then(|(_, told)| told["jobs"].as_array().cloned()).unwrap_or_default();
+        let ends: Vec<Value> = jobs.iter().map(|job| json!({ "id": job["id"], "token": job["token"] })).collect();
+        let ended = client.post("/v1/jobs/finish", &json!({ "ends": ends }));
+        // Not before: whoever fails here must not leave the others waiting.
+        opened.expect("opened");
+        for added in added {
+            assert_eq!(added.expect("added").0, 201);
+        }
+        let (_, ended) = ended.expect("ended");
+        assert!(ended["ends"].as_array().is_some_and(|ends| ends.iter().all(|end| end["ok"] == true)), "{ended}");
+        jobs.iter().filter_map(|job| job["id"].as_u64()).collect::<Vec<u64>>()
+    };
+    let ids: Vec<u64> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..CONNECTIONS).map(|number| scope.spawn(move || one(number))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a connection")).collect()
+    });
+    let once: std::collections::BTreeSet<&u64> = ids.iter().collect();
+    assert_eq!((ids.len(), once.len()), (5 * CONNECTIONS, 5 * CONNECTIONS), "each job once");
 }

@@ -23,9 +23,7 @@ impl Fresh {
         for change in changes {
             match change {
                 // What is put off would only be in the way.
-                Change::Insert { row, body }
-                    if row.progressed.state == State::Waiting && row.progressed.starts == 0 && is_small(&body) =>
-                {
+                Change::Insert { row, body } if row.progressed.state == State::Waiting && is_small(&body) => {
                     self.bytes += bytes(&body);
                     self.bodies.insert(row.progressed.job, body);
                 }

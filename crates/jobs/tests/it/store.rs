@@ -61,8 +61,17 @@ fn wal(folder: &Path) -> PathBuf {
     folder.join(format!("{FILE}-wal"))
 }
 
-fn wal_bytes(folder: &Path) -> u64 {
-    fs::metadata(wal(folder)).map_or(0, |found| found.len())
+/// From the first byte that differs to the last.
+fn written(before: &[u8], after: &[u8]) -> Option<(usize, usize)> {
+    const PAGE: usize = 4096;
+    assert_eq!(before.len(), after.len(), "the log is written over in place");
+    let mut pages = before.chunks(PAGE).zip(after.chunks(PAGE));
+    let first = pages.position(|(one, other)| one != other)? * PAGE;
+    let last = pages.rposition(|(one, other)| one != other).map_or(first, |page| first + (page + 1) * PAGE);
+    let first = first + before[first..].iter().zip(&after[first..]).position(|(one, other)| one != other)?;
+    let end = after.len().min(last + PAGE);
+    let last = last + before[last..end].iter().zip(&after[last..end]).rposition(|(one, other)| one != other)?;
+    Some((first, last))
 }
 
 #[tokio::test]
@@ -86,20 +95,23 @@ async fn of_a_commit_that_is_torn_nothing_is_there() {
     let mut store = open_file(&folder.path().join(FILE)).await;
     let mut image = Image::default();
     let mut torn = 0;
+    let mut before = fs::read(wal(folder.path())).expect("the log");
     for (number, batch) in batches(12, 300).iter().enumerate() {
-        let before = wal_bytes(folder.path());
         store.commit(&batch.changes, batch.fsync).await.expect("committed");
-        let after = wal_bytes(folder.path());
-        if after > before {
+        let after = fs::read(wal(folder.path())).expect("the log");
+        if let Some((first, last)) = written(&before, &after) {
             let copy = folder.path().join(number.to_string());
             let killed = copied(folder.path(), &copy);
-            let log = fs::File::options().write(true).open(wal(&copy)).expect("the log");
-            // Anywhere within what this commit wrote.
-            log.set_len(before + (number as u64 * 977) % (after - before)).expect("cut");
+            // Anywhere within what this commit wrote: what is behind is as it was before.
+            let cut = first + (number * 977) % (last - first).max(1);
+            fs::write(wal(&copy), [&after[..cut], &before[cut..]].concat()).expect("cut");
             let mut found = open_file(&killed).await;
             assert_eq!(loaded(&mut found).await, sorted(image.records()), "commit {number} was torn");
             torn += 1;
+            drop(found);
+            fs::remove_dir_all(&copy).expect("removed");
         }
+        before = after;
         image.commit(&batch.changes);
     }
     assert!(torn > 50, "{torn} commits were torn");

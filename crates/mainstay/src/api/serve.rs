@@ -16,11 +16,15 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 /// Instances, each with the connections of its pool; more is a loop that forgot to close.
 const CONNECTIONS_MAX: u32 = 1024;
+/// Connections that are answered where the engine is. It wakes nobody for them; but past some it is what all wait for,
+/// and another processor takes over the reading and writing.
+const NEAR_MAX: usize = 16;
 /// A thousand jobs at once.
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
@@ -45,10 +49,12 @@ pub struct Open {
     pub apps: Arc<ArcSwap<Vec<String>>>,
 }
 
-/// Until the end is asked for, and the answers that are under way then are given. On the thread of jobs.
+/// Until the end is asked for, and the answers that are under way then are given. On the thread of jobs; what is more
+/// than it answers best is answered by `beside`.
 #[allow(clippy::disallowed_methods)]
-pub async fn serve(listener: TcpListener, open: Open, shutdown: Shutdown) {
+pub async fn serve(listener: TcpListener, open: Open, beside: Handle, shutdown: Shutdown) {
     let turns = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+    let near = Arc::new(Semaphore::new(NEAR_MAX));
     let address = listener.local_addr().ok();
     loop {
         let accepted = tokio::select! {
@@ -61,28 +67,42 @@ pub async fn serve(listener: TcpListener, open: Open, shutdown: Shutdown) {
             continue;
         };
         let (open, shutdown) = (open.clone(), shutdown.clone());
-        tokio::spawn(async move {
-            let _turn = turn;
-            let _ = stream.set_nodelay(true);
-            let service = hyper::service::service_fn(move |request| {
-                let open = open.clone();
-                async move { Ok::<_, Infallible>(answer(request, &open, address).await) }
+        if let Ok(place) = near.clone().try_acquire_owned() {
+            tokio::spawn(async move {
+                let _held = (turn, place);
+                connected(stream, open, address, shutdown).await;
             });
-            let mut builder = hyper::server::conn::http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT);
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            tokio::pin!(connection);
-            tokio::select! {
-                // A broken connection concerns nobody but the one who broke it.
-                _ = connection.as_mut() => {}
-                () = shutdown.requested() => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
+        } else if let Ok(stream) = stream.into_std() {
+            beside.spawn(async move {
+                let _held = turn;
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    connected(stream, open, address, shutdown).await;
                 }
-            }
-        });
+            });
+        }
     }
     let _ = tokio::time::timeout(LAST_LIMIT, turns.acquire_many(CONNECTIONS_MAX)).await;
+}
+
+/// One connection, until either side has had enough of it.
+async fn connected(stream: TcpStream, open: Open, address: Option<SocketAddr>, shutdown: Shutdown) {
+    let _ = stream.set_nodelay(true);
+    let service = hyper::service::service_fn(move |request| {
+        let open = open.clone();
+        async move { Ok::<_, Infallible>(answer(request, &open, address).await) }
+    });
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        // A broken connection concerns nobody but the one who broke it.
+        _ = connection.as_mut() => {}
+        () = shutdown.requested() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
 }
 
 async fn answer(request: Request<Incoming>, open: &Open, address: Option<SocketAddr>) -> Response<Body> {
