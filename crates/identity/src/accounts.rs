@@ -12,13 +12,16 @@ mod grant;
 mod hashing;
 mod hourly;
 mod login;
+mod logins;
 mod logout;
 mod mail;
 mod methods;
 mod operate;
 mod options;
 mod own;
+mod own_providers;
 mod password;
+mod pepper;
 mod postgres;
 mod provider;
 mod recover;
@@ -49,6 +52,7 @@ use mail::Wish;
 use mainstay_store::Durable;
 use mainstay_store::journal::{Event, Journal, Notes};
 use mainstay_store::redis::Redis;
+use pepper::Pepper;
 use std::sync::{Arc, Mutex};
 use store::Store;
 use tokens::Tokens;
@@ -166,6 +170,7 @@ pub struct Accounts {
     sessions: Arc<Sessions>,
     tokens: Tokens,
     vault: Vault,
+    pepper: Pepper,
     revoked: Arc<Revoked>,
     told: Option<mpsc::Sender<Revocation>>,
     kept: Kept,
@@ -177,9 +182,10 @@ impl Accounts {
     pub fn new(parts: Parts) -> Accounts {
         let Parts { options, durable, notes, sessions, signer, revoked, told, kept, redis, mail } = parts;
         let vault = Vault::new(&options, &signer);
+        let pepper = Pepper::new(options.password_secret.as_deref(), options.password_secret_previous.as_deref());
         let tokens = Tokens::new(&options, signer);
         let (store, journal) = (Store::new(durable.clone()), Journal::new(durable));
-        Accounts { options, store, journal, notes, sessions, tokens, vault, revoked, told, kept, redis, mail }
+        Accounts { options, store, journal, notes, sessions, tokens, vault, pepper, revoked, told, kept, redis, mail }
     }
 
     /// Somebody delivers mail.

@@ -12,6 +12,7 @@ mod fault;
 mod form;
 mod id_token;
 mod kind;
+mod linking;
 mod login;
 mod metadata;
 mod options;
@@ -23,7 +24,7 @@ mod used;
 pub use client::{Call, Calling};
 pub use kind::Kind;
 pub use options::{Options, Provider, path};
-pub use pending::Seal;
+pub use pending::{Linking, Seal};
 
 use crate::exchange::{Answer, Asked};
 use client::Client;
@@ -74,6 +75,8 @@ pub struct Proved {
 pub struct Back {
     pub proved: Proved,
     return_to: Option<String>,
+    /// He was in already, and wants this provider to let him in too.
+    link: Option<Linking>,
     title: String,
     name: String,
     /// This login is over.
@@ -87,6 +90,10 @@ pub enum Unlinked {
     AddressTaken,
     /// He is new here, and nobody may make an account.
     Closed,
+    /// This person of the provider's lets somebody else in.
+    Elsewhere,
+    /// Whoever began to link is not who came back, or is out meanwhile.
+    NotYou,
 }
 
 impl std::fmt::Debug for Flow {
@@ -129,7 +136,7 @@ impl Flow {
                 Err(fault) => fault,
             },
             (&Method::GET, true) => match self.end(client, asked, now_ms).await {
-                Ok((person, return_to)) => return Ok(back(&client.provider, person, return_to, over())),
+                Ok((person, pending)) => return Ok(back(&client.provider, person, pending, over())),
                 Err(fault) => fault,
             },
             _ => Fault::Method,
@@ -149,17 +156,31 @@ impl Flow {
         if return_to.is_some_and(|page| !address::is_own_page(page)) {
             return Err(Fault::ReturnTo);
         }
-        let _turn = self.turn(client)?;
-        let metadata = client.metadata(&self.lasting.call, now_ms).await?;
-        let pending = Pending::begin(&client.provider.name, return_to, now_ms / 1000).map_err(|_| Fault::Random)?;
-        let before = self.pending(&client.provider, &asked.headers);
-        let value = self.lasting.seal.with(&before, &pending, now_ms / 1000).map_err(|_| Fault::Random)?;
-        let cookie = cookie(&client.provider, &value, LIFE_S).ok_or(Fault::Random)?;
-        let answer = Answer::redirect(&authorization(&client.provider, &metadata, &pending));
+        let (location, cookie) = self.begun(client, asked, return_to, None, now_ms).await?;
+        let answer = Answer::redirect(&location);
         Ok(answer.with(SET_COOKIE, cookie).with(REFERRER_POLICY, HeaderValue::from_static("no-referrer")))
     }
 
-    async fn end(&self, client: &Client, asked: &Asked, now_ms: u64) -> Result<(Person, Option<String>), Fault> {
+    /// Where the browser is to go, and what it is to keep meanwhile.
+    async fn begun(
+        &self,
+        client: &Client,
+        asked: &Asked,
+        return_to: Option<&str>,
+        link: Option<Linking>,
+        now_ms: u64,
+    ) -> Result<(String, HeaderValue), Fault> {
+        let _turn = self.turn(client)?;
+        let metadata = client.metadata(&self.lasting.call, now_ms).await?;
+        let pending = Pending::begin(&client.provider.name, return_to, now_ms / 1000).map_err(|_| Fault::Random)?;
+        let pending = pending.linking(link);
+        let before = self.pending(&client.provider, &asked.headers);
+        let value = self.lasting.seal.with(&before, &pending, now_ms / 1000).map_err(|_| Fault::Random)?;
+        let cookie = cookie(&client.provider, &value, LIFE_S).ok_or(Fault::Random)?;
+        Ok((authorization(&client.provider, &metadata, &pending), cookie))
+    }
+
+    async fn end(&self, client: &Client, asked: &Asked, now_ms: u64) -> Result<(Person, Pending), Fault> {
         let (provider, now_s) = (&client.provider, now_ms / 1000);
         let fields = Fields::of(asked.query.as_deref()).ok_or(Fault::State(State::Malformed))?;
         let field = |name: &str| fields.one(name).map_err(|_| Fault::State(State::Malformed));
@@ -194,7 +215,7 @@ impl Flow {
         let code = code.filter(|code| (1..=CODE_BYTES_MAX).contains(&code.len()));
         let code = code.ok_or(Fault::State(State::Malformed))?;
         let person = client.person(&self.lasting.call, &metadata, code, &pending, now_ms).await?;
-        Ok((person, pending.return_to))
+        Ok((person, pending))
     }
 
     /// # Errors
@@ -234,10 +255,11 @@ fn clients(options: &Options, before: &[Arc<Client>]) -> Arc<[Arc<Client>]> {
     options.providers.iter().map(client).collect()
 }
 
-fn back(provider: &Provider, person: Person, return_to: Option<String>, cookie: Option<HeaderValue>) -> Back {
+fn back(provider: &Provider, person: Person, pending: Pending, cookie: Option<HeaderValue>) -> Back {
+    let Pending { return_to, link, .. } = pending;
     let Person { subject, email, email_verified, name } = person;
     let proved = Proved { realm: provider.realm().to_owned(), subject, email, email_verified, name };
-    Back { proved, return_to, title: provider.title().to_owned(), name: provider.name.clone(), cookie }
+    Back { proved, return_to, link, title: provider.title().to_owned(), name: provider.name.clone(), cookie }
 }
 
 /// Where the browser goes to.
@@ -276,20 +298,40 @@ fn cookie(provider: &Provider, value: &str, life_s: u64) -> Option<HeaderValue> 
     Some(value)
 }
 
+/// The page reads from its address that a code is asked for.
+fn waiting(page: &str) -> String {
+    let (page, fragment) = page.split_once('#').map_or((page, None), |(page, fragment)| (page, Some(fragment)));
+    let joint = if page.contains('?') { '&' } else { '?' };
+    let fragment = fragment.map(|fragment| format!("#{fragment}")).unwrap_or_default();
+    format!("{page}{joint}second_factor=required{fragment}")
+}
+
 impl Back {
-    /// `granted`: what the accounts gave. A browser that now has a session goes on to the page it wanted; whoever gets
-    /// tokens gets them as they are.
-    pub fn delivered(self, granted: Answer, asked: &Asked) -> Answer {
+    /// `granted`: what the accounts gave. Where there are sessions, a browser goes on to the page it wanted, which asks
+    /// for the code where one is still to come; whoever gets tokens gets them as they are.
+    pub fn delivered(self, granted: Answer, has_sessions: bool, asked: &Asked) -> Answer {
         let page = self.return_to.as_deref().or_else(|| page::wants_page(&asked.headers).then_some("/"));
-        let has_session = granted.headers.contains_key(SET_COOKIE);
-        let onward = page.filter(|_| granted.status.is_success() && has_session);
-        let answer = match onward.and_then(|page| HeaderValue::from_str(page).ok()) {
+        let is_waiting = granted.status == StatusCode::FORBIDDEN;
+        let has_cookie = has_sessions && granted.headers.contains_key(SET_COOKIE);
+        let onward = page.filter(|_| has_cookie && (granted.status.is_success() || is_waiting));
+        let onward = onward.map(|page| if is_waiting { waiting(page) } else { page.to_owned() });
+        let answer = match onward.and_then(|page| HeaderValue::from_str(&page).ok()) {
             Some(location) => {
                 let onward = Answer::empty(StatusCode::SEE_OTHER).with(LOCATION, location);
                 let cookies = granted.headers.get_all(SET_COOKIE).iter();
                 cookies.fold(onward, |onward, cookie| onward.with(SET_COOKIE, cookie.clone()))
             }
             None => granted,
+        };
+        self.closed(answer)
+    }
+
+    /// The provider lets him in from now on.
+    fn linked(self, asked: &Asked) -> Answer {
+        let page = self.return_to.as_deref().or_else(|| page::wants_page(&asked.headers).then_some("/"));
+        let answer = match page.and_then(|page| HeaderValue::from_str(page).ok()) {
+            Some(location) => Answer::empty(StatusCode::SEE_OTHER).with(LOCATION, location),
+            None => Answer::json(StatusCode::OK, &serde_json::json!({ "linked": self.name })),
         };
         self.closed(answer)
     }

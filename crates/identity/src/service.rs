@@ -145,6 +145,16 @@ impl Service {
             }
             return answer;
         }
+        if let Some(accounts) = &self.accounts {
+            if let Some(answer) = accounts.answer_logins(asked, now_us()).await {
+                return answer;
+            }
+            if let Some(flow) = &self.oauth
+                && let Some(answer) = flow.answer_own(accounts, asked, now_us()).await
+            {
+                return answer;
+            }
+        }
         match (&self.accounts, &self.oauth) {
             (Some(accounts), Some(flow)) if Flow::is_ours(&asked.path) => flow.answer(accounts, asked, now_us()).await,
             (Some(accounts), _) => answered(accounts, asked).await,

@@ -37,6 +37,11 @@ pub async fn run(server: &Server, asked: Asked) -> Result<Value, Refused> {
             accounts.delete_by_operator(&account.id, now_us).await.map_err(away)?;
             Ok(json!({ "id": account.id }))
         }
+        Asked::RemoveFactor(who) => {
+            let account = known(accounts, &who).await?;
+            let removed = accounts.remove_factor_by_operator(&account.id, now_us).await.map_err(away)?;
+            Ok(json!({ "id": account.id, "removed": removed }))
+        }
         Asked::Import(imports) => {
             let outcome = accounts.import(imports, now_us).await.map_err(away)?;
             serde_json::to_value(outcome).map_err(|error| Refused::new(error.to_string()))

@@ -7,23 +7,23 @@ use mainstay_servers::Postgres;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 const OTHER: &str = "another horse entirely";
 const GUARDED: &str = "[[route]]\nmatch = \"/api/v1/admin/*\"\nroles = [\"admin\"]\n\
                        [[route]]\nmatch = \"GET /orders\"\nauth = \"required\"\n";
 
 /// Accounts in front of a mirror, and no limits but those a test writes.
-fn accounts(peer: &Peer, lines: &str) -> Setup {
+pub fn accounts(peer: &Peer, lines: &str) -> Setup {
     limited(peer, &format!("{lines}\n{GUARDED}{OFTEN}"))
 }
 
 /// With the limits that are there unasked.
-fn limited(peer: &Peer, lines: &str) -> Setup {
+pub fn limited(peer: &Peer, lines: &str) -> Setup {
     Setup::file(&format!("{}[identity]\naccounts = true\n{lines}", in_front_of(&[peer])))
 }
 
 /// The same with both stores, in turn.
-fn each(lines: &str, test: impl Fn(&Peer, Mainstay)) {
+pub fn each(lines: &str, test: impl Fn(&Peer, Mainstay)) {
     let peer = Peer::mirror();
     test(&peer, up(accounts(&peer, lines)));
     let postgres = Postgres::plain();
@@ -32,13 +32,13 @@ fn each(lines: &str, test: impl Fn(&Peer, Mainstay)) {
 }
 
 /// Ready with the store that accounts are in: until it is open the answer is an honest 503.
-fn up(setup: Setup) -> Mainstay {
+pub fn up(setup: Setup) -> Mainstay {
     let mainstay = setup.ready("/");
     wait_until("the store of accounts", || curl(&[&mainstay.url("/api/v1/auth/me")]).status == 401);
     mainstay
 }
 
-fn call(mainstay: &Mainstay, method: &str, path: &str, body: &Value, token: Option<&str>) -> Answer {
+pub fn call(mainstay: &Mainstay, method: &str, path: &str, body: &Value, token: Option<&str>) -> Answer {
     let (url, body) = (mainstay.url(&format!("/api/v1/auth/{path}")), body.to_string());
     let bearer = format!("Authorization: Bearer {}", token.unwrap_or_default());
     let mut arguments = vec!["-X", method, "-H", "content-type: application/json", "-d", &body];
@@ -49,28 +49,28 @@ fn call(mainstay: &Mainstay, method: &str, path: &str, body: &Value, token: Opti
     curl(&arguments)
 }
 
-fn post(mainstay: &Mainstay, path: &str, body: &Value) -> Answer {
+pub fn post(mainstay: &Mainstay, path: &str, body: &Value) -> Answer {
     call(mainstay, "POST", path, body, None)
 }
 
-fn login(mainstay: &Mainstay, email: &str, password: &str) -> Answer {
+pub fn login(mainstay: &Mainstay, email: &str, password: &str) -> Answer {
     post(mainstay, "login", &json!({ "email": email, "password": password }))
 }
 
 #[track_caller]
-fn refused(answer: &Answer, status: u16, code: &str) {
+pub fn refused(answer: &Answer, status: u16, code: &str) {
     assert_eq!((answer.status, answer.json()["code"].as_str()), (status, Some(code)), "{answer:?}");
     assert_eq!(answer.json()["requestId"], answer.id(), "{answer:?}");
 }
 
-struct Login {
-    user: String,
-    access: String,
-    refresh: String,
+pub struct Login {
+    pub user: String,
+    pub access: String,
+    pub refresh: String,
 }
 
 #[track_caller]
-fn granted(answer: &Answer) -> Login {
+pub fn granted(answer: &Answer) -> Login {
     assert!(answer.status == 200 || answer.status == 201, "{answer:?}\n{}", answer.text());
     let body = answer.json();
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
@@ -78,16 +78,16 @@ fn granted(answer: &Answer) -> Login {
 }
 
 #[track_caller]
-fn joined(mainstay: &Mainstay, email: &str) -> Login {
+pub fn joined(mainstay: &Mainstay, email: &str) -> Login {
     granted(&post(mainstay, "register", &json!({ "email": email, "password": PASSWORD })))
 }
 
 /// What a guarded route of the app answers this token.
-fn orders(mainstay: &Mainstay, token: &str) -> Answer {
+pub fn orders(mainstay: &Mainstay, token: &str) -> Answer {
     curl(&["-H", &format!("Authorization: Bearer {token}"), &mainstay.url("/orders")])
 }
 
-fn seen(answer: &Answer, name: &str) -> Option<String> {
+pub fn seen(answer: &Answer, name: &str) -> Option<String> {
     let told = answer.json();
     let headers = told["headers"].as_array()?;
     headers.iter().find(|pair| pair[0] == name).and_then(|pair| pair[1].as_str()).map(str::to_owned)

@@ -53,6 +53,7 @@ mod reload;
 mod responses;
 mod retry;
 mod routing;
+mod second_factor;
 mod sessions;
 mod shutdown;
 mod smuggling;

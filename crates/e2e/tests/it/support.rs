@@ -4,6 +4,7 @@ use mainstay_e2e::{Answer, Mainstay, Peer, Response, Setup, wire};
 
 /// For tests that log in more often than anybody may by default.
 pub const OFTEN: &str = "[[route]]\nmatch = \"POST /api/v1/auth/login\"\nlimit = \"10000/min per ip\"\n\
+                         [[route]]\nmatch = \"POST /api/v1/auth/login/code\"\nlimit = \"10000/min per ip\"\n\
                          [[route]]\nmatch = \"POST /api/v1/auth/register\"\nlimit = \"10000/min per ip\"\n";
 
 /// `[app.main]` in front of these upstreams; further lines may follow.

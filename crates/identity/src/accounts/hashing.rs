@@ -8,6 +8,7 @@
 //! computed, whoever it is for and however it ends.
 
 use super::Fault;
+use super::pepper::Pepper;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -55,6 +56,7 @@ pub(crate) struct Login {
     /// Some account still has a bcrypt hash: then everybody's login costs one.
     pub costs_bcrypt: bool,
     pub bcrypt_cost: u32,
+    pub pepper: Pepper,
 }
 
 /// Cheap to clone; all clones are one pool.
@@ -117,8 +119,8 @@ impl Hashing {
         (of(&self.0.counts.argon2), of(&self.0.counts.bcrypt), of(&self.0.counts.turned_away))
     }
 
-    pub async fn hash(&self, password: String) -> Result<String, Fault> {
-        self.run(move |pool| argon2_of(&password, pool)).await?
+    pub async fn hash(&self, password: String, pepper: Pepper) -> Result<String, Fault> {
+        self.run(move |pool| argon2_of(&password, pool, &pepper)).await?
     }
 
     /// As many hashes for a stranger as for anybody.
@@ -162,27 +164,27 @@ impl Drop for Place<'_> {
 }
 
 fn compared(login: &Login, pool: &Pool) -> Result<Compared, Fault> {
-    let Login { password, stored, costs_bcrypt, bcrypt_cost } = login;
+    let Login { password, stored, costs_bcrypt, bcrypt_cost, pepper } = login;
     let nothing = Compared { matches: false, better: None };
     match stored.as_deref() {
         Some(stored) if is_bcrypt(stored) => {
             let matches = bcrypt_matches(password, stored, pool);
             // What replaces it when the password is right is computed when it is wrong as well.
-            let better = argon2_of(password, pool)?;
+            let better = argon2_of(password, pool, pepper)?;
             Ok(if matches { Compared { matches, better: Some(better) } } else { nothing })
         }
         stored => {
             let (matches, is_current) = match stored {
-                Some(stored) => (argon2_matches(password, stored, pool), is_current(stored)),
+                Some(stored) => (argon2_matches(password, stored, pool, pepper), is_current(stored, pepper)),
                 None => {
-                    argon2_of(password, pool)?;
+                    argon2_of(password, pool, pepper)?;
                     (false, true)
                 }
             };
             if *costs_bcrypt {
                 bcrypt_matches(password, &of_nobody(*bcrypt_cost), pool);
             }
-            let better = if matches && !is_current { Some(argon2_of(password, pool)?) } else { None };
+            let better = if matches && !is_current { Some(argon2_of(password, pool, pepper)?) } else { None };
             Ok(Compared { matches, better })
         }
     }
@@ -192,21 +194,34 @@ fn of_nobody(cost: u32) -> String {
     BCRYPT_OF_NOBODY.replacen("$12$", &format!("${:02}$", cost.clamp(4, BCRYPT_COST_MAX)), 1)
 }
 
-fn argon2_of(password: &str, pool: &Pool) -> Result<String, Fault> {
+fn argon2_of(password: &str, pool: &Pool, pepper: &Pepper) -> Result<String, Fault> {
     pool.counts.argon2.fetch_add(1, Ordering::Relaxed);
     let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|_| Fault::Hash)?;
     let blocks = params.block_count();
-    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let argon2 = with_secret(pepper.secret(), Algorithm::Argon2id, Version::V0x13, params)?;
     let (mut salt, mut hash) = ([0; SALT_BYTES], [0; HASH_BYTES]);
     rand::fill(&mut salt).map_err(|_| Fault::Random)?;
     pool.with_room(blocks, |room| argon2.hash_password_into_with_memory(password.as_bytes(), &salt, &mut hash, room))
         .map_err(|_| Fault::Hash)?;
     let (salt, hash) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(hash));
-    Ok(format!("{}{salt}${hash}", current()))
+    Ok(format!("{}{salt}${hash}", current(pepper)))
+}
+
+/// ASVS 2.4.5: argon2's own input for a secret that is not in the store.
+fn with_secret(
+    secret: Option<&[u8]>,
+    algorithm: Algorithm,
+    version: Version,
+    params: Params,
+) -> Result<Argon2<'_>, Fault> {
+    match secret {
+        None => Ok(Argon2::new(algorithm, version, params)),
+        Some(secret) => Argon2::new_with_secret(secret, algorithm, version, params).map_err(|_| Fault::Hash),
+    }
 }
 
 /// With the parameters that the hash itself names. What cannot be read matches nothing.
-fn argon2_matches(password: &str, stored: &str, pool: &Pool) -> bool {
+fn argon2_matches(password: &str, stored: &str, pool: &Pool, pepper: &Pepper) -> bool {
     pool.counts.argon2.fetch_add(1, Ordering::Relaxed);
     let Ok(parsed) = PasswordHash::new(stored) else { return false };
     let (Some(salt), Some(expected)) = (&parsed.salt, &parsed.hash) else { return false };
@@ -215,11 +230,13 @@ fn argon2_matches(password: &str, stored: &str, pool: &Pool) -> bool {
     };
     let Ok(version) = parsed.version.map_or(Ok(Version::default()), Version::try_from) else { return false };
     let blocks = params.block_count();
-    let argon2 = Argon2::new(algorithm, version, params);
+    let secret = pepper.named(params.keyid());
+    // With a secret that is not here as much is computed, and it matches nothing.
+    let Ok(argon2) = with_secret(secret.flatten(), algorithm, version, params) else { return false };
     let mut hash = vec![0; expected.as_bytes().len()];
     let done = pool
         .with_room(blocks, |room| argon2.hash_password_into_with_memory(password.as_bytes(), salt, &mut hash, room));
-    done.is_ok() && verify_slices_are_equal(&hash, expected.as_bytes()).is_ok()
+    secret.is_some() && done.is_ok() && verify_slices_are_equal(&hash, expected.as_bytes()).is_ok()
 }
 
 fn bcrypt_matches(password: &str, stored: &str, pool: &Pool) -> bool {
@@ -228,12 +245,13 @@ fn bcrypt_matches(password: &str, stored: &str, pool: &Pool) -> bool {
 }
 
 /// How a hash of today begins.
-fn current() -> String {
-    format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}$")
+fn current(pepper: &Pepper) -> String {
+    let name = pepper.name().map(|name| format!(",keyid={name}")).unwrap_or_default();
+    format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}{name}$")
 }
 
-fn is_current(stored: &str) -> bool {
-    stored.starts_with(&current())
+fn is_current(stored: &str, pepper: &Pepper) -> bool {
+    stored.starts_with(&current(pepper))
 }
 
 pub(crate) fn is_bcrypt(stored: &str) -> bool {
@@ -273,7 +291,8 @@ mod tests {
     }
 
     fn login(password: &str, stored: Option<&str>, costs_bcrypt: bool) -> Login {
-        Login { password: password.to_owned(), stored: stored.map(str::to_owned), costs_bcrypt, bcrypt_cost: 4 }
+        let (password, stored) = (password.to_owned(), stored.map(str::to_owned));
+        Login { password, stored, costs_bcrypt, bcrypt_cost: 4, pepper: Pepper::default() }
     }
 
     fn on_a_runtime<T>(work: impl Future<Output = T>) -> T {
@@ -284,8 +303,8 @@ mod tests {
     fn a_stranger_costs_what_a_user_costs_however_it_ends() {
         let hashing = Hashing::default();
         on_a_runtime(async {
-            let stored = hashing.hash("correct horse battery".to_owned()).await.expect("a hash");
-            assert!(is_current(&stored), "{stored}");
+            let stored = hashing.hash("correct horse battery".to_owned(), Pepper::default()).await.expect("a hash");
+            assert!(is_current(&stored, &Pepper::default()), "{stored}");
             let old = bcrypt_of("correct horse battery", "$2y$");
             for costs_bcrypt in [false, true] {
                 let cases = [(Some(&*stored), "correct horse battery", true), (Some(&stored), "wrong", false)];
@@ -300,7 +319,8 @@ mod tests {
             for (password, matches) in [("correct horse battery", true), ("wrong", false)] {
                 let before = hashing.counted();
                 let compared = hashing.compare(login(password, Some(&old), true)).await.expect("room");
-                assert_eq!((compared.matches, compared.better.as_deref().is_some_and(is_current)), (matches, matches));
+                let better = compared.better.as_deref().is_some_and(|hash| is_current(hash, &Pepper::default()));
+                assert_eq!((compared.matches, better), (matches, matches));
                 let after = hashing.counted();
                 assert_eq!((after.0 - before.0, after.1 - before.1), (1, 1), "{password}");
             }
@@ -314,13 +334,48 @@ mod tests {
         on_a_runtime(async {
             let mut salts = Vec::new();
             for _ in 0..3 {
-                let stored = hashing.hash("correct horse battery".to_owned()).await.expect("a hash");
+                let stored = hashing.hash("correct horse battery".to_owned(), Pepper::default()).await.expect("a hash");
                 assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
                 let salt = stored.split('$').nth(4).map(|salt| STANDARD_NO_PAD.decode(salt).expect("base64"));
                 assert_eq!(salt.as_ref().map(Vec::len), Some(16), "{stored}");
                 assert!(!salts.contains(&salt), "{stored}");
                 salts.push(salt);
             }
+        });
+    }
+
+    /// ASVS 2.4.5: a copy of the store is worth nothing without the secret; a rotated one is good until the next login.
+    #[test]
+    fn i1_2_4_5_a_secret_beside_the_salt_is_needed_and_rotated() {
+        let hashing = Hashing::with(1);
+        let pepper = |current: Option<&str>, previous: Option<&str>| Pepper::new(current, previous);
+        let none = Pepper::default();
+        let (first, second) = (pepper(Some("one"), None), pepper(Some("two"), Some("one")));
+        on_a_runtime(async {
+            let hash = async |pepper: &Pepper| hashing.hash("correct horse".to_owned(), pepper.clone()).await;
+            let compare = async |stored: &str, password: &str, pepper: &Pepper| {
+                let login = Login { pepper: pepper.clone(), ..login(password, Some(stored), false) };
+                let before = hashing.counted().0;
+                let compared = hashing.compare(login).await.expect("room");
+                (compared.matches, compared.better, hashing.counted().0 - before)
+            };
+            let (plain, peppered) = (hash(&none).await.expect("a hash"), hash(&first).await.expect("a hash"));
+            assert!(peppered.starts_with("$argon2id$v=19$m=19456,t=2,p=1,keyid=") && !peppered.contains("one"));
+            assert_eq!(compare(&peppered, "correct horse", &first).await, (true, None, 1));
+            assert_eq!(compare(&peppered, "wrong", &first).await, (false, None, 1));
+            for other in [&none, &pepper(Some("two"), None)] {
+                assert_eq!(compare(&peppered, "correct horse", other).await, (false, None, 1), "as dear as any");
+            }
+            for (stored, pepper) in [(&plain, &first), (&peppered, &second), (&plain, &second)] {
+                let (matches, better, _) = compare(stored, "correct horse", pepper).await;
+                let better = better.expect("another hash");
+                assert!(matches && is_current(&better, pepper), "{better}");
+                assert_eq!(compare(&better, "correct horse", pepper).await, (true, None, 1));
+            }
+            // Nobody makes himself a hash that asks for no secret by leaving out its name.
+            let (before, after) = peppered.split_once(",keyid=").expect("a name");
+            let unnamed = format!("{before}${}", after.split_once('$').expect("a salt").1);
+            assert!(!compare(&unnamed, "correct horse", &first).await.0);
         });
     }
 
@@ -371,7 +426,7 @@ mod tests {
             // One is computed, and those that wait; all others hold no memory at any time.
             assert_eq!(turned_away, 200 - WAITING_MAX - 1);
             assert_eq!(hashing.counted().0, 1 + WAITING_MAX as u64);
-            assert!(hashing.hash("again".to_owned()).await.is_ok(), "the places are given back");
+            assert!(hashing.hash("again".to_owned(), Pepper::default()).await.is_ok(), "the places are given back");
             let rooms = hashing.0.rooms.lock().expect("no panic");
             assert_eq!(rooms.iter().map(Vec::capacity).collect::<Vec<_>>(), [MEMORY_KIB as usize], "19 MiB, once");
         });

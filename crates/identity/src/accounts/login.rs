@@ -72,6 +72,10 @@ impl Accounts {
         compared
     }
 
+    pub(crate) async fn hash(&self, password: &str) -> Result<String, Fault> {
+        self.kept.hashing.hash(password.to_owned(), self.pepper.clone()).await
+    }
+
     async fn compared(&self, account: Option<Account>, password: &str) -> Result<Option<Account>, Fault> {
         if password.len() > password::BYTES_MAX {
             return Ok(None);
@@ -81,6 +85,7 @@ impl Accounts {
             stored: account.as_ref().and_then(|account| account.password.clone()),
             costs_bcrypt: self.store.has_bcrypt().await?,
             bcrypt_cost: self.options.bcrypt_rounds,
+            pepper: self.pepper.clone(),
         };
         let compared = self.kept.hashing.compare(login).await?;
         let Some(mut account) = account.filter(|_| compared.matches) else { return Ok(None) };

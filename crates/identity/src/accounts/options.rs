@@ -5,7 +5,7 @@ use super::tokens;
 use crate::identity::{ROLES_MAX, is_name};
 use crate::token::Policy;
 use http::Uri;
-use mainstay_config::{Reader, Table, secret};
+use mainstay_config::{Item, Reader, Table, secret};
 use std::time::Duration;
 
 /// `iss` of access tokens where the file names no other. Not that of statements: one is never taken for the other.
@@ -109,40 +109,41 @@ impl Options {
                 == "required",
             deliver: deliver(table),
             pages: pages(table),
-            characters: usize::try_from(
-                table.key("characters").doc("Fewest characters of a password").integer(8, 8..=128).value,
-            )
-            .unwrap_or(8),
+            characters: whole(table.key("characters").doc("Fewest characters of a password").integer(8, 8..=128), 8),
             refuses_breached: table
                 .key("breached")
                 .doc("A login by a breached password: \"tell\" says so, \"refuse\" asks for another one first")
                 .choice(&["tell", "refuse"], "tell")
                 .value
                 == "refuse",
-            bcrypt_rounds: u32::try_from(
+            bcrypt_rounds: whole(
                 table
                     .key("bcrypt_rounds")
                     .doc("Highest cost of a bcrypt hash that is taken over; new hashes are argon2id")
                     .env("BCRYPT_ROUNDS")
-                    .integer(12, 4..=i64::from(BCRYPT_COST_MAX))
-                    .value,
-            )
-            .unwrap_or(12),
+                    .integer(12, 4..=i64::from(BCRYPT_COST_MAX)),
+                12,
+            ),
             at: on.at.to_string(),
         };
         if !*on {
             return None;
         }
-        if options.password_secret.is_none() && options.password_secret_previous.is_some() {
+        let sign = if *sign == "key" { Sign::Key } else { by_secret(reader, table, &sign.at)? };
+        options.judge(reader, table);
+        Some(Options { sign, ..options })
+    }
+
+    /// What does not go together.
+    fn judge(&self, reader: &Reader, table: &Table) {
+        if self.password_secret.is_none() && self.password_secret_previous.is_some() {
             let what = "password_secret_previous, and no password_secret";
             table.fault(&table.position(), what, "password_secret = \"${PASSWORD_SECRET}\"", None);
         }
-        let sign = if *sign == "key" { Sign::Key } else { by_secret(reader, table, &sign.at)? };
-        if options.verified && options.deliver.is_none() && reader.environment().production {
+        if self.verified && self.deliver.is_none() && reader.environment().production {
             let what = "verified = \"required\", and nobody delivers the mail that proves an address";
             table.fault(&table.position(), what, "deliver = \"POST /internal/mail\", a path of your app", None);
         }
-        Some(Options { sign, ..options })
     }
 
     /// The discovery document (OpenID Connect), where the issuer is an address and the key is published.
@@ -189,6 +190,11 @@ fn life(table: &Table, key: &str, variable: &str, doc: &str, default: &str, most
         table.fault(&life.at, format!("`{key}` of {} s", life.value.as_secs()), expected, None);
     }
     life.value
+}
+
+/// `usual`: what is never needed, since the reader holds it within its bounds.
+fn whole<T: TryFrom<i64>>(number: Item<i64>, usual: T) -> T {
+    T::try_from(number.value).unwrap_or(usual)
 }
 
 /// With the life of a refresh token, which is all of it where each is exchanged.

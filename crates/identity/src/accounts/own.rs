@@ -27,7 +27,7 @@ impl Accounts {
         let new = body.text(&["newPassword", "new_password", "password"])?;
         self.judge_password(new, account.address.as_deref().unwrap_or_default())?;
         let account = self.proven_again(account, current, now_us).await?;
-        let hash = self.kept.hashing.hash(new.to_owned()).await?;
+        let hash = self.hash(new).await?;
         if !self.set_password(&account.id, hash, "password_changed", now_us).await? {
             return Err(logout::log_in_first());
         }

@@ -14,6 +14,12 @@ pub enum LinkFault {
     /// He is new, and nobody may make an account.
     #[error("no accounts are made here by their users")]
     Closed,
+    /// He links what lets somebody else in.
+    #[error("another account is linked with it")]
+    Elsewhere,
+    /// He who began to link is out meanwhile, or another came back.
+    #[error("it was begun by somebody else")]
+    NotYou,
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -54,6 +60,7 @@ impl Accounts {
             self.store.link(account.id.clone(), link, now_us).await?;
             let detail = Some(provider.to_owned());
             self.journal("linked", Some(&account.id), detail, Some(&account.id), now_us).await;
+            self.tell_holder("provider_linked", &account);
         } else {
             self.new_of_provider(link, address, name, now_us).await?;
         }

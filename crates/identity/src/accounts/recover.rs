@@ -38,7 +38,7 @@ impl Accounts {
         self.judge_password(password, "")?;
         self.second_of_mail(token, &body, asked, now_us).await?;
         // Before the token is spent: a server that is busy costs nobody his mail.
-        let hash = self.kept.hashing.hash(password.to_owned()).await?;
+        let hash = self.hash(password).await?;
         let user = self.taken(token, Purpose::ResetPassword, now_us).await?;
         if !self.set_password(&user, hash, "password_reset", now_us).await? {
             return Err(spent());

@@ -24,7 +24,7 @@ impl Accounts {
         let password = body.text(&["password"])?;
         self.judge_password(password, &address)?;
         let name = name(body.opt(&["name"])?)?;
-        let hash = self.kept.hashing.hash(password.to_owned()).await?;
+        let hash = self.hash(password).await?;
         let account = Account {
             id: secrets::id("u_")?,
             address: Some(address.clone()),

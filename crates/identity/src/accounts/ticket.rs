@@ -69,7 +69,7 @@ impl Accounts {
         let (ticket, account) = self.waiting(&body, asked, Wait::Password, now_us).await?;
         let new = body.text(&["newPassword", "new_password", "password"])?;
         self.judge_password(new, account.address.as_deref().unwrap_or_default())?;
-        let hash = self.kept.hashing.hash(new.to_owned()).await?;
+        let hash = self.hash(new).await?;
         // The account's generation is another one then, and the ticket worthless.
         if !self.set_password(&account.id, hash, "password_changed", now_us).await? {
             return Err(over());

@@ -75,8 +75,8 @@ impl Fault {
             Fault::ReturnTo | Fault::State(_) => StatusCode::BAD_REQUEST,
             Fault::Denied => StatusCode::FORBIDDEN,
             Fault::Refused(_) | Fault::Untrusted(_) => StatusCode::BAD_GATEWAY,
-            Fault::Unlinked(Unlinked::AddressTaken) => StatusCode::CONFLICT,
-            Fault::Unlinked(Unlinked::Closed) => StatusCode::FORBIDDEN,
+            Fault::Unlinked(Unlinked::AddressTaken | Unlinked::Elsewhere) => StatusCode::CONFLICT,
+            Fault::Unlinked(Unlinked::Closed | Unlinked::NotYou) => StatusCode::FORBIDDEN,
             Fault::Away(_) | Fault::Busy | Fault::Random => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -93,6 +93,8 @@ impl Fault {
             Fault::Busy | Fault::Random => "service_busy",
             Fault::Unlinked(Unlinked::AddressTaken) => "oauth_address_taken",
             Fault::Unlinked(Unlinked::Closed) => "oauth_no_account",
+            Fault::Unlinked(Unlinked::Elsewhere) => "oauth_linked_elsewhere",
+            Fault::Unlinked(Unlinked::NotYou) => "oauth_not_you",
         }
     }
 
@@ -122,6 +124,12 @@ impl Fault {
                  Log in as you did before."
             ),
             Fault::Unlinked(Unlinked::Closed) => format!("You are known to {title}, and have no account here."),
+            Fault::Unlinked(Unlinked::Elsewhere) => {
+                format!("Whoever you are at {title} has another account here. Nothing happened.")
+            }
+            Fault::Unlinked(Unlinked::NotYou) => {
+                "Whoever began this is not logged in any more, or it is not you. Nothing happened.".to_owned()
+            }
         }
     }
 

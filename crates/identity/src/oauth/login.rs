@@ -19,14 +19,27 @@ impl Flow {
                 return answer;
             }
         };
+        if let Some(link) = &back.link {
+            let (realm, subject) = (&back.proved.realm, &back.proved.subject);
+            let (account, generation) = (&link.account, link.generation);
+            let linked = accounts.link_provider((account, generation), (realm, subject), asked, now_us).await;
+            return match linked {
+                Ok(()) => back.linked(asked),
+                Err(LinkFault::Elsewhere) => back.refused(Unlinked::Elsewhere, asked),
+                Err(LinkFault::Fault(fault)) => back.closed(fault.answer()),
+                Err(_) => back.refused(Unlinked::NotYou, asked),
+            };
+        }
         let (proved, name) = (&back.proved, back.proved.name.as_deref());
         let email = proved.email.as_deref();
         let who = accounts.by_provider(&proved.realm, &proved.subject, email, proved.email_verified, name, now_us);
         match who.await {
-            Ok(who) => back.delivered(accounts.grant(&who, asked).await, asked),
+            Ok(who) => back.delivered(accounts.grant(&who, asked).await, accounts.has_sessions(), asked),
             Err(LinkFault::AddressTaken) => back.refused(Unlinked::AddressTaken, asked),
             Err(LinkFault::Closed) => back.refused(Unlinked::Closed, asked),
-            Err(LinkFault::Fault(fault)) => back.delivered(fault.answer(), asked),
+            Err(LinkFault::Elsewhere) => back.refused(Unlinked::Elsewhere, asked),
+            Err(LinkFault::NotYou) => back.refused(Unlinked::NotYou, asked),
+            Err(LinkFault::Fault(fault)) => back.closed(fault.answer()),
         }
     }
 }

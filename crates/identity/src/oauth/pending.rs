@@ -35,7 +35,20 @@ pub(crate) struct Pending {
     seed: [u8; SEED_BYTES],
     /// A page of our own.
     pub return_to: Option<String>,
+    /// Whoever began it is in already, and links the provider to his account.
+    pub link: Option<Linking>,
 }
+
+/// Whose account a provider is to let into. Another password meanwhile makes it worthless.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Linking {
+    pub account: String,
+    pub generation: i64,
+}
+
+/// What is sealed, so that a login is never taken for a link.
+const LOGIN: &[u8] = b"pending";
+const LINK: &[u8] = b"link";
 
 impl std::fmt::Debug for Seal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -72,17 +85,26 @@ impl Seal {
     fn close(&self, pending: &Pending) -> io::Result<String> {
         let nonce: [u8; NONCE_LEN] = random()?;
         let mut bytes = pending.bytes();
-        let (aad, told) = (Aad::from(b"pending"), Nonce::assume_unique_for_key(nonce));
+        let aad = Aad::from(if pending.link.is_some() { LINK } else { LOGIN });
+        let told = Nonce::assume_unique_for_key(nonce);
         self.0.seal_in_place_append_tag(told, aad, &mut bytes).map_err(|_| io::Error::other("cannot be sealed"))?;
         Ok(URL_SAFE_NO_PAD.encode([&nonce[..], &bytes].concat()))
     }
 
     fn open(&self, text: &str) -> Option<Pending> {
-        let mut bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        self.opened(bytes.clone(), LOGIN).or_else(|| self.opened(bytes, LINK))
+    }
+
+    fn opened(&self, mut bytes: Vec<u8>, what: &'static [u8]) -> Option<Pending> {
         let (nonce, sealed) = bytes.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let plain = self.0.open_in_place(nonce, Aad::from(b"pending"), sealed).ok()?;
-        Pending::read(plain)
+        let plain = self.0.open_in_place(nonce, Aad::from(what), sealed).ok()?;
+        if what == LOGIN {
+            return Pending::read(plain);
+        }
+        let (link, rest) = Linking::read(plain)?;
+        Some(Pending { link: Some(link), ..Pending::read(rest)? })
     }
 
     /// What the cookie holds once `pending` has begun; `before` is what the browser brought.
@@ -113,7 +135,11 @@ impl Seal {
 impl Pending {
     pub fn begin(provider: &str, return_to: Option<&str>, now_s: u64) -> io::Result<Pending> {
         let (provider, return_to) = (provider.to_owned(), return_to.map(str::to_owned));
-        Ok(Pending { provider, issued_s: now_s, seed: random()?, return_to })
+        Ok(Pending { provider, issued_s: now_s, seed: random()?, return_to, link: None })
+    }
+
+    pub fn linking(self, link: Option<Linking>) -> Pending {
+        Pending { link, ..self }
     }
 
     pub fn state(&self) -> String {
@@ -151,7 +177,8 @@ impl Pending {
         let length = u8::try_from(self.provider.len()).unwrap_or(u8::MAX);
         let name = &self.provider.as_bytes()[..usize::from(length)];
         let page = self.return_to.as_deref().unwrap_or_default().as_bytes();
-        [&self.issued_s.to_be_bytes()[..], &self.seed, &[length], name, page].concat()
+        let link = self.link.as_ref().map(Linking::bytes).unwrap_or_default();
+        [&link, &self.issued_s.to_be_bytes()[..], &self.seed, &[length][..], name, page].concat()
     }
 
     fn read(bytes: &[u8]) -> Option<Pending> {
@@ -161,7 +188,30 @@ impl Pending {
         let (name, page) = rest.split_at_checked(usize::from(*length))?;
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
         let return_to = if page.is_empty() { None } else { Some(text(page)?) };
-        Some(Pending { provider: text(name)?, issued_s: u64::from_be_bytes(*issued), seed: *seed, return_to })
+        Some(Pending {
+            provider: text(name)?,
+            issued_s: u64::from_be_bytes(*issued),
+            seed: *seed,
+            return_to,
+            link: None,
+        })
+    }
+}
+
+impl Linking {
+    /// The generation, the length of the account's id, and the id.
+    fn bytes(&self) -> Vec<u8> {
+        let length = u16::try_from(self.account.len()).unwrap_or(u16::MAX);
+        let name = &self.account.as_bytes()[..usize::from(length)];
+        [&self.generation.to_be_bytes()[..], &length.to_be_bytes(), name].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Option<(Linking, &[u8])> {
+        let (generation, rest) = bytes.split_first_chunk::<8>()?;
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        let (name, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        let account = String::from_utf8(name.to_vec()).ok()?;
+        Some((Linking { account, generation: i64::from_be_bytes(*generation) }, rest))
     }
 }
 
@@ -182,6 +232,22 @@ mod tests {
 
     fn begun(provider: &str, now_s: u64) -> Pending {
         Pending::begin(provider, Some("/app?x=1"), now_s).expect("random bytes")
+    }
+
+    #[test]
+    fn i4_a_link_is_read_as_it_was_written_and_is_never_a_login() {
+        let login = begun("google", 1000);
+        let link = Linking { account: "u_1".into(), generation: 7 };
+        let link = Pending { link: Some(link), ..begun("google", 1000) };
+        let value = seal().with(&[login.clone()], &link, 1000).expect("sealed");
+        assert_eq!(seal().all(&value), [login, link]);
+        // The longest id that an import may bring: three of them still fit.
+        let long = Linking { account: "a".repeat(256), generation: i64::MAX };
+        let page = format!("/{}", "a".repeat(RETURN_BYTES_MAX - 1));
+        let long = Pending { link: Some(long), ..Pending::begin(&"p".repeat(32), Some(&page), 1).expect("random") };
+        let value = seal().with(&[long.clone(), long.clone()], &long, 1).expect("sealed");
+        assert!(value.len() + 200 < 4096, "{}", value.len());
+        assert_eq!(seal().all(&value), [long.clone(), long.clone(), long]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::form;
 use super::id_token::tests::{Issuer, issuer};
 use super::options::tests::provider;
-use super::{Back, Call, Flow, Options, Provider, Seal, Unlinked};
+use super::{Back, Call, Flow, Options, Provider, Seal, Unlinked, waiting};
 use crate::exchange::{Answer, Asked};
 use bytes::Bytes;
 use http::header::{ACCEPT, COOKIE, LOCATION, RETRY_AFTER, SET_COOKIE};
@@ -217,7 +217,7 @@ async fn a_login_goes_there_and_back_and_is_good_once() {
     assert_eq!((&*sent["redirect_uri"], &*sent["code"]), (begun.get("redirect_uri"), "c1"));
 
     let session = Answer::json(StatusCode::OK, &json!({})).with(SET_COOKIE, HeaderValue::from_static("__Host-s=1"));
-    let onward = back.delivered(session, &asked("/", "", ""));
+    let onward = back.delivered(session, true, &asked("/", "", ""));
     assert_eq!(
         (onward.status, &onward.headers[LOCATION]),
         (StatusCode::SEE_OTHER, &"/app?x=1"[..].parse().expect("v"))
@@ -436,7 +436,7 @@ async fn nobody_is_sent_to_another_site_or_gets_tokens_in_an_address() {
     idp.grants(&begun, json!({}));
     let back = end(&flow, "corp", &begun.query(), &begun.cookie).await.expect("somebody");
     let tokens = Answer::json(StatusCode::OK, &json!({"accessToken": "a.b.c"}));
-    let answer = back.delivered(tokens.clone(), &asked("/", "", ""));
+    let answer = back.delivered(tokens.clone(), false, &asked("/", "", ""));
     assert_eq!((answer.status, &answer.body, answer.headers.get(LOCATION)), (StatusCode::OK, &tokens.body, None));
     let begun = begin(&flow, "corp", "", "").await;
     idp.grants(&begun, json!({}));
@@ -448,4 +448,16 @@ async fn nobody_is_sent_to_another_site_or_gets_tokens_in_an_address() {
     assert_eq!(judged(flow.proved(&missing, NOW_MS).await), refused(404, "oauth_unknown_provider"));
     let post = Asked { method: Method::POST, ..asked(&super::path("corp"), "", "") };
     assert_eq!(judged(flow.proved(&post, NOW_MS).await), refused(405, "method_not_allowed"));
+}
+
+#[test]
+fn i4_a_page_is_told_in_its_address_that_a_code_is_asked_for() {
+    for (page, expected) in [
+        ("/", "/?second_factor=required"),
+        ("/app?x=1", "/app?x=1&second_factor=required"),
+        ("/app#top", "/app?second_factor=required#top"),
+        ("/app?x=1#a#b", "/app?x=1&second_factor=required#a#b"),
+    ] {
+        assert_eq!(waiting(page), expected);
+    }
 }

@@ -1,4 +1,4 @@
-//! `mainstay accounts [show|roles|revoke|delete|import]`: the app's users.
+//! `mainstay accounts [show|roles|revoke|remove-factor|delete|import]`: the app's users.
 
 use crate::control::{Accounts, Command, client};
 use crate::exit::{self, Failure};
@@ -43,6 +43,8 @@ enum Action {
     },
     /// End every login of it, everywhere, at once
     Revoke { who: String },
+    /// Take its second factor off, once you have made sure who asks; every login of it ends
+    RemoveFactor { who: String },
     /// Remove it with everything of it
     Delete {
         who: String,
@@ -95,6 +97,11 @@ pub fn run(place: &PlaceArgs, args: Args) -> Result<u8, Failure> {
         Some(Action::Revoke { who }) => {
             let answer = ask(Accounts::Revoke(who))?;
             told(args.json, &answer, &format!("{} is logged out everywhere", text(&answer["id"])));
+        }
+        Some(Action::RemoveFactor { who }) => {
+            let answer = ask(Accounts::RemoveFactor(who))?;
+            let had = if answer["removed"] == true { "has no second factor any more" } else { "had no second factor" };
+            told(args.json, &answer, &format!("{} {had}", text(&answer["id"])));
         }
         Some(Action::Delete { who, yes: false }) => {
             return Err(Failure::Usage(format!("this removes {who} for good; say so with --yes")));

@@ -94,6 +94,7 @@ pub enum Accounts {
     Roles(String, Vec<String>),
     Revoke(String),
     Delete(String),
+    RemoveFactor(String),
     Import(Vec<Import>),
 }
 
