@@ -365,7 +365,7 @@ impl Sessions {
                     self.is_here_again();
                     match said {
                         Said::Ended => return Ok(self.never_again(hash)),
-                        Said::Lives(stored) => return Ok(self.lives(stored, &policy, now_s)),
+                        Said::Lives(stored) => return Ok(self.lives(*stored, &policy, now_s)),
                         Said::Unknown => {}
                     }
                 }
@@ -378,7 +378,7 @@ impl Sessions {
                 self.owes.store(stores.shared.is_some(), Relaxed);
                 Ok(self.never_again(hash))
             }
-            Ok(Said::Lives(stored)) => Ok(self.back(stored, &stores, &policy, now_s).await),
+            Ok(Said::Lives(stored)) => Ok(self.back(*stored, &stores, &policy, now_s).await),
             // Begun on another node that keeps its own file: Redis had told of it and has lost it since.
             Ok(Said::Unknown) => match self.table.peek(hash).filter(|_| stores.shared.is_some()) {
                 Some(stored) => Ok(self.back(stored, &stores, &policy, now_s).await),

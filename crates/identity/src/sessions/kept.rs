@@ -35,7 +35,7 @@ pub(crate) struct Row {
 pub(crate) enum Said {
     Unknown,
     Ended,
-    Lives(Stored),
+    Lives(Box<Stored>),
 }
 
 #[derive(Clone)]
@@ -107,7 +107,7 @@ impl Kept {
             Durable::Postgres(store) => postgres::list(store, user, clamp(since_s)).await?,
         };
         let alive = rows.iter().filter_map(|row| match self.said(row) {
-            Said::Lives(stored) => Some(stored),
+            Said::Lives(stored) => Some(*stored),
             _ => None,
         });
         Ok(alive.collect())
@@ -137,7 +137,7 @@ impl Kept {
         }
         let session = Hash::from_slice(&row.hash).and_then(|hash| Session::parse(hash, &row.data, self.longest_s));
         let seen_s = u64::try_from(row.seen_s).unwrap_or(0);
-        session.map_or(Said::Unknown, |session| Said::Lives(Stored { session, seen_s }))
+        session.map_or(Said::Unknown, |session| Said::Lives(Box::new(Stored { session, seen_s })))
     }
 }
 

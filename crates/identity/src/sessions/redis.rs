@@ -84,7 +84,7 @@ fn said(hash: Hash, found: &Value, policy: &Policy, now_s: u64) -> Said {
     let Some(session) = session else { return Said::Unknown };
     let left_s = u64::try_from(*left_s).unwrap_or(0);
     let seen_s = (now_s + left_s).saturating_sub(policy.life_s).clamp(session.begun_s.min(now_s), now_s);
-    Said::Lives(Stored { session, seen_s })
+    Said::Lives(Box::new(Stored { session, seen_s }))
 }
 
 #[cfg(test)]
@@ -100,7 +100,7 @@ mod tests {
         let session = of("u1", hash, 1000);
         let held =
             |text: &str, left_s| Value::Array(vec![Value::BulkString(text.as_bytes().to_vec()), Value::Int(left_s)]);
-        let stored = |seen_s| Said::Lives(Stored { session: session.clone(), seen_s });
+        let stored = |seen_s| Said::Lives(Box::new(Stored { session: session.clone(), seen_s }));
         assert_eq!(said(hash, &held(&session.text(), 86_400 - 60), &policy, 5000), stored(4940));
         assert_eq!(said(hash, &held(&session.text(), 99_999_999), &policy, 5000), stored(5000), "not from the future");
         assert_eq!(said(hash, &held("-", 9), &policy, 5000), Said::Ended);

@@ -38,7 +38,8 @@ impl Session {
         let identity = &self.identity;
         json!({
             "user": identity.user, "roles": identity.roles, "tenant": identity.tenant, "tier": identity.tier,
-            "mfa": identity.second_factor, "begun": self.begun_s, "agent": self.agent, "client": self.client.to_string(),
+            "mfa": identity.second_factor, "begun": self.begun_s, "agent": self.agent,
+            "client": self.client.to_string(),
         })
         .to_string()
     }
