@@ -12,6 +12,7 @@ use crate::settings::{self, Settings};
 use mainstay_config::{Inputs, Report};
 use mainstay_edge::Prepared;
 use mainstay_fleet::{Changes, Swap};
+use mainstay_jobs::Truth;
 use mainstay_supervisor::protocol::{Listener, ToSupervisor};
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
@@ -75,6 +76,9 @@ pub async fn run(server: &Server, say: &Say) -> Result<Value, Refused> {
     }
     if server.queues.shown_at != settings.jobs.redis.as_ref().map(|redis| redis.address) {
         say.line("[jobs] redis is listened at by the next start   type: mainstay stop, then mainstay run").await;
+    }
+    if server.queues.are_bullmqs != (settings.jobs.truth != Truth::Own) {
+        say.line("[jobs] store is opened by the next start   type: mainstay stop, then mainstay run").await;
     }
     if !server.book.is_on(&settings.store) {
         say.line("[store] durable is opened by a server that starts   type: mainstay upgrade").await;
