@@ -137,7 +137,7 @@ fn read_redis(table: &Table, truth: &Truth) -> Option<Redis> {
 }
 
 fn read_truth(table: &Table) -> Truth {
-    let doc = "Where queues are kept: with all else that must last (\"own\"), or in the Redis of [store.redis] together \
+    let doc = "Where queues are kept: with all else that must last (\"own\"), or in the Redis of [store.redis], shared \
                with BullMQ's own producers and workers (\"bullmq\")";
     let store = table.key(STORE).doc(doc).choice(&["own", "bullmq"], "own");
     if store.value == "bullmq" { Truth::BullMq { at: store.at } } else { Truth::Own }
@@ -471,6 +471,18 @@ mod tests {
             let redis = good(&format!("[jobs]\nredis = \"{text}\"\n")).redis.expect(text);
             assert_eq!(redis.address.to_string(), expected);
         }
+    }
+
+    #[test]
+    fn queues_are_bullmqs_where_the_file_says_so_and_what_it_has_not_is_a_fault() {
+        assert_eq!(good("[jobs.scan]\n").truth, Truth::Own);
+        let options = good("[jobs]\nstore = \"bullmq\"\n[jobs.scan]\n");
+        assert!(matches!(options.truth, Truth::BullMq { .. }), "{options:?}");
+        let both = "[jobs]\nstore = \"bullmq\"\nredis = \"127.0.0.1:6390\"\n[jobs.scan]\ndead_letter = true\n";
+        let (_, report) = read(both);
+        let said = report.render(false);
+        assert_eq!(report.faults.len(), 2, "{said}");
+        assert!(said.contains("dead_letter: not with") && said.contains("ask the Redis itself"), "{said}");
     }
 
     #[test]
