@@ -176,13 +176,15 @@ fn whole(place: &Place<'_>, queue: &Value, state: &str) -> String {
 }
 
 fn row_of_job(place: &Place<'_>, job: &Value) -> String {
-    let (id, state) = (job["id"].as_u64().unwrap_or_default().to_string(), text(job, "state"));
+    let (id, state) = (id(job), text(job, "state"));
     let at = ["delayUntilMs", "endedMs", "startedMs", "createdMs"].iter().find_map(|at| job[*at].as_u64());
     let error = job["error"].as_str().unwrap_or_default();
     format!(
-        "<tr><td class=\"n\"><a href=\"{}/job?id={id}\">{id}</a></td><td>{}</td><td class=\"{}\">{}</td>\
+        "<tr><td class=\"n\"><a href=\"{}/job?id={}\">{}</a></td><td>{}</td><td class=\"{}\">{}</td>\
          <td class=\"n\">{}/{}</td><td>{}</td><td class=\"e\">{}</td><td class=\"a\">{}</td></tr>",
         Text(place.root),
+        in_query(&id),
+        Text(&id),
         Text(text(job, "name")),
         Text(state),
         Text(state),
@@ -192,6 +194,11 @@ fn row_of_job(place: &Place<'_>, job: &Value) -> String {
         Text(error),
         actions(place, &id, state),
     )
+}
+
+/// A number, or a queue and what BullMQ calls the job.
+fn id(job: &Value) -> String {
+    job["id"].as_str().map_or_else(|| job["id"].to_string(), str::to_owned)
 }
 
 /// What can be done to a job in this state.

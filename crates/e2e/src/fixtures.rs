@@ -37,13 +37,22 @@ pub fn static_app() -> PathBuf {
 /// `node_modules` with everything of `fixtures/node/package-lock.json`.
 pub fn node_modules() -> PathBuf {
     static AT: OnceLock<PathBuf> = OnceLock::new();
+    AT.get_or_init(|| node_modules_of("node")).clone()
+}
+
+/// The same of `fixtures/bullmq`: BullMQ of two majors, and bull-board.
+pub fn bullmq_modules() -> PathBuf {
+    static AT: OnceLock<PathBuf> = OnceLock::new();
+    AT.get_or_init(|| node_modules_of("bullmq")).clone()
+}
+
+fn node_modules_of(kind: &str) -> PathBuf {
     let install = |at: &Path| {
         let mut npm = Command::new("npm");
         npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(at);
         vec![npm]
     };
-    AT.get_or_init(|| installed("node", &["package.json", "package-lock.json"], "node", install).join("node_modules"))
-        .clone()
+    installed(kind, &["package.json", "package-lock.json"], "node", install).join("node_modules")
 }
 
 /// A Python interpreter with everything of `fixtures/python/requirements.txt`.
@@ -128,6 +137,13 @@ pub fn node_client(name: &str, arguments: &[&str]) -> String {
     finished(command)
 }
 
+/// `fixtures/bullmq/NAME`, to be run.
+pub fn bullmq_client(name: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("node");
+    command.arg(folder().join("bullmq").join(name)).args(arguments).env("NODE_PATH", bullmq_modules());
+    command
+}
+
 /// Runs `fixtures/python/clients/NAME` and gives what it printed; it must end with 0.
 #[track_caller]
 pub fn python_client(name: &str, arguments: &[&str]) -> String {
@@ -144,8 +160,9 @@ pub fn python_script(line: &str, arguments: &[&str]) -> String {
     finished(command)
 }
 
+/// What it printed; it must end with 0.
 #[track_caller]
-fn finished(mut command: Command) -> String {
+pub fn finished(mut command: Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?} ended with {}\n{out}\n{err}", output.status);

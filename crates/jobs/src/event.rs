@@ -49,9 +49,9 @@ pub enum What {
 }
 
 impl Event {
-    /// As whoever listens is told of it, by stream or by request.
-    pub fn shown(&self) -> Value {
-        json!({ "queue": &*self.queue, "id": self.job, "atMs": self.at_ms, "event": self.what.as_str() })
+    /// As whoever listens is told of it; `id` is the job as it is known outside.
+    pub(crate) fn shown(&self, id: Value) -> Value {
+        json!({ "queue": &*self.queue, "id": id, "atMs": self.at_ms, "event": self.what.as_str() })
     }
 }
 

@@ -1,8 +1,9 @@
-//! Jobs as the rest of Mainstay reaches them: every call goes to the engine's thread and comes back once what it
-//! changed is kept.
+//! Jobs as the rest of Mainstay reaches them: every call goes to the engine's thread, or to BullMQ's Redis, and comes
+//! back once what it changed is kept.
 //!
 //! Invariant: what was answered is committed, in the way its queue asks for. Must never answer before.
 
+use crate::bullmq::{self, Bull};
 use crate::clock::Clock;
 use crate::engine::{Engine, QueueGlance};
 use crate::error::Error;
@@ -14,9 +15,10 @@ use crate::schedule::Schedule;
 use crate::settings::Settings;
 use crate::store::{ChildDetail, Detail, Extent, Place, Reads, Refused, RefusedCount};
 use crate::thread::{self, Message};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc, oneshot, watch};
 
 /// Calls that wait for the engine's thread: some ten batches.
 const CALLS_MAX: usize = 4096;
@@ -45,7 +47,14 @@ pub struct Setup {
 
 /// Queues of jobs. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub struct Jobs(Arc<Inner>);
+pub struct Jobs(Truth);
+
+/// Where the truth is.
+#[derive(Clone)]
+enum Truth {
+    Engine(Arc<Inner>),
+    Bull(Arc<Bull>),
+}
 
 struct Inner {
     calls: mpsc::Sender<Message>,
@@ -105,7 +114,44 @@ impl Jobs {
         let (ending, ended) = watch::channel(());
         let reads = thread::start(home, setup, messages, events.clone(), ending)?;
         let room = Semaphore::new(PAYLOAD_KIB_MAX);
-        Ok(Jobs(Arc::new(Inner { calls, events, reads, room, ended, _home: home.clone() })))
+        Ok(Jobs(Truth::Engine(Arc::new(Inner { calls, events, reads, room, ended, _home: home.clone() }))))
+    }
+
+    /// Queues of BullMQ. Must run on a tokio runtime, which carries what works for them.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached, or evicts what it was given.
+    pub async fn on_bullmq(setup: bullmq::Setup) -> Result<Jobs, Error> {
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        Ok(Jobs(Truth::Bull(Bull::open(setup, events).await?)))
+    }
+
+    /// A job as it is known outside: by its number, or by queue and id where BullMQ has it (`scan:12`).
+    pub fn id_of(&self, job: u64) -> Value {
+        match &self.0 {
+            Truth::Bull(bull) if job != 0 => bull.text_of(job).into(),
+            _ => job.into(),
+        }
+    }
+
+    /// The job that is known as this outside, whether it is there or not.
+    pub fn job_of(&self, id: &str) -> Option<u64> {
+        match &self.0 {
+            Truth::Engine(_) => id.parse().ok(),
+            Truth::Bull(bull) => bull.number_of(id),
+        }
+    }
+
+    /// As whoever listens is told of it, by stream or by request.
+    pub fn told(&self, event: &Event) -> Value {
+        event.shown(self.id_of(event.job))
+    }
+
+    fn engine(&self) -> Result<&Arc<Inner>, Error> {
+        match &self.0 {
+            Truth::Engine(inner) => Ok(inner),
+            Truth::Bull(_) => Err(Error::Unsupported("the engine's own view")),
+        }
     }
 
     /// Adds all of them or none; each is there for good when this comes back.
@@ -116,8 +162,10 @@ impl Jobs {
         let bytes = jobs.iter().map(NewJob::payload_bytes).sum();
         fits("the array's payload", bytes, ARRAY_BYTES_MAX)?;
         let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
-        let room = tokio::time::timeout(ROOM_LIMIT, self.0.room.acquire_many(kib)).await;
-        let _room = room.map_err(|_| Error::Behind(ROOM_LIMIT))?.map_err(|_| Error::Closed)?;
+        let _room = match &self.0 {
+            Truth::Engine(inner) => Some(inner.room(kib).await?),
+            Truth::Bull(_) => None,
+        };
         match self.op(Op::Add { queue: queue.into(), jobs }).await? {
             Answer::Added(added) => Ok(added),
             _ => Ok(Vec::new()),
@@ -129,10 +177,14 @@ impl Jobs {
     /// # Errors
     /// When nothing can be kept.
     pub async fn claim(&self, claim: Claim) -> Result<Vec<Work>, Error> {
-        let (answer, answered) = oneshot::channel();
-        let answered = Answered { answered, jobs: self, held: |work: &Vec<Work>| held(work) };
         fits("the name of a worker", claim.worker.len(), NAME_BYTES_MAX)?;
-        self.send(Message::Claim { claim, answer }).await?;
+        let inner = match &self.0 {
+            Truth::Engine(inner) => inner,
+            Truth::Bull(bull) => return bull.claim(claim).await,
+        };
+        let (answer, answered) = oneshot::channel();
+        let answered = Answered { answered, inner, held: |work: &Vec<Work>| held(work) };
+        inner.send(Message::Claim { claim, answer }).await?;
         answered.wait().await
     }
 
@@ -141,10 +193,14 @@ impl Jobs {
     /// # Errors
     /// When nothing can be kept: then none has ended. What is wrong with one end is said of it alone.
     pub async fn finish(&self, ends: Vec<Finish>, next: Option<Claim>) -> Result<Finished, Error> {
-        let (answer, answered) = oneshot::channel();
-        let answered = Answered { answered, jobs: self, held: |finished: &Finished| held(&finished.work) };
         fits("the name of a worker", next.as_ref().map_or(0, |next| next.worker.len()), NAME_BYTES_MAX)?;
-        self.send(Message::Finish { ends, next, answer }).await?;
+        let inner = match &self.0 {
+            Truth::Engine(inner) => inner,
+            Truth::Bull(bull) => return bull.finish(ends, next).await,
+        };
+        let (answer, answered) = oneshot::channel();
+        let answered = Answered { answered, inner, held: |finished: &Finished| held(&finished.work) };
+        inner.send(Message::Finish { ends, next, answer }).await?;
         answered.wait().await
     }
 
@@ -293,7 +349,10 @@ impl Jobs {
     /// # Errors
     /// When jobs are closed.
     pub async fn schedules(&self) -> Result<Vec<Schedule>, Error> {
-        self.look(|engine| engine.schedules().cloned().collect()).await
+        match &self.0 {
+            Truth::Engine(_) => self.look(|engine| engine.schedules().cloned().collect()).await,
+            Truth::Bull(_) => Ok(Vec::new()),
+        }
     }
 
     /// All queues with their counts, in the order in which they came to be.
@@ -301,7 +360,10 @@ impl Jobs {
     /// # Errors
     /// When jobs are closed.
     pub async fn queues(&self) -> Result<Vec<QueueGlance>, Error> {
-        self.look(|engine| engine.queues().collect()).await
+        match &self.0 {
+            Truth::Engine(_) => self.look(|engine| engine.queues().collect()).await,
+            Truth::Bull(bull) => bull.queues().await,
+        }
     }
 
     /// Who has jobs now.
@@ -309,7 +371,10 @@ impl Jobs {
     /// # Errors
     /// When jobs are closed.
     pub async fn workers(&self) -> Result<Vec<Name>, Error> {
-        self.look(|engine| engine.workers().cloned().collect()).await
+        match &self.0 {
+            Truth::Engine(_) => self.look(|engine| engine.workers().cloned().collect()).await,
+            Truth::Bull(bull) => Ok(bull.workers()),
+        }
     }
 
     /// Jobs in a state, in the order in which they will start; of those that ended the last first.
@@ -317,10 +382,15 @@ impl Jobs {
     /// # Errors
     /// When jobs are closed, or the store fails.
     pub async fn list(&self, queue: &str, state: State, skip: usize, most: usize) -> Result<Vec<Detail>, Error> {
+        let most = most.min(LIST_MAX);
+        let inner = match &self.0 {
+            Truth::Engine(inner) => inner,
+            Truth::Bull(bull) => return bull.list(queue, state, skip, most).await,
+        };
         let queue = queue.to_owned();
-        let ids = self.look(move |engine| engine.list(&queue, state, skip, most.min(LIST_MAX))).await?;
+        let ids = self.look(move |engine| engine.list(&queue, state, skip, most)).await?;
         // One may have been removed since.
-        Ok(self.0.reads.details(ids, Extent::Whole).await?)
+        Ok(inner.reads.details(ids, Extent::Whole).await?)
     }
 
     /// As [`Jobs::list`], but of each what a list shows: no payload, result, progress or log, and the last attempt.
@@ -328,19 +398,26 @@ impl Jobs {
     /// # Errors
     /// When jobs are closed, or the store fails.
     pub async fn lines(&self, queue: &str, state: State, skip: usize, most: usize) -> Result<Vec<Detail>, Error> {
+        let most = most.min(LIST_MAX);
+        let inner = match &self.0 {
+            Truth::Engine(inner) => inner,
+            Truth::Bull(bull) => return bull.list(queue, state, skip, most).await,
+        };
         let queue = queue.to_owned();
-        let ids = self.look(move |engine| engine.list(&queue, state, skip, most.min(LIST_MAX))).await?;
-        Ok(self.0.reads.details(ids, Extent::Line).await?)
+        let ids = self.look(move |engine| engine.list(&queue, state, skip, most)).await?;
+        Ok(inner.reads.details(ids, Extent::Line).await?)
     }
 
     /// Jobs that were added with a `traceparent` of this trace id (32 digits), in the order of their ids, as
-    /// [`Jobs::lines`] gives them.
+    /// [`Jobs::lines`] gives them. None of BullMQ's, which are not looked for by it.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn traced(&self, trace_id: &str, most: usize) -> Result<Vec<Detail>, Error> {
-        match trace_id.len() {
-            TRACE_ID_CHARS => Ok(self.0.reads.traced(trace_id.to_owned(), most.min(LIST_MAX)).await?),
+        match &self.0 {
+            Truth::Engine(inner) if trace_id.len() == TRACE_ID_CHARS => {
+                Ok(inner.reads.traced(trace_id.to_owned(), most.min(LIST_MAX)).await?)
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -350,7 +427,10 @@ impl Jobs {
     /// # Errors
     /// When jobs are closed, or the store fails.
     pub async fn get(&self, job: u64) -> Result<Option<Detail>, Error> {
-        Ok(self.0.reads.details(vec![job], Extent::Whole).await?.pop())
+        match &self.0 {
+            Truth::Engine(inner) => Ok(inner.reads.details(vec![job], Extent::Whole).await?.pop()),
+            Truth::Bull(bull) => bull.get(job).await,
+        }
     }
 
     /// Children of a job and what they gave, in the order in which they were given, for as long as the job is there.
@@ -359,7 +439,11 @@ impl Jobs {
     /// # Errors
     /// When jobs are closed, or the disk fails.
     pub async fn children(&self, job: u64, skip: usize, most: usize) -> Result<Vec<ChildDetail>, Error> {
-        Ok(self.0.reads.children(job, skip, most).await?)
+        match &self.0 {
+            Truth::Engine(inner) => Ok(inner.reads.children(job, skip, most).await?),
+            // Of flows that BullMQ's own producers added it is their clients that tell.
+            Truth::Bull(_) => Ok(Vec::new()),
+        }
     }
 
     /// What apps added in SQL and cannot be taken over, the oldest of it; nothing where jobs are kept in a file.
@@ -367,7 +451,10 @@ impl Jobs {
     /// # Errors
     /// When the store fails.
     pub async fn refused(&self, most: usize) -> Result<Vec<Refused>, Error> {
-        Ok(self.0.reads.refused(most.min(LIST_MAX)).await?)
+        match &self.0 {
+            Truth::Engine(inner) => Ok(inner.reads.refused(most.min(LIST_MAX)).await?),
+            Truth::Bull(_) => Ok(Vec::new()),
+        }
     }
 
     /// How many of each queue are, of those that have any.
@@ -375,7 +462,10 @@ impl Jobs {
     /// # Errors
     /// When the store fails.
     pub async fn refused_counts(&self) -> Result<Vec<RefusedCount>, Error> {
-        Ok(self.0.reads.refused_counts().await?)
+        match &self.0 {
+            Truth::Engine(inner) => Ok(inner.reads.refused_counts().await?),
+            Truth::Bull(_) => Ok(Vec::new()),
+        }
     }
 
     /// Drops one of them, or all; how many. One that is tried again at this moment is left.
@@ -383,12 +473,18 @@ impl Jobs {
     /// # Errors
     /// When the store fails.
     pub async fn drop_refused(&self, id: Option<u64>) -> Result<u64, Error> {
-        Ok(self.0.reads.drop_refused(id).await?)
+        match &self.0 {
+            Truth::Engine(inner) => Ok(inner.reads.drop_refused(id).await?),
+            Truth::Bull(_) => Ok(0),
+        }
     }
 
     /// What happens from now on, after it was committed.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.0.events.subscribe()
+        match &self.0 {
+            Truth::Engine(inner) => inner.events.subscribe(),
+            Truth::Bull(bull) => bull.subscribe(),
+        }
     }
 
     /// Looks at the clock: for one that was moved by hand.
@@ -402,17 +498,24 @@ impl Jobs {
     /// What was accepted is committed and the file let go of when this comes back; claims that wait get nothing.
     /// Idempotent.
     pub async fn close(&self) {
+        let inner = match &self.0 {
+            Truth::Engine(inner) => inner,
+            Truth::Bull(bull) => return bull.close().await,
+        };
         let (answer, answered) = oneshot::channel();
-        if self.0.calls.send(Message::Close { answer }).await.is_ok() {
+        if inner.calls.send(Message::Close { answer }).await.is_ok() {
             let _ = answered.await;
         }
-        let mut ended = self.0.ended.clone();
+        let mut ended = inner.ended.clone();
         while ended.changed().await.is_ok() {}
     }
 
     /// Comes back when the thread has ended, whoever ended it: nothing is kept any more then.
     pub async fn ended(&self) {
-        self.0.calls.closed().await;
+        match &self.0 {
+            Truth::Engine(inner) => inner.calls.closed().await,
+            Truth::Bull(bull) => bull.ended().await,
+        }
     }
 
     async fn sweep(&self, op: impl Fn() -> Op) -> Result<u64, Error> {
@@ -435,8 +538,12 @@ impl Jobs {
     }
 
     async fn op(&self, op: Op) -> Result<Answer, Error> {
+        let inner = match &self.0 {
+            Truth::Engine(inner) => inner,
+            Truth::Bull(bull) => return bull.op(op).await,
+        };
         let (answer, answered) = oneshot::channel();
-        self.send(Message::Op { op, answer }).await?;
+        inner.send(Message::Op { op, answer }).await?;
         answered.await.unwrap_or(Err(Error::Closed))
     }
 
@@ -447,13 +554,21 @@ impl Jobs {
     ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
         let look = Box::new(move |engine: Result<&Engine, Error>| drop(answer.send(engine.map(look))));
-        self.send(Message::Look(look)).await?;
+        self.engine()?.send(Message::Look(look)).await?;
         answered.await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+impl Inner {
+    /// Until so many KiB of payload may wait.
+    async fn room(&self, kib: u32) -> Result<SemaphorePermit<'_>, Error> {
+        let room = tokio::time::timeout(ROOM_LIMIT, self.room.acquire_many(kib)).await;
+        room.map_err(|_| Error::Behind(ROOM_LIMIT))?.map_err(|_| Error::Closed)
     }
 
     async fn send(&self, message: Message) -> Result<(), Error> {
         use mpsc::error::SendTimeoutError;
-        match self.0.calls.send_timeout(message, ROOM_LIMIT).await {
+        match self.calls.send_timeout(message, ROOM_LIMIT).await {
             Ok(()) => Ok(()),
             Err(SendTimeoutError::Timeout(_)) => Err(Error::Behind(ROOM_LIMIT)),
             Err(SendTimeoutError::Closed(_)) => Err(Error::Closed),
@@ -499,7 +614,7 @@ fn held(work: &[Work]) -> Vec<(u64, u64)> {
 /// An answer with jobs in it. Whoever stops waiting gives back what may have come in that moment.
 struct Answered<'a, T> {
     answered: oneshot::Receiver<Result<T, Error>>,
-    jobs: &'a Jobs,
+    inner: &'a Inner,
     held: fn(&T) -> Vec<(u64, u64)>,
 }
 
@@ -514,7 +629,7 @@ impl<T> Drop for Answered<'_, T> {
         self.answered.close();
         if let Ok(Ok(taken)) = self.answered.try_recv() {
             // Where there is no room their leases end in their time.
-            let _ = self.jobs.0.calls.try_send(Message::Return { held: (self.held)(&taken) });
+            let _ = self.inner.calls.try_send(Message::Return { held: (self.held)(&taken) });
         }
     }
 }

@@ -5,6 +5,7 @@
 //! Must never look into a payload, and never acknowledge what is not kept.
 
 pub mod backoff;
+pub mod bullmq;
 pub mod change;
 mod clock;
 pub mod engine;
@@ -27,13 +28,13 @@ mod thread;
 pub use backoff::{Backoff, Growth};
 pub use clock::Clock;
 pub use engine::Engine;
-pub use error::Error;
+pub use error::{Error, Why};
 pub use event::{Event, What};
 pub use handle::{ARRAY_BYTES_MAX, Claim, Finished, Jobs, LIST_MAX, Listening, Setup, Work};
 pub use home::Home;
 pub use job::{Child, Name, NewJob, OnFailure, State};
 pub use op::{Answer, Effects, Op, Outcome, Refusal};
-pub use options::Options;
+pub use options::{Options, Truth};
 pub use push::{Instance, Pusher};
 pub use queue::{Counts, Totals};
 pub use settings::{Depth, Durability, Keep, Settings};

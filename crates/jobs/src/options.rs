@@ -9,7 +9,7 @@ use crate::op::Refusal;
 use crate::schedule::{CatchUp, EVERY_MIN_MS, Rule, Schedule};
 use crate::settings::{Depth, Durability, Keep, Settings};
 use mainstay_config::units::{Rate, rate, show_duration};
-use mainstay_config::{Item, Reader, Table};
+use mainstay_config::{Item, Position, Reader, Table};
 use mainstay_limits::window::Limit;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -22,8 +22,9 @@ const CONCURRENCY_MAX: i64 = 100_000;
 const STALLS_MAX: i64 = 1000;
 /// Bytes of a path that jobs are handed to.
 const PATH_BYTES_MAX: usize = 1024;
-/// The one key of `[jobs]` itself: no queue can be called like it.
+/// The keys of `[jobs]` itself: no queue can be called like one.
 const REDIS: &str = "redis";
+const STORE: &str = "store";
 const LOOPBACK: &str = "an address of this machine alone, as \"127.0.0.1:6390\"";
 const RATE: &str = "a number and a window, as \"5/60s\" or \"150/min smooth\"";
 const PUSH: &str = "POST and a path, as \"POST /jobs/scan\"";
@@ -37,6 +38,17 @@ pub struct Options {
     pub is_on: bool,
     /// Where queues are shown as Redis would show them.
     pub redis: Option<Redis>,
+    pub truth: Truth,
+}
+
+/// `[jobs] store`: where the truth of jobs is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Truth {
+    /// In the store that lasts.
+    #[default]
+    Own,
+    /// In the Redis of `[store.redis]`, shared with BullMQ's own producers and workers.
+    BullMq { at: Position },
 }
 
 /// `[jobs] redis`
@@ -84,18 +96,20 @@ impl Options {
     pub fn read(reader: &Reader) -> Options {
         let table = reader.table("jobs").doc("Jobs: work that must not be lost. A table for each queue");
         let is_on = table.exists();
-        let redis = read_redis(&table);
+        let truth = read_truth(&table);
+        let redis = read_redis(&table, &truth);
         let mut queues: Vec<Queue> = Vec::new();
         let mut schedules: Vec<Name> = Vec::new();
         for table in reader.named("jobs") {
             let table = table.doc("One queue, by its name");
             let queue = read_queue(&table, &mut schedules);
             // Where a table stands in place of the address, that was said.
-            if table.name() != REDIS && is_name(&table, queues.len()) {
+            if ![REDIS, STORE].contains(&table.name()) && is_name(&table, queues.len()) {
+                judge(&table, &queue, &truth);
                 queues.push(queue);
             }
         }
-        Options { queues, is_on, redis }
+        Options { queues, is_on, redis, truth }
     }
 }
 
@@ -111,11 +125,33 @@ impl Planned {
     }
 }
 
-fn read_redis(table: &Table) -> Option<Redis> {
+fn read_redis(table: &Table, truth: &Truth) -> Option<Redis> {
     let doc = "Queues shown to whoever reads BullMQ's keys, as with `redis-cli -p 6390 LLEN bull:scan:wait`: nothing \
                can be changed there, and there is no password, so this machine alone is served. Unset: nobody listens";
     let address = table.key(REDIS).doc(doc).example("\"127.0.0.1:6390\"").opt_parsed(LOOPBACK, loopback)?;
+    if *truth != Truth::Own {
+        let what = "`redis` shows queues to whoever reads a Redis, and there is one";
+        table.fault(&address.at, what, "leave it out: ask the Redis itself", None);
+    }
     Some(Redis { address: address.value, at: address.at.to_string() })
+}
+
+fn read_truth(table: &Table) -> Truth {
+    let doc = "Where queues are kept: with all else that must last (\"own\"), or in the Redis of [store.redis], shared \
+               with BullMQ's own producers and workers (\"bullmq\")";
+    let store = table.key(STORE).doc(doc).choice(&["own", "bullmq"], "own");
+    if store.value == "bullmq" { Truth::BullMq { at: store.at } } else { Truth::Own }
+}
+
+/// What a queue asks for and BullMQ has not.
+fn judge(table: &Table, queue: &Queue, truth: &Truth) {
+    if *truth == Truth::Own {
+        return;
+    }
+    for (what, fix) in crate::bullmq::unsupported(queue) {
+        let what = format!("{what}: not with [jobs] store = \"bullmq\"");
+        table.fault(&table.position(), what, fix, None);
+    }
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {
@@ -435,6 +471,18 @@ mod tests {
             let redis = good(&format!("[jobs]\nredis = \"{text}\"\n")).redis.expect(text);
             assert_eq!(redis.address.to_string(), expected);
         }
+    }
+
+    #[test]
+    fn queues_are_bullmqs_where_the_file_says_so_and_what_it_has_not_is_a_fault() {
+        assert_eq!(good("[jobs.scan]\n").truth, Truth::Own);
+        let options = good("[jobs]\nstore = \"bullmq\"\n[jobs.scan]\n");
+        assert!(matches!(options.truth, Truth::BullMq { .. }), "{options:?}");
+        let both = "[jobs]\nstore = \"bullmq\"\nredis = \"127.0.0.1:6390\"\n[jobs.scan]\ndead_letter = true\n";
+        let (_, report) = read(both);
+        let said = report.render(false);
+        assert_eq!(report.faults.len(), 2, "{said}");
+        assert!(said.contains("dead_letter: not with") && said.contains("ask the Redis itself"), "{said}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::options::{Options, Queue};
 use lane::Rules;
 use links::{Answer, Links, Trouble};
 use mainstay_runtime::{Clock as Process, Shutdown};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -235,7 +236,11 @@ impl Desk {
         };
         let (job, attempt, deadline_ms) = (work.claimed.job, work.claimed.attempt, work.claimed.deadline_ms);
         let wall_ms = Process::unix_micros() / 1000;
-        let request = match request::request(queue, path, work, &instance, wall_ms / 1000) {
+        let id = match self.jobs.id_of(job) {
+            Value::String(text) => text,
+            number => number.to_string(),
+        };
+        let request = match request::request(queue, path, (&id, work), &instance, wall_ms / 1000) {
             Ok(request) => request,
             Err(error) => {
                 let error = format!("it cannot be a request: {error}");
@@ -279,7 +284,7 @@ impl Desk {
             };
             match said {
                 Ok(work) => return work,
-                Err(error @ (Error::Refused(_) | Error::Closed)) => {
+                Err(error) if is_final(&error) => {
                     unwanted(job, &error);
                     return None;
                 }
@@ -309,10 +314,18 @@ impl Desk {
     }
 }
 
+/// Saying it again would not help.
+fn is_final(error: &Error) -> bool {
+    match error {
+        Error::Refused(_) | Error::Named { .. } | Error::Closed | Error::Unsupported(_) | Error::BullMq(_) => true,
+        Error::Store(_) | Error::Behind(_) | Error::Away(_) | Error::Unfit { .. } => false,
+    }
+}
+
 /// Nobody wants to hear the end of an attempt any more: it took too long, or jobs are closed.
 fn unwanted(job: u64, error: &Error) {
     match error {
-        Error::Refused(Refusal::Stale { .. } | Refusal::NoSuchJob(_)) | Error::Closed => {
+        Error::Refused(Refusal::Stale { .. } | Refusal::NoSuchJob(_)) | Error::Named { .. } | Error::Closed => {
             tracing::debug!(job, %error, "the end of an attempt came too late");
         }
         error => tracing::warn!(job, %error, "the end of an attempt was refused"),

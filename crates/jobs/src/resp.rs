@@ -159,7 +159,7 @@ fn refused(error: Error) -> Reply {
     match error {
         Error::Closed => loading(),
         Error::Behind(_) => Reply::Error(format!("BUSY {error}")),
-        Error::Refused(_) | Error::Store(_) => Reply::Error(format!("ERR {error} (mainstay logs)")),
+        error => Reply::Error(format!("ERR {error} (mainstay logs)")),
     }
 }
 

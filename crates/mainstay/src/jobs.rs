@@ -12,7 +12,7 @@ use mainstay_jobs::job::{Body, Own, Unique};
 use mainstay_jobs::op::FLOW_JOBS_MAX;
 use mainstay_jobs::schedule::{CatchUp, Rule, Schedule};
 use mainstay_jobs::store::Detail;
-use mainstay_jobs::{Child, Error, Jobs, LIST_MAX, NewJob, Refusal, State};
+use mainstay_jobs::{Child, Error, Jobs, LIST_MAX, NewJob, Refusal, State, Why};
 use mainstay_runtime::Clock;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -51,14 +51,14 @@ pub async fn run(jobs: Option<&Jobs>, asked: JobsAsked) -> Result<Value, Refused
         }
         JobsAsked::List(asked) => list(jobs, asked).await,
         JobsAsked::Show { id, payload } => {
-            let one = one(jobs, id, payload).await.map_err(refused)?;
-            one.ok_or_else(|| refused(Error::Refused(Refusal::NoSuchJob(id))))
+            let one = one(jobs, job(jobs, &id)?, payload).await.map_err(refused)?;
+            one.ok_or_else(|| unknown(&id))
         }
         JobsAsked::Traced { trace_id, limit } => traced(jobs, &trace_id, limit).await,
         JobsAsked::Add(asked) => add(jobs, *asked).await,
-        JobsAsked::Retry(id) => jobs.retry(id).await.map(|()| json!({ "id": id })).map_err(refused),
-        JobsAsked::Remove(id) => jobs.remove(id).await.map(|()| json!({ "id": id })).map_err(refused),
-        JobsAsked::Promote(id) => jobs.promote(id).await.map(|()| json!({ "id": id })).map_err(refused),
+        JobsAsked::Retry(id) => changed(jobs, &id, jobs.retry(job(jobs, &id)?).await),
+        JobsAsked::Remove(id) => changed(jobs, &id, jobs.remove(job(jobs, &id)?).await),
+        JobsAsked::Promote(id) => changed(jobs, &id, jobs.promote(job(jobs, &id)?).await),
         JobsAsked::Pause(queue) => {
             known(jobs, &queue).await?;
             jobs.pause(&queue).await.map_err(refused)?;
@@ -112,10 +112,10 @@ pub fn deed(asked: &JobsAsked, answer: &Value) -> Option<(&'static str, String)>
         JobsAsked::DropRefused(None) => ("refused jobs dropped", answer["count"].to_string()),
         JobsAsked::DropRefused(Some(id)) => ("refused job dropped", id.to_string()),
         JobsAsked::Add(_) if answer["isNew"] == false => return None,
-        JobsAsked::Add(asked) => ("job added", format!("{} to {}", answer["id"], asked.queue)),
-        JobsAsked::Retry(id) => ("job retried", id.to_string()),
-        JobsAsked::Remove(id) => ("job removed", id.to_string()),
-        JobsAsked::Promote(id) => ("job promoted", id.to_string()),
+        JobsAsked::Add(asked) => ("job added", format!("{} to {}", said(&answer["id"]), asked.queue)),
+        JobsAsked::Retry(id) => ("job retried", id.clone()),
+        JobsAsked::Remove(id) => ("job removed", id.clone()),
+        JobsAsked::Promote(id) => ("job promoted", id.clone()),
         JobsAsked::Pause(queue) => ("queue paused", queue.clone()),
         JobsAsked::Resume(queue) => ("queue resumed", queue.clone()),
         JobsAsked::Drain { queue, .. } => ("queue drained", count(queue)),
@@ -124,6 +124,25 @@ pub fn deed(asked: &JobsAsked, answer: &Value) -> Option<(&'static str, String)>
         JobsAsked::Schedule(asked) => ("schedule set", format!("{} for {}", asked.name, asked.queue)),
         JobsAsked::Unschedule(name) => ("schedule removed", name.clone()),
     })
+}
+
+/// The job of this id, whether it is there or not.
+fn job(jobs: &Jobs, id: &str) -> Result<u64, Refused> {
+    jobs.job_of(id).ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: &str) -> Refused {
+    Refused::new(format!("there is no job {id}   see: mainstay jobs list QUEUE   (what ended is kept for a while)"))
+}
+
+fn changed(jobs: &Jobs, id: &str, done: Result<(), Error>) -> Result<Value, Refused> {
+    done.map_err(refused)?;
+    Ok(json!({ "id": jobs.job_of(id).map(|job| jobs.id_of(job)) }))
+}
+
+/// An id as people read it.
+fn said(id: &Value) -> String {
+    id.as_str().map_or_else(|| id.to_string(), str::to_owned)
 }
 
 /// The queue of this name, if there is one.
@@ -189,7 +208,7 @@ pub async fn page(
         while found.len() < limit {
             let most = PAGE.min(limit - found.len());
             let details = jobs.lines(&queue.name, *state, skip, most).await?;
-            found.extend(details.iter().map(|detail| listed(detail, queue)));
+            found.extend(details.iter().map(|detail| listed(jobs, detail, queue)));
             skip += most;
             if details.len() < most {
                 break;
@@ -205,7 +224,7 @@ async fn traced(jobs: &Jobs, trace_id: &str, limit: usize) -> Result<Value, Refu
     let limit = limit.clamp(1, LIST_MAX - 1);
     let queues = jobs.queues().await.map_err(refused)?;
     let found = jobs.traced(trace_id, limit + 1).await.map_err(refused)?;
-    let of = |detail: &Detail| Some(listed(detail, queues.get(detail.row.queue as usize)?));
+    let of = |detail: &Detail| Some(listed(jobs, detail, queues.get(detail.row.queue as usize)?));
     let all: Vec<Value> = found.iter().take(limit).filter_map(of).collect();
     Ok(json!({ "jobs": all, "more": found.len() > limit }))
 }
@@ -219,7 +238,7 @@ pub async fn one(jobs: &Jobs, id: u64, with_payload: bool) -> Result<Option<Valu
     // A job knows its queue by number, and queues are listed in the order of their numbers.
     let queue = jobs.queues().await?.into_iter().nth(detail.row.queue as usize);
     let children = jobs.children(id, 0, FLOW_JOBS_MAX).await?;
-    Ok(queue.map(|queue| shown(&detail, &children, &queue, with_payload)))
+    Ok(queue.map(|queue| shown(jobs, &detail, &children, &queue, with_payload)))
 }
 
 async fn add(jobs: &Jobs, asked: JobAdded) -> Result<Value, Refused> {
@@ -237,7 +256,7 @@ async fn add(jobs: &Jobs, asked: JobAdded) -> Result<Value, Refused> {
     let job = NewJob { delay_ms: asked.delay_ms, unique, children, ..new(asked.job) };
     let added = jobs.add(&asked.queue, vec![job]).await.map_err(refused)?;
     let one = added.first().ok_or_else(|| Refused::new("nothing was added"))?;
-    Ok(json!({ "id": one.job, "queue": asked.queue, "isNew": one.is_new }))
+    Ok(json!({ "id": jobs.id_of(one.job), "queue": asked.queue, "isNew": one.is_new }))
 }
 
 /// Of a child and of all below it.
@@ -293,6 +312,13 @@ fn refused(error: Error) -> Refused {
         Error::Store(_) => "see: mainstay logs --level error".to_owned(),
         Error::Behind(_) => "the disk is slow or busy; try again".to_owned(),
         Error::Closed => "the server ends or hands over; try again".to_owned(),
+        Error::Named { why: Why::Gone, .. } => {
+            "see: mainstay jobs list QUEUE   (what ended is kept for a while)".to_owned()
+        }
+        Error::Named { job, why: Why::WrongState(_) | Why::Stale(_) } => format!("see: mainstay jobs show {job}"),
+        Error::Unsupported(_) | Error::BullMq(_) => "see: docs/jobs.md, Beside BullMQ".to_owned(),
+        Error::Away(_) => "see: mainstay check, mainstay logs --level error".to_owned(),
+        Error::Unfit { .. } => "see: mainstay check".to_owned(),
     };
     Refused::new(format!("{}   {next}", chain(&error)))
 }

@@ -21,7 +21,7 @@ use mainstay_identity::exchange::{Answer, Asked};
 use mainstay_jobs::{Jobs, LIST_MAX, State};
 use mainstay_runtime::Clock;
 use mainstay_store::journal::{Event, Notes};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -147,7 +147,7 @@ impl Pages {
         let page = match below {
             "list" => self.list(&place, word("queue"), word("state"), word("skip")).await?,
             "job" => {
-                let job = self.ask(JobsAsked::Show { id: number(word("id"))?, payload: true }).await?;
+                let job = self.ask(JobsAsked::Show { id: id(word("id"))?, payload: true }).await?;
                 queues::job(&place, &job)
             }
             "find" => return self.find(&place, word("queue"), word("q").trim()).await,
@@ -186,9 +186,10 @@ impl Pages {
             let why = format!("search for something of at most {WORDS_MAX} characters");
             return Err((StatusCode::BAD_REQUEST, Refused::new(why)));
         }
-        if let Ok(id) = words.parse::<u64>()
-            && (queue.is_empty() || self.ask(JobsAsked::Show { id, payload: false }).await.is_ok())
+        if let Ok(id) = id(words)
+            && (queue.is_empty() || self.ask(JobsAsked::Show { id: id.clone(), payload: false }).await.is_ok())
         {
+            let id = utf8_percent_encode(&id, NON_ALPHANUMERIC);
             return Ok(to(&format!("{}/job?id={id}", place.root)));
         }
         let of = self.queue(queue).await?;
@@ -257,7 +258,7 @@ fn below<'a>(root: &str, asked: &'a Asked) -> &'a str {
 /// The verb a form names, as `mainstay jobs` has it.
 fn wanted(form: &Fields) -> Result<JobsAsked, Refused> {
     let word = |name: &str| form.get(name).map(|word| word.trim().to_owned()).unwrap_or_default();
-    let id = || number(&word("id")).map_err(|(_, why)| why);
+    let id = || id(&word("id")).map_err(|(_, why)| why);
     let queue = || word("queue");
     Ok(match word("verb").as_str() {
         "retry" => JobsAsked::Retry(id()?),
@@ -320,6 +321,14 @@ fn fields(text: &str) -> Fields {
 
 fn number(text: &str) -> Result<u64, (StatusCode, Refused)> {
     text.parse().map_err(|_| (StatusCode::BAD_REQUEST, Refused::new(format!("`{text}` is no number"))))
+}
+
+/// A number, or a queue and what BullMQ calls the job.
+fn id(text: &str) -> Result<String, (StatusCode, Refused)> {
+    match text.split_once(':') {
+        Some((queue, id)) if !queue.is_empty() && !id.is_empty() => Ok(text.to_owned()),
+        _ => number(text).map(|number| number.to_string()),
+    }
 }
 
 fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {

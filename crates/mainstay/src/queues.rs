@@ -15,11 +15,12 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use mainstay_edge::Handle;
 use mainstay_jobs::push::Find;
 use mainstay_jobs::store::{FILE, RefusedCount};
-use mainstay_jobs::{Clock, Error, Home, Instance, Jobs, Name, Options, Place, Pusher, Setup, resp};
+use mainstay_jobs::{Clock, Error, Home, Instance, Jobs, Name, Options, Place, Pusher, Setup, Truth, bullmq, resp};
 use mainstay_runtime::Shutdown;
 use mainstay_store::Error::Standby;
 use mainstay_store::Lasting;
 use mainstay_store::journal::Notes;
+use mainstay_store::redis;
 use mainstay_supervisor::protocol::Hello;
 use mainstay_telemetry::metrics::exposition::{Exposition, Kind};
 use std::net::{SocketAddr, TcpListener};
@@ -72,6 +73,8 @@ pub struct Queues {
     done: watch::Receiver<Done>,
     is_ending: Arc<AtomicBool>,
     pub access: Access,
+    /// They are BullMQ's, for as long as this server runs.
+    pub are_bullmqs: bool,
     /// Where tools of Redis read them.
     shown: watch::Sender<Shown>,
     /// Where their pages stand.
@@ -116,11 +119,18 @@ impl Access {
     }
 }
 
-/// Where jobs are kept: with all else that must last, but a file has one of its own.
-fn place(store: &mainstay_store::Options, data: &Path) -> Place {
-    match &store.durable {
-        Lasting::Postgres(options) => Place::Postgres(options.clone()),
-        Lasting::Sqlite => Place::File(data.join(FILE)),
+/// Where the truth of jobs is.
+enum Where {
+    Own(Place),
+    BullMq(Box<redis::Options>),
+}
+
+/// With all else that must last, but a file has one of its own; or in the Redis that BullMQ's own workers share.
+fn place(settings: &Settings, data: &Path) -> Where {
+    match (&settings.jobs.truth, &settings.store.redis, &settings.store.durable) {
+        (Truth::BullMq { .. }, Some(redis), _) => Where::BullMq(Box::new(redis.clone())),
+        (_, _, Lasting::Postgres(options)) => Where::Own(Place::Postgres(options.clone())),
+        (_, _, Lasting::Sqlite) => Where::Own(Place::File(data.join(FILE))),
     }
 }
 
@@ -141,7 +151,7 @@ pub struct Keeper {
     shown: watch::Receiver<Shown>,
     tokens: Arc<Tokens>,
     apps: Arc<ArcSwap<Vec<String>>>,
-    place: Place,
+    place: Where,
     worker: Name,
     clock: Clock,
 }
@@ -164,7 +174,18 @@ impl Queues {
         let is_ended = is_ending.clone();
         let resp = resp.and_then(|listener| Some((listener.local_addr().ok()?, Arc::new(listener))));
         let (shown, ports) = watch::channel(Shown(resp));
-        let queues = Queues { shown, current: jobs, options, phase, done: is_done, is_ending: is_ended, access, pages };
+        let are_bullmqs = settings.jobs.truth != Truth::Own;
+        let queues = Queues {
+            are_bullmqs,
+            shown,
+            current: jobs,
+            options,
+            phase,
+            done: is_done,
+            is_ending: is_ended,
+            access,
+            pages,
+        };
         let Some(listener) = listener else { return Ok((queues, None)) };
         let tokens = Arc::new(Tokens::load(&hello.data, &hello.boot).context("the key of apps' tokens")?);
         let _ = queues.access.open.set((listener.local_addr()?, tokens.clone()));
@@ -178,7 +199,7 @@ impl Queues {
             is_ending,
             listener: Some(listener),
             shown: ports,
-            place: place(&settings.store, &hello.data),
+            place: place(settings, &hello.data),
             tokens,
             apps: queues.access.apps.clone(),
             // Another name in each process: nobody vouches for what a server before held.
@@ -422,8 +443,15 @@ impl Keeper {
     async fn open(&self, home: &Home) -> Result<Jobs, Error> {
         let options = self.options.borrow().clone();
         let queues = options.queues.iter().map(|queue| (queue.name.clone(), queue.settings.clone())).collect();
+        let place = match &self.place {
+            Where::Own(place) => place.clone(),
+            Where::BullMq(redis) => {
+                let (redis, clock) = (redis::Options::clone(redis), self.clock.clone());
+                return Jobs::on_bullmq(bullmq::Setup { redis, queues, clock }).await;
+            }
+        };
         let seed = mainstay_runtime::Clock::unix_micros();
-        let setup = Setup { place: self.place.clone(), queues, clock: self.clock.clone(), seed };
+        let setup = Setup { place, queues, clock: self.clock.clone(), seed };
         let home = home.clone();
         let jobs =
             tokio::task::spawn_blocking(move || Jobs::open_at(&home, setup)).await.unwrap_or(Err(Error::Closed))?;

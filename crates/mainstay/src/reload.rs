@@ -12,6 +12,7 @@ use crate::settings::{self, Settings};
 use mainstay_config::{Inputs, Report};
 use mainstay_edge::Prepared;
 use mainstay_fleet::{Changes, Swap};
+use mainstay_jobs::Truth;
 use mainstay_supervisor::protocol::{Listener, ToSupervisor};
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
@@ -80,6 +81,9 @@ pub async fn run(server: &Server, say: &Say) -> Result<Value, Refused> {
     }
     if settings.jobs.is_on && server.queues.access.address().is_none() {
         say.line("[jobs] begins with the next start   type: mainstay stop, then mainstay run").await;
+    }
+    if server.queues.are_bullmqs != (settings.jobs.truth != Truth::Own) {
+        say.line("[jobs] store is opened by the next start   type: mainstay stop, then mainstay run").await;
     }
     if !server.book.is_on(&settings.store) {
         say.line("[store] durable is opened by a server that starts   type: mainstay upgrade").await;

@@ -8,6 +8,8 @@ use mainstay_edge::is_at_or_below;
 use mainstay_edge::options::{Listen, Pages};
 use mainstay_identity::accounts::judge_roles;
 use mainstay_identity::exchange::ROOT;
+use mainstay_jobs::Truth;
+use mainstay_store::redis::Place;
 use mainstay_supervisor::protocol::ToSupervisor;
 use mainstay_telemetry::Redactor;
 use std::net::{IpAddr, SocketAddr};
@@ -154,6 +156,7 @@ fn from(reader: &Reader, inputs: &Inputs) -> Settings {
     edge.share(reader, &store);
     let watch = mainstay_watch::Options::read(reader, store.redis.as_ref());
     let jobs = mainstay_jobs::Options::read(reader);
+    judge_shared_jobs(reader, &store, &jobs);
     let handed = jobs.queues.iter().flat_map(|queue| queue.push.iter().chain(&queue.events));
     edge.jobs = handed.map(|push| push.path.clone()).collect();
     let ops = Ops::read(reader);
@@ -198,6 +201,23 @@ fn read_pages(ops: &Table) -> Option<Pages> {
         return None;
     }
     is_on.then(|| Pages { path: path.value, roles: names, at: table.position().to_string() })
+}
+
+/// Queues that are BullMQ's need a Redis of their kind.
+fn judge_shared_jobs(reader: &Reader, store: &mainstay_store::Options, jobs: &mainstay_jobs::Options) {
+    let Truth::BullMq { at } = &jobs.truth else { return };
+    let expected = "an address in [store.redis] or in REDIS_URL";
+    match &store.redis {
+        None => reader.fault(at, "store = \"bullmq\" names no server", expected, Some("REDIS_URL=redis://…")),
+        Some(redis) if !matches!(redis.place, Place::Single(_)) => {
+            let what = "Redis Cluster and Sentinel: not with [jobs] store = \"bullmq\"";
+            reader.fault(&redis.at, what, "one server", None);
+        }
+        Some(redis) if redis.database > i64::from(u8::MAX) => {
+            reader.fault(&redis.at, "a database above 255: not with [jobs] store = \"bullmq\"", "0 to 255", None);
+        }
+        Some(_) => {}
+    }
 }
 
 /// Pages that nobody can see, that everybody can, or that show nothing.

@@ -7,6 +7,7 @@ use crate::server::Server;
 use crate::settings::{self, Settings};
 use crate::voice::Voice;
 use mainstay_config::Fault;
+use mainstay_jobs::Truth;
 use mainstay_runtime::{OnEnd, Shutdown, Tasks};
 use mainstay_store::migrate::Migrations;
 use mainstay_store::redis::{self, Finding, Level, Uses};
@@ -19,9 +20,13 @@ const ASK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Between two attempts to ask one that is away.
 const ASK_EVERY: Duration = Duration::from_secs(30);
-/// What else is kept there is added with the block that keeps it.
-fn uses(sessions: bool) -> Uses {
-    Uses { limits: true, sessions, jobs: false }
+/// Which Redis is looked at, and what is to be kept there. Nothing is asked where nothing is kept: an app's cache may
+/// be as it is.
+fn kept(settings: &Settings) -> Option<(redis::Options, Uses)> {
+    let (is_shared, jobs) = (settings.store.shared == Shared::Redis, settings.jobs.truth != Truth::Own);
+    let sessions = is_shared && settings.edge.identity.sessions.is_some();
+    let uses = Uses { limits: is_shared, sessions, jobs };
+    settings.store.redis.clone().filter(|_| is_shared || jobs).map(|redis| (redis, uses))
 }
 
 /// Whose tables the durable store holds.
@@ -51,16 +56,17 @@ pub fn shared(options: &Options) -> Option<&redis::Options> {
 /// Opens what this server keeps, and looks at what it shares. Not before it owns the data folder.
 pub fn open(tasks: &Tasks, server: &Rc<Server>, journal: (Opening, bool), voice: &Voice, watching: Shutdown) {
     let options = server.book.options();
-    let sessions = server.edge.options().identity.sessions.is_some();
-    tasks.spawn("look at Redis", OnEnd::Ignore, look(options, uses(sessions), voice.clone(), watching.clone()));
+    // Jobs look at theirs themselves, before they open.
+    let uses = Uses { limits: true, sessions: server.edge.options().identity.sessions.is_some(), jobs: false };
+    tasks.spawn("look at Redis", OnEnd::Ignore, look(options, uses, voice.clone(), watching.clone()));
     journal::open(tasks, server, journal, voice, watching);
     server.queues.open();
 }
 
 /// Faults and warnings, for a verb that waits for them.
 pub fn judged(settings: &Settings) -> (Vec<Fault>, Vec<Fault>) {
-    let Some(options) = shared(&settings.store) else { return Default::default() };
-    let uses = uses(settings.edge.identity.sessions.is_some());
+    let Some((options, uses)) = kept(settings) else { return Default::default() };
+    let options = &options;
     let report = mainstay_runtime::local().map(|runtime| runtime.block_on(redis::check(options, uses, ASK_LIMIT)));
     match report {
         Ok(Ok(report)) => {

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 /// What comes in is what `mainstay jobs show ID --payload --json` prints.
 pub fn job(place: &Place<'_>, job: &Value) -> String {
-    let (id, queue, state) = (job["id"].as_u64().unwrap_or_default(), text(job, "queue"), text(job, "state"));
+    let (id, queue, state) = (super::id(job), text(job, "queue"), text(job, "state"));
     let title = format!("Job {id}");
     let mut inner = header(place, &title, queue);
     let _ = write!(
@@ -18,7 +18,7 @@ pub fn job(place: &Place<'_>, job: &Value) -> String {
         Text(place.root),
         in_query(queue),
         Text(queue),
-        actions(place, &id.to_string(), state),
+        actions(place, &id, state),
         state = Text(state),
     );
     inner += &facts(place, job);

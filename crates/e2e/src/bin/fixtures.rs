@@ -6,5 +6,6 @@ use mainstay_e2e::fixtures;
 fn main() {
     println!("install  packages of the fixtures, where they are missing");
     println!("         {}", fixtures::node_modules().display());
+    println!("         {}", fixtures::bullmq_modules().display());
     println!("         {}", fixtures::python().display());
 }

@@ -4,6 +4,7 @@
 mod accounts;
 mod bad_input;
 mod bans;
+mod bullmq;
 mod cache;
 mod certificates;
 mod certificates_files;

@@ -13,19 +13,19 @@ use http::{HeaderValue, Request};
 use http_body_util::Full;
 use std::fmt::Write as _;
 
-/// The request of one attempt; `unix_s` stands in its signature.
+/// The request of one attempt; `id` is the job as it is known outside, `unix_s` stands in its signature.
 ///
 /// # Errors
 /// When the path or a name cannot stand in a request.
 pub(super) fn request(
     queue: &str,
     path: &str,
-    work: Work,
+    (id, work): (&str, Work),
     instance: &Instance,
     unix_s: u64,
 ) -> Result<Request<Full<Bytes>>, http::Error> {
     let Work { claimed, body, .. } = work;
-    let id = claimed.job.to_string();
+    let id = escaped(id);
     let mut request = Request::post(path)
         .header(HOST, instance.address.to_string())
         .header(USER_AGENT, "mainstay")
@@ -92,7 +92,7 @@ mod tests {
 
     fn made(queue: &str, work: Work) -> Request<Full<Bytes>> {
         let instance = Instance { address: ([127, 0, 0, 1], 3000).into(), key: "secret".into() };
-        request(queue, "/jobs/scan", work, &instance, 1_767_225_600).expect("a request")
+        request(queue, "/jobs/scan", ("7", work), &instance, 1_767_225_600).expect("a request")
     }
 
     #[test]

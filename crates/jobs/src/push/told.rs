@@ -183,7 +183,7 @@ async fn send(desk: Arc<Desk>, path: Arc<str>, batch: Batch) -> Sent {
     let end = match (desk.find)(&path) {
         None => End::NotNow("no instance of the app serves".to_owned()),
         Some(instance) => {
-            let all: Vec<Value> = batch.events.iter().map(Event::shown).collect();
+            let all: Vec<Value> = batch.events.iter().map(|event| desk.jobs.told(event)).collect();
             let body = json!({ "events": all, "lost": batch.lost }).to_string();
             let unix_s = Process::unix_micros() / 1_000_000;
             let signature = request::signature(&instance.key, &batch.id, unix_s, body.as_bytes());

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use mainstay_config::units::duration;
 use mainstay_jobs::job::{Body, Idempotency, Own, Unique};
 use mainstay_jobs::op::{Finish, Outcome};
-use mainstay_jobs::{Backoff, Child, Claim, Error, Growth, Name, NewJob, OnFailure, Refusal};
+use mainstay_jobs::{Backoff, Child, Claim, Error, Growth, Jobs, Name, NewJob, OnFailure, Refusal, Why};
 use serde::Deserialize;
 use serde_json::Value;
 use std::time::Duration;
@@ -59,7 +59,14 @@ impl From<Error> for Fault {
                     (StatusCode::BAD_REQUEST, "bad_request")
                 }
             },
-            Error::Store(_) | Error::Behind(_) | Error::Closed => (StatusCode::SERVICE_UNAVAILABLE, "jobs_away"),
+            Error::Named { why: Why::Gone, .. } => (StatusCode::NOT_FOUND, "not_found"),
+            Error::Named { why: Why::WrongState(_), .. } => (StatusCode::CONFLICT, "wrong_state"),
+            Error::Named { why: Why::Stale(_), .. } => (StatusCode::CONFLICT, "stale_token"),
+            Error::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "unsupported"),
+            Error::BullMq(_) => (StatusCode::CONFLICT, "wrong_state"),
+            Error::Store(_) | Error::Behind(_) | Error::Closed | Error::Away(_) | Error::Unfit { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "jobs_away")
+            }
         };
         Fault::new(status, code, crate::settings::chain(&error))
     }
@@ -253,7 +260,7 @@ pub struct Ends {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct End {
-    pub id: u64,
+    pub id: Id,
     token: u64,
     /// Of one that is done.
     result: Option<Value>,
@@ -266,17 +273,54 @@ pub struct End {
     wait_ms: Option<u64>,
 }
 
+/// A job, as it is known outside: a number, or a queue and what BullMQ calls it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Id(String);
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Id, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "an id of a job")]
+        enum Written {
+            Number(u64),
+            Text(String),
+        }
+        Ok(match Written::deserialize(from)? {
+            Written::Number(number) => Id(number.to_string()),
+            Written::Text(text) => Id(text),
+        })
+    }
+}
+
+impl Id {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// As it was written.
+    pub fn shown(&self) -> Value {
+        self.0.parse::<u64>().map_or_else(|_| self.0.as_str().into(), Value::from)
+    }
+}
+
 impl End {
-    pub fn finish(self) -> Finish {
-        let outcome = match self.error {
+    /// # Errors
+    /// When there cannot be such a job.
+    pub fn finish(self, jobs: &Jobs) -> Result<Finish, Fault> {
+        let job = jobs.job_of(self.id.as_str());
+        let job = job.ok_or_else(|| Fault::not_found(format!("there is no job {}", self.id.as_str())))?;
+        Ok(Finish { job, token: self.token, outcome: self.outcome() })
+    }
+
+    fn outcome(self) -> Outcome {
+        match self.error {
             None => {
                 Outcome::Completed { result: self.result.map(|value| serde_json::to_vec(&value).unwrap_or_default()) }
             }
             Some(error) => {
                 Outcome::Failed { error, stack: self.stack, retry: self.retry.unwrap_or(true), wait_ms: self.wait_ms }
             }
-        };
-        Finish { job: self.id, token: self.token, outcome }
+        }
     }
 }
 
@@ -300,7 +344,7 @@ impl Word {
 #[serde(deny_unknown_fields, default)]
 pub struct Beat {
     /// Pairs of a job and its token.
-    pub holding: Vec<(u64, u64)>,
+    pub holding: Vec<(Id, u64)>,
 }
 
 #[cfg(test)]
@@ -378,9 +422,11 @@ mod tests {
     #[test]
     fn an_end_without_an_error_is_done() {
         let ends: Ends =
-            read(br#"{"ends":[{"id":1,"token":2},{"id":3,"token":4,"error":"no","retry":false}]}"#).expect("ends");
-        let [done, failed] = <[End; 2]>::try_from(ends.ends).expect("two").map(End::finish);
-        assert_eq!(done.outcome, Outcome::Completed { result: None });
-        assert!(matches!(failed.outcome, Outcome::Failed { retry: false, wait_ms: None, .. }));
+            read(br#"{"ends":[{"id":1,"token":2},{"id":"scan:a-3","token":4,"error":"no","retry":false}]}"#)
+                .expect("ends");
+        let [done, failed] = <[End; 2]>::try_from(ends.ends).expect("two");
+        assert_eq!((done.id.shown(), failed.id.shown()), (1.into(), "scan:a-3".into()));
+        assert_eq!(done.outcome(), Outcome::Completed { result: None });
+        assert!(matches!(failed.outcome(), Outcome::Failed { retry: false, wait_ms: None, .. }));
     }
 }

@@ -21,7 +21,7 @@ const EVENTS_MAX: usize = 256;
 #[allow(clippy::disallowed_methods)]
 pub fn stream(jobs: &Jobs, queue: Option<String>) -> Response<Body> {
     let (sender, receiver) = mpsc::channel(EVENTS_MAX);
-    tokio::spawn(told(jobs.events(), queue, sender));
+    tokio::spawn(told(jobs.clone(), jobs.events(), queue, sender));
     lines(receiver)
 }
 
@@ -66,10 +66,10 @@ fn lines(receiver: mpsc::Receiver<String>) -> Response<Body> {
     response
 }
 
-async fn told(mut events: broadcast::Receiver<Event>, queue: Option<String>, to: mpsc::Sender<String>) {
+async fn told(jobs: Jobs, mut events: broadcast::Receiver<Event>, queue: Option<String>, to: mpsc::Sender<String>) {
     loop {
         let text = match tokio::time::timeout(REST, events.recv()).await {
-            Ok(Ok(event)) if queue.as_deref().is_none_or(|queue| *event.queue == *queue) => line(&event),
+            Ok(Ok(event)) if queue.as_deref().is_none_or(|queue| *event.queue == *queue) => line(&jobs, &event),
             Ok(Ok(_)) => continue,
             Ok(Err(broadcast::error::RecvError::Lagged(lost))) => format!("event: lost\ndata: {lost}\n\n"),
             Ok(Err(broadcast::error::RecvError::Closed)) => return,
@@ -81,6 +81,6 @@ async fn told(mut events: broadcast::Receiver<Event>, queue: Option<String>, to:
     }
 }
 
-fn line(event: &Event) -> String {
-    format!("event: {}\ndata: {}\n\n", event.what.as_str(), event.shown())
+fn line(jobs: &Jobs, event: &Event) -> String {
+    format!("event: {}\ndata: {}\n\n", event.what.as_str(), jobs.told(event))
 }

@@ -1,8 +1,8 @@
 //! The verbs of jobs: add, look, claim, finish.
 
 use super::asked::{Add, Adds, Beat, Ends, Fault, Wanted, Word, read};
+use super::events;
 use super::serve::{Open, json, wrong_method};
-use super::{asked, events};
 use crate::bodies::{self, Body};
 use crate::jobs::{child_shown, one, page, payload, queue_shown};
 use hyper::http::request::Parts;
@@ -24,9 +24,9 @@ enum Place<'a> {
     Jobs(&'a str),
     Claim(&'a str),
     Finish,
-    Job(u64),
-    Children(u64),
-    Verb(u64, &'a str),
+    Job(&'a str),
+    Children(&'a str),
+    Verb(&'a str, &'a str),
     Beat(&'a str),
     Presence(&'a str),
     Events,
@@ -50,21 +50,20 @@ pub async fn answer(jobs: &Jobs, open: &Open, head: &Parts, body: &[u8]) -> Resu
             let claim = read::<Wanted>(body)?.claim(Some(queue))?;
             let work = if open.is_ending.load(Relaxed) { Vec::new() } else { jobs.claim(claim).await? };
             let mut text = b"{".to_vec();
-            write_jobs(&mut text, &work);
+            write_jobs(&mut text, &work, &|job| jobs.id_of(job));
             Ok(written(text))
         }
         Place::Finish if post => finish(jobs, open, body).await,
         Place::Job(id) if get => {
-            let found = one(jobs, id, true).await?;
-            let job = found.ok_or_else(|| Fault::not_found(format!("there is no job {id}")))?;
-            Ok(json(StatusCode::OK, &job))
+            let found = one(jobs, known(jobs, id)?, true).await?;
+            Ok(json(StatusCode::OK, &found.ok_or_else(|| unknown(id))?))
         }
         Place::Children(id) if get => children(jobs, id, head).await,
-        Place::Job(id) if head.method == Method::DELETE => done(jobs.remove(id).await),
-        Place::Verb(id, verb) if post => word(jobs, id, verb, body).await,
+        Place::Job(id) if head.method == Method::DELETE => done(jobs.remove(known(jobs, id)?).await),
+        Place::Verb(id, verb) if post => word(jobs, known(jobs, id)?, verb, body).await,
         Place::Beat(worker) if post => {
             let beat = if body.is_empty() { Beat::default() } else { read(body)? };
-            let lost = jobs.beat(worker, beat.holding).await?;
+            let lost = lost(jobs, worker, beat).await?;
             Ok(json(StatusCode::OK, &json!({ "lost": lost })))
         }
         Place::Presence(worker) if get => Ok(events::presence(jobs, open.workers.clone(), worker.to_owned())),
@@ -82,11 +81,9 @@ fn place<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
         ["v1", "queues", queue, "jobs"] if !queue.is_empty() => Place::Jobs(queue),
         ["v1", "queues", queue, "claim"] if !queue.is_empty() => Place::Claim(queue),
         ["v1", "jobs", "finish"] => Place::Finish,
-        ["v1", "jobs", id] => Place::Job(id.parse().ok()?),
-        ["v1", "jobs", id, "children"] => Place::Children(id.parse().ok()?),
-        ["v1", "jobs", id, verb @ ("retry" | "promote" | "progress" | "log" | "extend")] => {
-            Place::Verb(id.parse().ok()?, verb)
-        }
+        ["v1", "jobs", id] => Place::Job(id),
+        ["v1", "jobs", id, "children"] => Place::Children(id),
+        ["v1", "jobs", id, verb @ ("retry" | "promote" | "progress" | "log" | "extend")] => Place::Verb(id, verb),
         ["v1", "workers", worker, "beat"] if !worker.is_empty() => Place::Beat(worker),
         ["v1", "workers", worker, "presence"] if !worker.is_empty() => Place::Presence(worker),
         ["v1", "events"] => Place::Events,
@@ -117,7 +114,7 @@ async fn add(jobs: &Jobs, queue: &str, head: &Parts, body: &[u8]) -> Result<Resp
     let jobs_of = |(number, add): (usize, Add)| add.job(key.map(|key| (key, number)), trace);
     let new = adds.into_iter().enumerate().map(jobs_of).collect::<Result<Vec<_>, _>>()?;
     let added = jobs.add(queue, new).await?;
-    let one = |added: &mainstay_jobs::op::Added| json!({ "id": added.job, "isNew": added.is_new });
+    let one = |added: &mainstay_jobs::op::Added| json!({ "id": jobs.id_of(added.job), "isNew": added.is_new });
     let status = if added.iter().any(|added| added.is_new) { StatusCode::CREATED } else { StatusCode::OK };
     Ok(match added.first() {
         Some(first) if single => json(status, &one(first)),
@@ -148,11 +145,12 @@ fn part(head: &Parts) -> Result<(usize, usize), Fault> {
     Ok((number("skip", 0)?, number("limit", SHOWN)?.min(LIST_MAX)))
 }
 
-async fn children(jobs: &Jobs, id: u64, head: &Parts) -> Result<Response<Body>, Fault> {
+async fn children(jobs: &Jobs, id: &str, head: &Parts) -> Result<Response<Body>, Fault> {
     let (skip, limit) = part(head)?;
-    let found = jobs.children(id, skip, limit).await?;
-    if found.is_empty() && jobs.get(id).await?.is_none() {
-        return Err(Fault::not_found(format!("there is no job {id}")));
+    let job = known(jobs, id)?;
+    let found = jobs.children(job, skip, limit).await?;
+    if found.is_empty() && jobs.get(job).await?.is_none() {
+        return Err(unknown(id));
     }
     Ok(json(StatusCode::OK, &json!({ "children": found.iter().map(child_shown).collect::<Vec<_>>() })))
 }
@@ -160,11 +158,12 @@ async fn children(jobs: &Jobs, id: u64, head: &Parts) -> Result<Response<Body>, 
 /// Each by itself; with one alone, its fault is the answer.
 async fn finish(jobs: &Jobs, open: &Open, body: &[u8]) -> Result<Response<Body>, Fault> {
     let Ends { ends, next } = read(body)?;
-    let ids: Vec<u64> = ends.iter().map(|end| end.id).collect();
+    let ids: Vec<Value> = ends.iter().map(|end| end.id.shown()).collect();
     let is_alone = ids.len() == 1 && next.is_none();
+    let ends = ends.into_iter().map(|end| end.finish(jobs)).collect::<Result<Vec<_>, Fault>>()?;
     let next = next.map(|wanted| wanted.claim(None)).transpose()?;
     let next = next.filter(|_| !open.is_ending.load(Relaxed));
-    let mut finished = jobs.finish(ends.into_iter().map(asked::End::finish).collect(), next.clone()).await?;
+    let mut finished = jobs.finish(ends, next.clone()).await?;
     // There was nothing to take with them: then it is waited for.
     if let Some(claim) = next.filter(|claim| finished.work.is_empty() && !claim.wait.is_zero()) {
         // The ends are kept, whatever becomes of the claim.
@@ -185,7 +184,7 @@ async fn finish(jobs: &Jobs, open: &Open, body: &[u8]) -> Result<Response<Body>,
         }
     }
     text.extend_from_slice(b"],");
-    write_jobs(&mut text, &finished.work);
+    write_jobs(&mut text, &finished.work, &|job| jobs.id_of(job));
     Ok(written(text))
 }
 
@@ -215,24 +214,46 @@ fn done(result: Result<(), mainstay_jobs::Error>) -> Result<Response<Body>, Faul
     Ok(json(StatusCode::OK, &json!({ "ok": true })))
 }
 
+/// Which of these the worker has lost; what nobody knows it cannot have.
+async fn lost(jobs: &Jobs, worker: &str, beat: Beat) -> Result<Vec<Value>, Fault> {
+    let (mut holding, mut lost) = (Vec::new(), Vec::new());
+    for (id, token) in beat.holding {
+        match jobs.job_of(id.as_str()) {
+            Some(job) => holding.push((job, token)),
+            None => lost.push(id.shown()),
+        }
+    }
+    lost.extend(jobs.beat(worker, holding).await?.into_iter().map(|job| jobs.id_of(job)));
+    Ok(lost)
+}
+
+/// The job of this id, whether it is there or not.
+fn known(jobs: &Jobs, id: &str) -> Result<u64, Fault> {
+    jobs.job_of(id).ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: &str) -> Fault {
+    Fault::not_found(format!("there is no job {id}"))
+}
+
 /// What is asked for most is written as it is told, without a tree of it: jobs for their worker, and the end of an
 /// object that was begun.
-fn write_jobs(to: &mut Vec<u8>, work: &[Work]) {
+fn write_jobs(to: &mut Vec<u8>, work: &[Work], id_of: &dyn Fn(u64) -> Value) {
     to.extend_from_slice(b"\"jobs\":[");
     for (at, work) in work.iter().enumerate() {
         if at > 0 {
             to.push(b',');
         }
-        write_job(to, work);
+        write_job(to, work, &id_of(work.claimed.job));
     }
     to.extend_from_slice(b"]}\n");
 }
 
 /// A job for its worker.
-fn write_job(to: &mut Vec<u8>, work: &Work) {
+fn write_job(to: &mut Vec<u8>, work: &Work, id: &Value) {
     let (claimed, body) = (&work.claimed, &work.body);
     let deadline = (claimed.deadline_ms != u64::MAX).then_some(claimed.deadline_ms);
-    write(to, format_args!("{{\"id\":{},\"token\":{},\"name\":", claimed.job, claimed.token));
+    write(to, format_args!("{{\"id\":{id},\"token\":{},\"name\":", claimed.token));
     write_value(to, &body.name);
     to.extend_from_slice(b",\"data\":");
     write_payload(to, &body.payload);
@@ -309,7 +330,7 @@ mod tests {
             work(b"{}}", None),
         ];
         let mut text = b"{".to_vec();
-        write_jobs(&mut text, &all);
+        write_jobs(&mut text, &all, &Value::from);
         let told: Value = serde_json::from_slice(&text).expect("JSON");
         let data: Vec<&Value> = told["jobs"].as_array().expect("jobs").iter().map(|job| &job["data"]).collect();
         assert_eq!(
@@ -329,7 +350,7 @@ mod tests {
             })
         );
         let mut none = b"{".to_vec();
-        write_jobs(&mut none, &[]);
+        write_jobs(&mut none, &[], &Value::from);
         assert_eq!(none, b"{\"jobs\":[]}\n");
     }
 }

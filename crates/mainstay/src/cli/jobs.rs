@@ -54,7 +54,7 @@ enum Action {
     /// One job: its attempts with error and stack trace, progress, log, result, parent and children
     Show {
         #[arg(value_parser = id)]
-        id: u64,
+        id: String,
         /// With what it was given
         #[arg(long)]
         payload: bool,
@@ -77,17 +77,17 @@ enum Action {
     /// Give a failed or dead job all its attempts anew
     Retry {
         #[arg(value_parser = id)]
-        id: u64,
+        id: String,
     },
     /// Take a job away that no worker has; if it waits for children, with those
     Remove {
         #[arg(value_parser = id)]
-        id: u64,
+        id: String,
     },
     /// Start a delayed job now
     Promote {
         #[arg(value_parser = id)]
-        id: u64,
+        id: String,
     },
     /// Start nothing of a queue; what runs is finished
     Pause { queue: String },
@@ -172,8 +172,11 @@ struct JobArgs {
     group: Option<String>,
 }
 
-fn id(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "expected a number, as mainstay jobs list QUEUE shows it".to_owned())
+/// A number, or a queue and what BullMQ calls the job.
+fn id(text: &str) -> Result<String, String> {
+    let is_bullmq = text.split_once(':').is_some_and(|(queue, id)| !queue.is_empty() && !id.is_empty());
+    let is_id = is_bullmq || text.parse::<u64>().is_ok();
+    is_id.then(|| text.to_owned()).ok_or_else(|| "expected an id, as mainstay jobs list QUEUE shows it".to_owned())
 }
 
 fn limit(text: &str) -> Result<usize, String> {

@@ -163,7 +163,7 @@ pub enum JobsAsked {
     List(JobsListed),
     /// One, with what it was given if that is asked for.
     Show {
-        id: u64,
+        id: String,
         payload: bool,
     },
     /// Those that a request added, by its trace id.
@@ -172,9 +172,9 @@ pub enum JobsAsked {
         limit: usize,
     },
     Add(Box<JobAdded>),
-    Retry(u64),
-    Remove(u64),
-    Promote(u64),
+    Retry(String),
+    Remove(String),
+    Promote(String),
     Pause(String),
     Resume(String),
     Drain {
@@ -429,7 +429,7 @@ mod tests {
             Command::Cache(Cache::Path("/a/*".to_owned())),
             Command::Journal(JournalAsked { since_us: 1, kinds: vec!["ban".to_owned()], ..Default::default() }),
             Command::Jobs(JobsAsked::Queues),
-            Command::Jobs(JobsAsked::Show { id: 7, payload: true }),
+            Command::Jobs(JobsAsked::Show { id: "7".to_owned(), payload: true }),
             Command::Jobs(JobsAsked::Add(Box::new(JobAdded { queue: "scan".to_owned(), ..Default::default() }))),
             Command::Jobs(JobsAsked::Redrive { queue: "scan".to_owned(), state: None }),
             Command::Jobs(JobsAsked::Schedule(Box::new(ScheduleSet {

@@ -8,7 +8,7 @@ use mainstay_jobs::engine::QueueGlance;
 use mainstay_jobs::job::Attempt;
 use mainstay_jobs::schedule::{Rule, Schedule};
 use mainstay_jobs::store::{ChildDetail, Detail, Line, Refused};
-use mainstay_jobs::{Durability, Growth, State};
+use mainstay_jobs::{Durability, Growth, Jobs, State};
 use mainstay_limits::window::Limit;
 use mainstay_telemetry::TraceParent;
 use serde_json::{Map, Value, json};
@@ -62,8 +62,8 @@ fn rate(limit: &Limit) -> String {
 }
 
 /// All of a job; its payload only where that is asked for.
-pub fn shown(detail: &Detail, children: &[ChildDetail], queue: &QueueGlance, with_payload: bool) -> Value {
-    let mut all = head(detail, queue);
+pub fn shown(jobs: &Jobs, detail: &Detail, children: &[ChildDetail], queue: &QueueGlance, with_payload: bool) -> Value {
+    let mut all = head(jobs, detail, queue);
     put(&mut all, "progress", detail.progress.as_deref());
     put(&mut all, "result", detail.result.as_deref());
     if with_payload {
@@ -82,8 +82,8 @@ pub fn shown(detail: &Detail, children: &[ChildDetail], queue: &QueueGlance, wit
 }
 
 /// A job in a list: with its last error, cut, and without what may be large.
-pub fn listed(detail: &Detail, queue: &QueueGlance) -> Value {
-    let mut all = head(detail, queue);
+pub fn listed(jobs: &Jobs, detail: &Detail, queue: &QueueGlance) -> Value {
+    let mut all = head(jobs, detail, queue);
     let error = detail.attempts.last().map(|attempt| {
         let end = attempt.error.floor_char_boundary(ERROR_BYTES_MAX);
         attempt.error[..end].to_owned()
@@ -92,13 +92,13 @@ pub fn listed(detail: &Detail, queue: &QueueGlance) -> Value {
     Value::Object(all)
 }
 
-fn head(detail: &Detail, queue: &QueueGlance) -> Map<String, Value> {
+fn head(jobs: &Jobs, detail: &Detail, queue: &QueueGlance) -> Map<String, Value> {
     let (row, body) = (&detail.row, &detail.body);
     let now = &row.progressed;
     let at = |ms: u64| (ms > 0).then_some(ms);
     let is = |state| now.state == state;
     let head = json!({
-        "id": now.job,
+        "id": jobs.id_of(now.job),
         "queue": &*queue.name,
         "name": body.name,
         "state": now.state.as_str(),
@@ -119,7 +119,7 @@ fn head(detail: &Detail, queue: &QueueGlance) -> Map<String, Value> {
         "key": row.unique.as_ref().map(|unique| &*unique.key),
         "trace": body.trace,
         "traceId": body.trace.as_deref().and_then(trace_id),
-        "parent": detail.parent,
+        "parent": detail.parent.map(|parent| jobs.id_of(parent)),
         "payloadBytes": detail.payload_bytes,
     });
     match head {

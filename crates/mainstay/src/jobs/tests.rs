@@ -79,7 +79,7 @@ fn a_job_is_shown_with_every_attempt_and_started_again() {
         let id = place.add("scan", r#"{"url":"a"}"#, None, 0).await.expect("added")["id"].as_u64().expect("an id");
         place.fail().await;
         place.fail().await;
-        let shown = place.ask(JobsAsked::Show { id, payload: false }).await.expect("shown");
+        let shown = place.ask(JobsAsked::Show { id: id.to_string(), payload: false }).await.expect("shown");
         assert_eq!(
             (&shown["state"], &shown["attemptsMade"], &shown["attempts"]),
             (&json!("failed"), &json!(2), &json!(2))
@@ -93,17 +93,23 @@ fn a_job_is_shown_with_every_attempt_and_started_again() {
         assert!(shown.get("payload").is_none(), "{shown}");
         let listed = place.ask(list(None, 0, 10)).await.expect("listed");
         assert_eq!((&listed["jobs"][0]["error"], &listed["left"]), (&json!("boom"), &json!(0)));
-        let message = place.ask(JobsAsked::Promote(id)).await.expect_err("failed");
+        let message = place.ask(JobsAsked::Promote(id.to_string())).await.expect_err("failed");
         assert!(message.ends_with(&format!("mainstay jobs retry {id}")), "{message}");
-        place.ask(JobsAsked::Retry(id)).await.expect("retried");
+        place.ask(JobsAsked::Retry(id.to_string())).await.expect("retried");
         place.attempt(Outcome::Completed { result: Some(b"[1]".to_vec()) }).await;
-        let shown = place.ask(JobsAsked::Show { id, payload: true }).await.expect("shown");
+        let shown = place.ask(JobsAsked::Show { id: id.to_string(), payload: true }).await.expect("shown");
         assert_eq!((&shown["payload"]["url"], &shown["result"]), (&json!("a"), &json!([1])));
         let clean = JobsAsked::Clean { queue: "scan".to_owned(), state: "completed".to_owned(), older_ms: 0 };
         let answer = place.ask(clean.clone()).await.expect("cleaned");
         let said = ("queue cleaned", "1 of scan that were completed".to_owned());
         assert_eq!(deed(&clean, &answer), Some(said));
-        assert!(place.ask(JobsAsked::Show { id, payload: true }).await.expect_err("gone").contains("no job"));
+        assert!(
+            place
+                .ask(JobsAsked::Show { id: id.to_string(), payload: true })
+                .await
+                .expect_err("gone")
+                .contains("no job")
+        );
     });
 }
 
@@ -124,7 +130,7 @@ fn a_list_goes_through_the_states_and_says_what_is_left() {
         let delayed = place.ask(list(Some("delayed"), 1, 2)).await.expect("listed");
         assert_eq!((ids(&delayed), &delayed["jobs"][0]["delayUntilMs"]), (vec![2, 3], &json!(START_MS + 60_000)));
         assert!(place.ask(list(Some("paused"), 0, 1)).await.expect_err("no state").contains("there are waiting"));
-        place.ask(JobsAsked::Promote(1)).await.expect("promoted");
+        place.ask(JobsAsked::Promote("1".to_owned())).await.expect("promoted");
         let drained = place.ask(JobsAsked::Drain { queue: "scan".to_owned(), delayed: true }).await;
         assert_eq!(drained.expect("drained")["count"], 45);
     });

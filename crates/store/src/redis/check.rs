@@ -204,7 +204,8 @@ pub fn judge(options: &Options, facts: &Facts, uses: Uses) -> Vec<Finding> {
     }
     if facts.policy.starts_with("allkeys-") || keeps && facts.policy.starts_with("volatile-") {
         let what = format!("maxmemory-policy {} throws away what was to be kept", facts.policy);
-        let (level, what) = match (keeps, facts.policy.starts_with("allkeys-")) {
+        // Of jobs the locks have an end of life, and whoever loses one loses the job to another.
+        let (level, what) = match (keeps, uses.jobs || facts.policy.starts_with("allkeys-")) {
             (true, true) => (Level::Fault, what),
             (true, false) => (Level::Warning, format!("{what} once it has an end of life, as sessions have")),
             (false, _) => {
@@ -251,7 +252,7 @@ fn persistence_findings(
     let snapshots = facts.save.as_ref().is_none_or(|save| !save.is_empty());
     if keeps && !facts.appends {
         let (level, what) = match (jobs, snapshots) {
-            (true, _) => (Level::Fault, "appendonly is off: jobs of the last minutes are lost with the process"),
+            (true, _) => (Level::Warning, "appendonly is off: jobs of the last minutes are lost with the process"),
             (false, true) => {
                 (Level::Warning, "appendonly is off: sessions of the last minutes are lost with the process")
             }
@@ -325,6 +326,7 @@ mod tests {
         }
         let facts = Facts { policy: "volatile-lru".to_owned(), ..good() };
         assert_eq!((worst(&facts, SESSIONS), worst(&facts, LIMITS)), (Some(Level::Warning), None));
+        assert_eq!(worst(&facts, JOBS), Some(Level::Fault));
     }
 
     #[test]
@@ -336,7 +338,7 @@ mod tests {
             (Facts { memory: Memory { used: 1, max: None }, ..good() }, LIMITS, Level::Warning, "maxmemory 256mb"),
             (Facts { memory: Memory { used: 95, max: Some(100) }, ..good() }, LIMITS, Level::Warning, "maxmemory 200"),
             (Facts { appends: false, ..good() }, SESSIONS, Level::Warning, "appendonly yes"),
-            (Facts { appends: false, ..good() }, JOBS, Level::Fault, "appendonly yes"),
+            (Facts { appends: false, ..good() }, JOBS, Level::Warning, "appendonly yes"),
             (Facts { fsync: Some("no".to_owned()), ..good() }, JOBS, Level::Warning, "appendfsync everysec"),
             (Facts { save: Some(String::new()), ..good() }, JOBS, Level::Warning, "save"),
             (Facts { write_failed: true, ..good() }, LIMITS, Level::Fault, "BGSAVE"),

@@ -40,10 +40,20 @@ struct Depth {
     active_under: u64,
 }
 
+/// A number, or a queue and what BullMQ calls the job.
+#[derive(Debug, Deserialize)]
+struct Id(Value);
+
+impl std::fmt::Display for Id {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.pad(&self.0.as_str().map_or_else(|| self.0.to_string(), flat))
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Job {
-    id: u64,
+    id: Id,
     queue: String,
     name: String,
     state: String,
@@ -81,7 +91,7 @@ pub struct Job {
     result_base64: Option<String>,
     payload: Option<Value>,
     payload_base64: Option<String>,
-    parent: Option<u64>,
+    parent: Option<Id>,
     #[serde(default)]
     children: Vec<Child>,
 }
@@ -89,7 +99,7 @@ pub struct Job {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Child {
-    id: u64,
+    id: Id,
     queue: String,
     state: String,
     on_failure: String,
@@ -233,7 +243,7 @@ pub fn job(job: &Job, with_payload: bool, now_ms: u64) -> Vec<String> {
     lines.extend(names.into_iter().filter_map(some));
     let request = job.request_id.as_ref().or(job.trace_id.as_ref());
     lines.extend(request.map(|id| format!("request   mainstay why {}", flat(id))));
-    lines.extend(job.parent.map(|parent| format!("parent    {parent}")));
+    lines.extend(job.parent.as_ref().map(|parent| format!("parent    {parent}")));
     lines.extend(job.children.iter().map(child));
     if job.failures_left_out > 0 {
         lines.push(format!("{} older attempts are not shown", job.failures_left_out));
@@ -312,7 +322,7 @@ fn body(word: &str, json: Option<&Value>, base64: Option<&String>) -> Option<Str
 }
 
 pub fn added(asked: &JobAdded, answer: &Value) -> String {
-    let (id, queue) = (&answer["id"], &asked.queue);
+    let (id, queue) = (Id(answer["id"].clone()), &asked.queue);
     if answer["isNew"] == false {
         return format!("{id} is in {queue} with this key; nothing was added");
     }
