@@ -174,7 +174,7 @@ impl House {
 fn pushed(settings: Settings) -> Options {
     let push = Some(Push { path: "/jobs/scan".to_owned() });
     let queue = Queue { name: "scan".into(), settings, push, ..Queue::default() };
-    Options { queues: vec![queue], is_on: true, redis: None }
+    Options { queues: vec![queue], is_on: true, ..Options::default() }
 }
 
 /// Waits of a test's length.
