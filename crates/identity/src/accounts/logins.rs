@@ -4,12 +4,19 @@ use super::body::Body;
 use super::rows::{Ending, Going};
 use super::{Accounts, Fault};
 use crate::exchange::{Answer, Asked};
+use aws_lc_rs::digest::{SHA256, digest};
 use http::header::ALLOW;
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
 /// Below the root.
 const PATH: &str = "logins";
+const HANDLE_BYTES: usize = 16;
+
+/// What a user knows a login by: in small letters, as paths come here.
+fn handle(id: &str) -> String {
+    digest(&SHA256, id.as_bytes()).as_ref().iter().take(HANDLE_BYTES).map(|byte| format!("{byte:02x}")).collect()
+}
 
 impl Accounts {
     /// `None`: nothing of this is there.
@@ -35,7 +42,7 @@ impl Accounts {
         let current = self.bearer(asked, now_us).and_then(|(_, stamp)| stamp.login);
         let line = |going: &Going| -> Value {
             json!({
-                "id": going.id,
+                "id": handle(&going.id),
                 "current": Some(&going.id) == current.as_ref(),
                 "agent": going.agent,
                 "client": going.client,
@@ -53,10 +60,12 @@ impl Accounts {
     async fn end_login(&self, id: &str, asked: &Asked, now_us: i64) -> Result<Answer, Fault> {
         let account = self.own(asked).await?;
         let account = self.sure(account, asked, &Body::read(asked)?, now_us).await?;
-        let ending = Ending::Family(id.to_owned(), account.id.clone());
-        let Some((user, revocation)) = self.store.end(ending, now_us, self.until_s(now_us)).await? else {
-            return Err(Fault::refused(StatusCode::NOT_FOUND, "no_login", "There is no such login."));
-        };
+        let none = || Fault::refused(StatusCode::NOT_FOUND, "no_login", "There is no such login.");
+        let all = self.store.logins(account.id.clone(), now_us).await?;
+        let going = all.into_iter().find(|going| handle(&going.id) == id).ok_or_else(none)?;
+        let ending = Ending::Family(going.id, account.id.clone());
+        let ended = self.store.end(ending, now_us, self.until_s(now_us)).await?;
+        let (user, revocation) = ended.ok_or_else(none)?;
         self.revoke(&revocation, now_us);
         self.journal("logged_out", Some(&user), Some("one of his logins".to_owned()), Some(&user), now_us).await;
         Ok(Answer::empty(StatusCode::NO_CONTENT))

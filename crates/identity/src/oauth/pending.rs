@@ -239,7 +239,7 @@ mod tests {
         let login = begun("google", 1000);
         let link = Linking { account: "u_1".into(), generation: 7 };
         let link = Pending { link: Some(link), ..begun("google", 1000) };
-        let value = seal().with(&[login.clone()], &link, 1000).expect("sealed");
+        let value = seal().with(std::slice::from_ref(&login), &link, 1000).expect("sealed");
         assert_eq!(seal().all(&value), [login, link]);
         // The longest id that an import may bring: three of them still fit.
         let long = Linking { account: "a".repeat(256), generation: i64::MAX };
