@@ -446,7 +446,7 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_says_what_to_type() {
         for (line, words) in [
-            (&["show", "abc"][..], "expected a number, as mainstay jobs list"),
+            (&["show", "abc"][..], "expected an id, as mainstay jobs list"),
             (&["list", "--state", "failed"], "<QUEUE>"),
             (&["list", "scan", "--state", "stuck"], "waiting, delayed, active"),
             (&["list", "scan", "--limit", "0"], "from 1 to 1000"),
