@@ -132,7 +132,7 @@ fn j8_what_cannot_be_taken_over_is_shown_and_dropped() {
     assert!(all[0]["why"].as_str().is_some_and(|why| why.contains("the priority is 999999999")), "{all:?}");
     postgres.psql("SELECT mainstay.add_job('scan', 'good', '{}')");
     wait_until("the good one to be done", || asking.counts("scan")["completed"] == 1);
-    let metrics = get(&mainstay.url("/metrics")).text();
+    let metrics = get(&mainstay.url("/.mainstay/health/metrics")).text();
     assert!(metrics.contains("queue_jobs_refused{queue=\"scan\"} 3"), "{metrics}");
     wait_until("the journal to say it", || {
         mainstay.verb(&["journal"]).all().contains("the inbox of scan is refused, 3")
