@@ -23,15 +23,15 @@ use mainstay_identity::csrf::{Page, Said, page};
 use mainstay_identity::exchange::Asked;
 use mainstay_identity::operators::{COOKIE as LOGIN, LINK_LIFE_US, Logins};
 use mainstay_runtime::Clock;
+use mainstay_supervisor::protocol::{Listener, ToSupervisor};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// The first port that is free; the others for further servers of this machine.
@@ -48,6 +48,8 @@ const QUEUES: &str = "/queues";
 pub struct Console {
     logins: RefCell<Logins>,
     open: RefCell<Option<Opened>>,
+    /// Of the server before this one, until it is this one's turn.
+    handed: RefCell<Option<TcpListener>>,
     pages: Pages,
     connections: Cell<usize>,
 }
@@ -58,7 +60,7 @@ struct Opened {
 }
 
 impl Opened {
-    /// The port is free when this comes back.
+    /// Nobody is let in here when this comes back.
     async fn close(self) {
         self.accepting.abort();
         let _ = self.accepting.await;
@@ -66,36 +68,30 @@ impl Opened {
 }
 
 impl Console {
-    pub fn new(pages: Pages) -> Console {
-        let pages = pages.of_operators("/");
-        Console { logins: RefCell::default(), open: RefCell::default(), pages, connections: Cell::new(0) }
+    pub fn new(pages: Pages, handed: Option<TcpListener>) -> Console {
+        let (logins, open, handed) = (RefCell::default(), RefCell::default(), handed.into());
+        Console { logins, open, handed, pages: pages.of_operators("/"), connections: Cell::new(0) }
     }
 
-    /// For the server that takes over: who is logged in, and where. Nobody is let in here from now on.
-    pub async fn release(&self) -> Option<Memory> {
-        let opened = self.open.take()?;
-        let port = opened.address.port();
-        opened.close().await;
-        Some(Memory { port, logins: self.logins.take() })
+    /// Who was logged in with the server before this one.
+    pub fn remember(&self, logins: Logins) {
+        self.logins.replace(logins);
+    }
+
+    /// For the server that takes over, which has the port too: who is logged in. Nobody is let in here from now on.
+    pub async fn release(&self) -> Option<Logins> {
+        self.open.take()?.close().await;
+        Some(self.logins.take())
     }
 }
 
-/// What is handed over by an upgrade.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub struct Memory {
-    port: u16,
-    logins: Logins,
-}
-
-/// Goes on where another server stood. Somebody may have taken its port meanwhile: then a new link says where it is.
-pub fn resume(server: &Rc<Server>, memory: Memory) {
-    server.console.logins.replace(memory.logins);
-    let server = server.clone();
-    tokio::task::spawn_local(async move {
-        if let Err(error) = open(&server, memory.port).await {
-            tracing::warn!(%error, "the console is not open any more   open it: mainstay console");
-        }
-    });
+/// Goes on where a server before this one stood, if an operator had it opened.
+pub fn go_on(server: &Rc<Server>) {
+    if let Some(listener) = server.console.handed.take()
+        && let Err(error) = accept_at(server, listener)
+    {
+        tracing::error!(%error, "the console is not open any more   open it: mainstay console");
+    }
 }
 
 /// `mainstay console`.
@@ -107,7 +103,9 @@ pub async fn run(server: &Rc<Server>, asked: ConsoleAsked) -> Result<Value, Refu
         let opened = console.open.take();
         let was_open = opened.is_some();
         if let Some(opened) = opened {
+            let listener = Listener::Console(opened.address);
             opened.close().await;
+            server.link.send(&ToSupervisor::Unlisten { listener });
             server.book.did("console closed", format!("{ended} logged out"));
         }
         return Ok(json!({ "wasOpen": was_open, "ended": ended }));
@@ -115,7 +113,7 @@ pub async fn run(server: &Rc<Server>, asked: ConsoleAsked) -> Result<Value, Refu
     let known = console.open.borrow().as_ref().map(|opened| opened.address);
     let address = match known {
         Some(address) => address,
-        None => open_any(server).await.map_err(|error| {
+        None => open(server).await.map_err(|error| {
             let (first, last) = (PORTS.start, PORTS.end - 1);
             Refused::new(format!("none of the ports {first} to {last} of 127.0.0.1 can be had: {error}"))
         })?,
@@ -128,29 +126,29 @@ pub async fn run(server: &Rc<Server>, asked: ConsoleAsked) -> Result<Value, Refu
     }))
 }
 
-async fn open_any(server: &Rc<Server>) -> io::Result<SocketAddr> {
-    let mut last = io::Error::other("no port");
+/// At the first port that is free. The supervisor holds it, so that it outlives this process.
+async fn open(server: &Rc<Server>) -> Result<SocketAddr, String> {
+    let mut last = String::new();
     for port in PORTS {
-        match open(server, port).await {
-            Ok(address) => return Ok(address),
+        let listener = Listener::Console(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        match server.link.listen(listener).await {
+            Ok(fd) => return accept_at(server, TcpListener::from(fd)).map_err(|error| error.to_string()),
             Err(error) => last = error,
         }
     }
     Err(last)
 }
 
-async fn open(server: &Rc<Server>, port: u16) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+fn accept_at(server: &Rc<Server>, listener: TcpListener) -> io::Result<SocketAddr> {
     let address = listener.local_addr()?;
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
     let accepting = tokio::task::spawn_local(accept(listener, address, server.clone()));
-    let before = server.console.open.replace(Some(Opened { address, accepting }));
-    if let Some(before) = before {
-        before.close().await;
-    }
+    server.console.open.replace(Some(Opened { address, accepting }));
     Ok(address)
 }
 
-async fn accept(listener: TcpListener, address: SocketAddr, server: Rc<Server>) {
+async fn accept(listener: tokio::net::TcpListener, address: SocketAddr, server: Rc<Server>) {
     loop {
         let accepted = listener.accept().await;
         let open = &server.console.connections;

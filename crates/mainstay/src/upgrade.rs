@@ -3,20 +3,19 @@
 //!
 //! Must never touch what has one owner (the children's pipes, the control socket, stores) while the other server may.
 
-use crate::console;
 use crate::control::answer::{UpgradeAnswer, ago};
 use crate::control::{Open, Refused, Say, Upgrade};
 use crate::output::{Begun, Outputs};
 use crate::server::Server;
 use crate::voice::Voice;
 use anyhow::{Context, bail};
+use mainstay_identity::operators::Logins;
 use mainstay_runtime::Clock;
 use mainstay_supervisor::protocol::{Handover, ToSupervisor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -197,7 +196,7 @@ struct Memory {
     sessions: Vec<(u64, SocketAddr)>,
     /// Operators at a browser.
     #[serde(default)]
-    console: Option<console::Memory>,
+    console: Option<Logins>,
 }
 
 /// What a retiring server lets go of.
@@ -260,7 +259,7 @@ pub async fn prove(server: &Server, handover: &Handover) -> anyhow::Result<()> {
 }
 
 /// The old server has let go: what it remembered, and the standard error that was kept from us while we were on trial.
-pub fn take_over(server: &Rc<Server>, outputs: &Outputs, memory: &str, stderr: Option<OwnedFd>) -> anyhow::Result<()> {
+pub fn take_over(server: &Server, outputs: &Outputs, memory: &str, stderr: Option<OwnedFd>) -> anyhow::Result<()> {
     if let Some(stderr) = stderr {
         nix::unistd::dup2_stderr(stderr).context("cannot take over standard error")?;
     }
@@ -270,11 +269,11 @@ pub fn take_over(server: &Rc<Server>, outputs: &Outputs, memory: &str, stderr: O
 }
 
 /// What is not understood is done without: beginnings of lines, and where sessions are.
-pub fn remember(server: &Rc<Server>, outputs: &Outputs, memory: &str) {
+pub fn remember(server: &Server, outputs: &Outputs, memory: &str) {
     let Memory { begun, sessions, console } = serde_json::from_str(memory).unwrap_or_default();
     outputs.begin(begun);
     server.edge.adopt_sessions(&sessions);
-    if let Some(memory) = console {
-        console::resume(server, memory);
+    if let Some(logins) = console {
+        server.console.remember(logins);
     }
 }

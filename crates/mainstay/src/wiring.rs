@@ -5,7 +5,7 @@
 
 use crate::bans;
 use crate::certificates;
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::control;
 use crate::journal;
 use crate::keys;
@@ -52,12 +52,15 @@ use tokio::sync::mpsc;
 const FLEET_EVENTS_MAX: usize = 256;
 
 /// What the supervisor handed over, by what it is.
+#[derive(Default)]
 struct Handed {
     edge: Vec<(SocketAddr, TcpListener)>,
     /// Where apps ask, if there is something to ask for.
     api: Option<TcpListener>,
     /// Where tools of Redis read queues.
     resp: Option<TcpListener>,
+    /// Where operators come by a browser, once one has asked for it.
+    console: Option<TcpListener>,
     control: Vec<UnixListener>,
     instances: Vec<(Instance, Option<(OwnedFd, OwnedFd)>)>,
 }
@@ -90,13 +93,14 @@ pub fn run(hello: Hello, descriptors: Vec<OwnedFd>, channel: Channel) -> anyhow:
 /// Descriptors come in the order of the greeting: one a listener, then stdout and stderr of each instance.
 fn sort(hello: &Hello, descriptors: Vec<OwnedFd>) -> anyhow::Result<Handed> {
     let mut descriptors = descriptors.into_iter();
-    let mut handed = Handed { edge: Vec::new(), api: None, resp: None, control: Vec::new(), instances: Vec::new() };
+    let mut handed = Handed::default();
     for listener in &hello.listeners {
         let Some(fd) = descriptors.next() else { bail!("the supervisor named more listeners than it handed over") };
         match listener {
             Listener::Tcp(address) => handed.edge.push((*address, TcpListener::from(fd))),
             Listener::Api(_) => handed.api = Some(TcpListener::from(fd)),
             Listener::Resp(_) => handed.resp = Some(TcpListener::from(fd)),
+            Listener::Console(_) => handed.console = Some(TcpListener::from(fd)),
             Listener::Control(_) => handed.control.push(UnixListener::from(fd)),
         }
     }
@@ -114,8 +118,7 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     let voice = Voice::new(told.handle.clone(), told.level.clone(), told.text);
     voice.hush(hello.handover.is_some());
     let members = edge::Members::new(told.names.clone());
-    let (asks, asked) = edge::local::channel();
-    let (calls, called) = edge::service_call::channel();
+    let ((asks, asked), (calls, called)) = (edge::local::channel(), edge::service_call::channel());
     let login = Login::new(&settings, &hello)?;
     let listening = (handed.edge, members.clone());
     let (edge_service, edge) = edge_of(&settings, &hello, &told, listening, (asks, calls), &login)?;
@@ -131,8 +134,8 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
     let (fleet_service, fleet) =
         fleet::Service::new(settings.fleet.clone(), outside(members, &link, &voice, outputs.clone()));
 
-    let console = Console::new(queues.pages(book.notes.clone()));
     let server = Rc::new(Server {
+        console: Console::new(queues.pages(book.notes.clone()), handed.console),
         edge,
         certificates,
         fleet,
@@ -143,7 +146,6 @@ async fn serve(start: Start) -> anyhow::Result<i32> {
         book,
         services,
         queues,
-        console,
         operators: Operators::default(),
         link,
         hearers: voice.hearers(),
@@ -313,7 +315,7 @@ struct Turns {
 /// sees.
 async fn ready(
     hello: &Hello,
-    server: &Rc<Server>,
+    server: &Server,
     edge: edge::Service,
     outputs: &Outputs,
     turns: &Turns,
@@ -349,6 +351,7 @@ fn operated(
         let serving = control::serve(listener, operate::handler(server.clone()), owned.answering.clone());
         owned.control.push(tasks.spawn("control socket", OnEnd::Stop, serving));
     }
+    console::go_on(server);
     Ok(owned)
 }
 

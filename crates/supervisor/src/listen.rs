@@ -66,7 +66,7 @@ impl Bound {
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.listener {
             Listener::Tcp(address) => Some(*address),
-            Listener::Api(_) | Listener::Resp(_) | Listener::Control(_) => None,
+            Listener::Api(_) | Listener::Resp(_) | Listener::Console(_) | Listener::Control(_) => None,
         }
     }
 }
@@ -85,7 +85,7 @@ pub fn bind(listener: &Listener) -> Result<Bound, Error> {
             bound.listener = Listener::Api(bound.address().unwrap_or(*address));
             Ok(bound)
         }
-        Listener::Resp(address) => {
+        Listener::Resp(address) | Listener::Console(address) => {
             let mut bound = tcp(*address)?;
             bound.listener = listener.clone();
             Ok(bound)

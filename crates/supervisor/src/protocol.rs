@@ -133,6 +133,8 @@ pub enum Listener {
     Api(SocketAddr),
     /// Where tools of Redis read queues; loopback.
     Resp(SocketAddr),
+    /// Where operators come by a browser; loopback.
+    Console(SocketAddr),
     /// The control socket, mode 0600.
     Control(std::path::PathBuf),
 }

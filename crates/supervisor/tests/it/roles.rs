@@ -104,7 +104,7 @@ fn write_first_lines(dir: &Path, hello: &Hello, pipes: &[OwnedFd]) {
 
 fn serve(listener: &Listener, fd: OwnedFd, sender: channel::Sender) {
     match listener {
-        Listener::Tcp(_) | Listener::Api(_) | Listener::Resp(_) => {
+        Listener::Tcp(_) | Listener::Api(_) | Listener::Resp(_) | Listener::Console(_) => {
             let listener = TcpListener::from(fd);
             listener.set_nonblocking(false).unwrap();
             std::thread::spawn(move || {
