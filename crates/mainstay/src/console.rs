@@ -144,7 +144,12 @@ fn accept_at(server: &Rc<Server>, listener: TcpListener) -> io::Result<SocketAdd
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let accepting = tokio::task::spawn_local(accept(listener, address, server.clone()));
-    server.console.open.replace(Some(Opened { address, accepting }));
+    let before = server.console.open.replace(Some(Opened { address, accepting }));
+    if let Some(before) = before {
+        // Two asked at once; one port is enough.
+        before.accepting.abort();
+        server.link.send(&ToSupervisor::Unlisten { listener: Listener::Console(before.address) });
+    }
     Ok(address)
 }
 
