@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, watch};
 const CONNECTIONS_MAX: u32 = 1024;
 /// Connections that are answered where the engine is. It wakes nobody for them; but past some it is what all wait for,
 /// and another processor takes over the reading and writing.
-const NEAR_MAX: usize = 16;
+const NEAR_MAX: usize = 4;
 /// A thousand jobs at once.
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
