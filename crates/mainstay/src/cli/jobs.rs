@@ -120,7 +120,7 @@ enum Action {
     /// What apps added in SQL and cannot be taken over, and why; it is tried again each minute
     Refused {
         /// Drop one of them
-        #[arg(long, value_name = "ID", value_parser = id, conflicts_with = "drop_all")]
+        #[arg(long, value_name = "ID", conflicts_with = "drop_all")]
         drop: Option<u64>,
         /// Drop all of them
         #[arg(long)]
@@ -445,6 +445,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_says_what_to_type() {
+        assert!(typed(&["refused", "--drop", "7"]).is_ok());
         for (line, words) in [
             (&["show", "abc"][..], "expected an id, as mainstay jobs list"),
             (&["list", "--state", "failed"], "<QUEUE>"),
