@@ -287,7 +287,7 @@ fn j3_a_worker_asks_over_http_and_ends_by_its_token() {
 #[test]
 fn j4_j10_a_timeout_is_a_failed_attempt_and_429_is_none() {
     let redis = kept();
-    let tables = format!("{SCAN}timeout = \"4s\"\nattempts = 2\nkeep = {{ completed = 2, failed = 1 }}\n");
+    let tables = format!("{SCAN}timeout = \"1s\"\nattempts = 2\nkeep = {{ completed = 2, failed = 1 }}\n");
     let mainstay = app(&redis, &tables).ready("/");
     let asking = Asking::of(&mainstay);
     let slow = asking.add("scan", &json!({ "data": { "hang": true } }));
