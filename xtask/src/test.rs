@@ -50,7 +50,7 @@ pub fn run(words: &[&str]) -> Result<()> {
 
     let whole = only.is_none();
     if whole || matches!(only, Some(Floor::It | Floor::E2e)) {
-        tools::require(&[&tools::REDIS, &tools::POSTGRES])?;
+        tools::require(&[&tools::REDIS, &tools::POSTGRES, &tools::PGBOUNCER])?;
     }
     if whole || only == Some(Floor::E2e) {
         let clients = [&tools::NODE, &tools::NPM, &tools::PYTHON, &tools::CURL, &tools::OPENSSL, &tools::CHROMIUM];

@@ -42,6 +42,9 @@ pub const POSTGRES: Tool = Tool {
     present: "ls /usr/lib/postgresql/*/bin/initdb || command -v initdb && command -v psql",
     packages: &["postgresql", "postgresql-client"],
 };
+/// In `/usr/sbin`; any version, since the oldest in use knows least.
+pub const PGBOUNCER: Tool =
+    Tool { name: "pgbouncer", present: "PATH=$PATH:/usr/sbin pgbouncer --version", packages: &["pgbouncer"] };
 pub const VALGRIND: Tool =
     Tool { name: "valgrind", present: "valgrind --version", packages: &["valgrind", "libc6-dbg"] };
 pub const STRACE: Tool = Tool { name: "strace", present: "strace -V", packages: &["strace"] };

@@ -10,9 +10,8 @@ use crate::proxy::Sent;
 use crate::snapshot::{Served, Snapshot};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use mainstay_store::key_file::{self, Damaged};
+use std::io;
 use std::path::Path;
 
 /// A cookie's life (E5: 86,400 s).
@@ -42,18 +41,7 @@ impl Key {
 
     /// The data folder's key, made at first need. Only its owner may read it.
     pub fn load(folder: &Path) -> io::Result<Key> {
-        let path = folder.join(FILE);
-        match fs::read(&path) {
-            Ok(bytes) if bytes.len() == KEY_BYTES => return Ok(Key::new(&bytes)),
-            Ok(_) => fs::remove_file(&path)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        let mut bytes = [0; KEY_BYTES];
-        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        file.write_all(&bytes)?;
-        Ok(Key::new(&bytes))
+        Ok(Key::new(&key_file::load(&folder.join(FILE), KEY_BYTES, Damaged::Replaced)?))
     }
 
     fn tag(&self, app: &str, upstream: u64, issued_s: u64) -> [u8; TAG_BYTES] {
@@ -185,6 +173,7 @@ pub(crate) fn take(fields: &mut Fields, name: &str) -> Option<String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     const NOW: u64 = 1_795_000_000;

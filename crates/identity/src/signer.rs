@@ -4,11 +4,11 @@
 use crate::identity::{Identity, MFA};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use mainstay_store::key_file;
 use serde::Serialize;
 use serde_json::json;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -139,8 +139,8 @@ fn load(folder: &Path) -> Result<Made, SignerFault> {
         Ok(der) => Made::from_pkcs8(&der).ok_or(SignerFault::NoKey(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let der = generate().ok_or(SignerFault::Random)?;
-            write_whole(&path, &der).map_err(fault("write"))?;
-            Made::from_pkcs8(&der).ok_or(SignerFault::Random)
+            let der = key_file::keep(&path, &der).map_err(fault("write"))?;
+            Made::from_pkcs8(&der).ok_or(SignerFault::NoKey(path))
         }
         Err(error) => Err(fault("read")(error)),
     }
@@ -164,15 +164,6 @@ impl Made {
 fn generate() -> Option<Vec<u8>> {
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).ok()?;
     Some(pair.to_pkcs8v1().ok()?.as_ref().to_vec())
-}
-
-/// Written beside and renamed: a start that is killed leaves no half of a key behind.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("key.new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
 }
 
 fn base64(bytes: &[u8]) -> String {

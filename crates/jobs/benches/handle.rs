@@ -89,7 +89,7 @@ async fn statements(server: &Server) {
     let one = "UPDATE t SET state = $2, a = $3, b = $3, c = $3, d = $3, e = $3 WHERE id = $1";
     let many = "UPDATE t AS old SET state = new.s, a = new.n, b = new.n, c = new.n, d = new.n, e = new.n
         FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS new (i, s, n) WHERE old.id = new.i";
-    let (one, many) = (session.client().prepare(one).await, session.client().prepare(many).await);
+    let (one, many) = (session.prepare(one.to_owned()).await, session.prepare(many.to_owned()).await);
     let (one, many) = (one.expect("prepared"), many.expect("prepared"));
     for begin in [Begin::Synced, Begin::Unsynced] {
         for is_arrays in [false, true] {

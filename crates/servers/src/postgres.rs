@@ -188,7 +188,7 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// Who runs it when we are root: the user that Debian's package makes.
-fn unprivileged() -> Option<User> {
+pub(crate) fn unprivileged() -> Option<User> {
     if !Uid::effective().is_root() {
         return None;
     }
@@ -196,7 +196,7 @@ fn unprivileged() -> Option<User> {
     Some(named("postgres").or_else(|| named("nobody")).expect("the user postgres; try: cargo xtask test"))
 }
 
-fn owned(path: &Path) {
+pub(crate) fn owned(path: &Path) {
     if let Some(user) = unprivileged() {
         nix::unistd::chown(path, Some(user.uid), Some(user.gid)).expect("chown");
     }

@@ -109,7 +109,7 @@ const POSTGRES_TABLE: &str = "CREATE SCHEMA IF NOT EXISTS mainstay;
 
 /// Brings a block's tables up to date; what ran now.
 pub(crate) async fn postgres(
-    client: &mut deadpool_postgres::Client,
+    client: &mut crate::postgres::Client,
     set: &Migrations,
 ) -> Result<Vec<&'static Migration>, Error> {
     let mut ran = Vec::new();
@@ -131,14 +131,14 @@ pub(crate) async fn postgres(
             return Ok(ran);
         };
         if let Err(error) = transaction.batch_execute(next.sql).await {
-            return Err(failed(set.block, next, Error::postgres(error)));
+            return Err(failed(set.block, next, error));
         }
         let version = i32::try_from(next.version).unwrap_or(i32::MAX);
         let insert = "INSERT INTO mainstay.migrations VALUES ($1, $2, $3, $4, $5)";
         let row: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
             [&set.block, &version, &next.name, &next.checksum(), &now_us()];
         transaction.execute(insert, &row).await?;
-        transaction.commit().await.map_err(|error| failed(set.block, next, Error::postgres(error)))?;
+        transaction.commit().await.map_err(|error| failed(set.block, next, error))?;
         ran.push(next);
     }
 }

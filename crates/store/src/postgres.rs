@@ -1,20 +1,24 @@
 //! Postgres: a bounded pool, TLS as the URL asks for it, limits on every wait. Tables of ours are in the schema
 //! `mainstay`.
 
+mod client;
 mod options;
 mod session;
 mod tls;
+mod typed;
 
 use crate::error::Error;
 use crate::migrate::{Migration, Migrations};
 use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType};
 use mainstay_runtime::Shutdown;
 use std::time::Duration;
+use typed::Types;
 
-pub use deadpool_postgres::{Client, Transaction};
+pub use client::{Client, Transaction};
 pub use options::{Host, Options, SslMode, Tls};
-pub use session::{Begin, Session, Write};
+pub use session::{Begin, Prepared, Session, Write};
 pub use tokio_postgres;
+pub use typed::Values;
 
 /// How often connections that have been idle for too long are looked for.
 const IDLE_LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -32,6 +36,8 @@ pub struct Postgres {
     idle: Duration,
     /// Of a piece of work: its wait for a connection, the connection, and a statement.
     work: Duration,
+    /// Behind a pooler: what statements are sent with.
+    types: Option<Types>,
 }
 
 /// The pool at an instant.
@@ -86,7 +92,8 @@ impl Postgres {
             .build()
             .map_err(|error| Error::Tls(error.to_string()))?;
         let work = options.wait.saturating_add(connect).saturating_add(options.statement).saturating_add(GRACE);
-        let postgres = Postgres { pool, idle: options.idle, work };
+        let types = options.pgbouncer.then(Types::default);
+        let postgres = Postgres { pool, idle: options.idle, work, types };
         drop(postgres.client().await?);
         Ok(postgres)
     }
@@ -97,13 +104,14 @@ impl Postgres {
     /// # Errors
     /// When none is free in time, or none can be made.
     pub async fn client(&self) -> Result<Client, Error> {
-        self.pool.get().await.map_err(|error| match error {
+        let client = self.pool.get().await.map_err(|error| match error {
             PoolError::Timeout(TimeoutType::Wait) => Error::Busy,
             PoolError::Timeout(_) => Error::Late,
             PoolError::Backend(error) => Error::postgres(error),
             PoolError::Closed => Error::Closed,
             PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => Error::Closed,
-        })
+        })?;
+        Ok(Client::new(client, self.types.clone()))
     }
 
     /// Work with one or two statements, ended where the server neither answers nor ends it: one that was stopped in

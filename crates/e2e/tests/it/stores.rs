@@ -231,14 +231,17 @@ fn d6_a_redis_that_hangs_is_unavailable_and_requests_go_on() {
     status_becomes(&mainstay, "ok");
 }
 
-/// The same on Postgres, in a schema of its own.
+/// The same on Postgres, in a schema of its own; and behind PgBouncer.
 #[test]
 fn d_the_journal_is_kept_in_postgres_where_the_file_says_so() {
     let peer = app();
-    let postgres = mainstay_servers::Postgres::plain();
-    let file = format!("{}[store]\ndurable = \"postgres\"\n", in_front_of(&[&peer]));
-    let mainstay = Setup::file(&file).env("DATABASE_URL", &postgres.url()).ready("/");
-    wait_until("the start to be told", || mainstay.verb(&["journal"]).out.contains("serves (development"));
-    assert_eq!(postgres.psql("SELECT kind FROM mainstay.journal WHERE kind = 'started'"), "started");
-    assert!(!mainstay.path().join(".mainstay/mainstay.db").exists());
+    let (postgres, behind) = (mainstay_servers::Postgres::plain(), mainstay_servers::Postgres::plain());
+    let bouncer = mainstay_servers::PgBouncer::before(&behind);
+    for (postgres, url) in [(&postgres, postgres.url()), (&behind, bouncer.url())] {
+        let file = format!("{}[store]\ndurable = \"postgres\"\n", in_front_of(&[&peer]));
+        let mainstay = Setup::file(&file).env("DATABASE_URL", &url).ready("/");
+        wait_until("the start to be told", || mainstay.verb(&["journal"]).out.contains("serves (development"));
+        assert_eq!(postgres.psql("SELECT kind FROM mainstay.journal WHERE kind = 'started'"), "started");
+        assert!(!mainstay.path().join(".mainstay/mainstay.db").exists());
+    }
 }

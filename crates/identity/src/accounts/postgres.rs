@@ -52,16 +52,6 @@ async fn transaction(client: &mut Client) -> Result<Transaction<'_>, Error> {
     Ok(transaction)
 }
 
-async fn execute(t: &Transaction<'_>, sql: &str, values: Values<'_>) -> Result<u64, Error> {
-    let statement = t.prepare_cached(sql).await?;
-    Ok(t.execute(&statement, values).await?)
-}
-
-async fn one(t: &Transaction<'_>, sql: &str, values: Values<'_>) -> Result<Option<Row>, Error> {
-    let statement = t.prepare_cached(sql).await?;
-    Ok(t.query_opt(&statement, values).await?)
-}
-
 async fn inserted(t: &Transaction<'_>, account: &Account) -> Result<bool, Error> {
     let sql = format!(
         "INSERT INTO mainstay.accounts ({COLUMNS}, is_bcrypt)
@@ -82,13 +72,13 @@ async fn inserted(t: &Transaction<'_>, account: &Account) -> Result<bool, Error>
         &account.seen_us,
         &is_bcrypt,
     ];
-    Ok(execute(t, &sql, values).await? == 1)
+    Ok(t.execute(&sql, values).await? == 1)
 }
 
 async fn linked(t: &Transaction<'_>, account: &str, link: &Link, now_us: i64) -> Result<bool, Error> {
     let sql = "INSERT INTO mainstay.account_links (provider, subject, account, linked_us)
                SELECT $1::text, $2::text, id, $4::bigint FROM mainstay.accounts WHERE id = $3 ON CONFLICT DO NOTHING";
-    Ok(execute(t, sql, &[&link.provider, &link.subject, &account, &now_us]).await? == 1)
+    Ok(t.execute(sql, &[&link.provider, &link.subject, &account, &now_us]).await? == 1)
 }
 
 pub(super) async fn insert(store: &Postgres, account: Account, link: Option<Link>) -> Result<bool, Error> {
@@ -122,13 +112,11 @@ pub(super) async fn find(store: &Postgres, by: By) -> Result<Option<Account>, Er
     let client = store.client().await?;
     let select = |condition: &str| format!("SELECT {COLUMNS} FROM mainstay.accounts WHERE {condition}");
     let row = match &by {
-        By::Id(id) => client.query_opt(&client.prepare_cached(&select("id = $1")).await?, &[id]).await?,
-        By::Address(address) => {
-            client.query_opt(&client.prepare_cached(&select("address = $1")).await?, &[address]).await?
-        }
+        By::Id(id) => client.query_opt(&select("id = $1"), &[id]).await?,
+        By::Address(address) => client.query_opt(&select("address = $1"), &[address]).await?,
         By::Provider(provider, subject) => {
             let condition = "id = (SELECT account FROM mainstay.account_links WHERE provider = $1 AND subject = $2)";
-            client.query_opt(&client.prepare_cached(&select(condition)).await?, &[provider, subject]).await?
+            client.query_opt(&select(condition), &[provider, subject]).await?
         }
     };
     row.as_ref().map(account).transpose()
@@ -137,7 +125,7 @@ pub(super) async fn find(store: &Postgres, by: By) -> Result<Option<Account>, Er
 pub(super) async fn has_bcrypt(store: &Postgres) -> Result<bool, Error> {
     let client = store.client().await?;
     let sql = "SELECT EXISTS (SELECT 1 FROM mainstay.accounts WHERE is_bcrypt = 1)";
-    Ok(client.query_one(&client.prepare_cached(sql).await?, &[]).await?.try_get(0)?)
+    Ok(client.query_one(sql, &[]).await?.try_get(0)?)
 }
 
 pub(super) async fn list(store: &Postgres, after: String, limit: i64) -> Result<Vec<Account>, Error> {
@@ -146,7 +134,7 @@ pub(super) async fn list(store: &Postgres, after: String, limit: i64) -> Result<
     let sql = format!(
         "SELECT {COLUMNS} FROM mainstay.accounts WHERE id COLLATE \"C\" > $1 ORDER BY id COLLATE \"C\" LIMIT $2"
     );
-    let rows = client.query(&client.prepare_cached(&sql).await?, &[&after, &limit]).await?;
+    let rows = client.query(&sql, &[&after, &limit]).await?;
     rows.iter().map(account).collect()
 }
 
@@ -161,7 +149,7 @@ pub(super) async fn link(store: &Postgres, account: String, link: Link, now_us: 
 pub(super) async fn rehash(store: &Postgres, account: String, old: String, better: String) -> Result<(), Error> {
     let client = store.client().await?;
     let sql = "UPDATE mainstay.accounts SET password = $3, is_bcrypt = 0 WHERE id = $1 AND password = $2";
-    client.execute(&client.prepare_cached(sql).await?, &[&account, &old, &better]).await?;
+    client.execute(sql, &[&account, &old, &better]).await?;
     Ok(())
 }
 
@@ -170,20 +158,20 @@ pub(super) async fn begin(store: &Postgres, family: Family) -> Result<bool, Erro
     let t = transaction(&mut client).await?;
     // Holds the account's row: a change of the password waits for it, or was before it and is seen.
     let sql = "UPDATE mainstay.accounts SET seen_us = $3 WHERE id = $1 AND generation = $2";
-    if execute(&t, sql, &[&family.account, &family.generation, &family.now_us]).await? == 0 {
+    if t.execute(sql, &[&family.account, &family.generation, &family.now_us]).await? == 0 {
         return Ok(false);
     }
     let sql =
         "INSERT INTO mainstay.login_families (id, account, created_us, expires_us, methods, agent, client, seen_us)
                VALUES ($1, $2, $3, $4, $5, $6, $7, $3)";
     let Family { id, account, now_us, expires_us, agent, client, .. } = &family;
-    execute(&t, sql, &[id, account, now_us, expires_us, &family.methods.text(), agent, client]).await?;
+    t.execute(sql, &[id, account, now_us, expires_us, &family.methods.text(), agent, client]).await?;
     let sql = "INSERT INTO mainstay.refresh_tokens (token, family, expires_us) VALUES ($1, $2, $3)";
-    execute(&t, sql, &[&family.token, &family.id, &family.expires_us]).await?;
+    t.execute(sql, &[&family.token, &family.id, &family.expires_us]).await?;
     // Gone, its tokens are unknown, as if they had expired.
     let sql = "DELETE FROM mainstay.login_families WHERE id IN (SELECT id FROM mainstay.login_families
                WHERE account = $1 ORDER BY created_us DESC, id OFFSET $2)";
-    execute(&t, sql, &[&family.account, &FAMILIES_MAX]).await?;
+    t.execute(sql, &[&family.account, &FAMILIES_MAX]).await?;
     t.commit().await?;
     Ok(true)
 }
@@ -194,14 +182,14 @@ pub(super) async fn exchange(store: &Postgres, asked: Exchange) -> Result<Exchan
     // The login first: of two that bring one token, the second reads what the first has left.
     let sql = "SELECT id, account, revoked_us IS NOT NULL, created_us, methods FROM mainstay.login_families
                WHERE id = (SELECT family FROM mainstay.refresh_tokens WHERE token = $1) FOR UPDATE";
-    let Some(row) = one(&t, sql, &[&asked.presented]).await? else { return Ok(Exchanged::Over) };
+    let Some(row) = t.query_opt(sql, &[&asked.presented]).await? else { return Ok(Exchanged::Over) };
     let (family, account_id, is_revoked): (String, String, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let (created_us, methods): (i64, String) = (row.try_get(3)?, row.try_get(4)?);
     let ends_us = created_us.saturating_add(asked.longest_us);
     let sql = "SELECT t.expires_us, t.used_us, t.successor,
                EXISTS (SELECT 1 FROM mainstay.refresh_tokens s WHERE s.token = t.successor AND s.used_us IS NULL)
                FROM mainstay.refresh_tokens t WHERE t.token = $1";
-    let Some(row) = one(&t, sql, &[&asked.presented]).await? else { return Ok(Exchanged::Over) };
+    let Some(row) = t.query_opt(sql, &[&asked.presented]).await? else { return Ok(Exchanged::Over) };
     let successor: Option<Hash> = row.try_get(2)?;
     let (expires_us, used_us) = (row.try_get(0)?, row.try_get(1)?);
     let token = Presented { expires_us, used_us, is_revoked, successor_waits: row.try_get(3)? };
@@ -214,23 +202,23 @@ pub(super) async fn exchange(store: &Postgres, asked: Exchange) -> Result<Exchan
         }
         Decision::Rotate => {
             let sql = "UPDATE mainstay.refresh_tokens SET used_us = $2, successor = $3 WHERE token = $1";
-            execute(&t, sql, &[&asked.presented, &asked.now_us, &asked.fresh]).await?;
+            t.execute(sql, &[&asked.presented, &asked.now_us, &asked.fresh]).await?;
         }
         Decision::Replace => {
             // Whoever has the withdrawn one after all is taken for a thief: it was used, and leads nowhere.
             let sql = "UPDATE mainstay.refresh_tokens SET used_us = $2, successor = NULL WHERE token = $1";
-            execute(&t, sql, &[&successor, &asked.now_us]).await?;
+            t.execute(sql, &[&successor, &asked.now_us]).await?;
             let sql = "UPDATE mainstay.refresh_tokens SET successor = $2 WHERE token = $1";
-            execute(&t, sql, &[&asked.presented, &asked.fresh]).await?;
+            t.execute(sql, &[&asked.presented, &asked.fresh]).await?;
         }
     }
     let sql = "INSERT INTO mainstay.refresh_tokens (token, family, expires_us) VALUES ($1, $2, $3)";
     let expires_us = asked.expires_us.min(ends_us);
-    execute(&t, sql, &[&asked.fresh, &family, &expires_us]).await?;
+    t.execute(sql, &[&asked.fresh, &family, &expires_us]).await?;
     let sql = "UPDATE mainstay.login_families SET expires_us = $2, seen_us = $3 WHERE id = $1";
-    execute(&t, sql, &[&family, &expires_us, &asked.now_us]).await?;
+    t.execute(sql, &[&family, &expires_us, &asked.now_us]).await?;
     let sql = format!("SELECT {COLUMNS} FROM mainstay.accounts WHERE id = $1");
-    let Some(row) = one(&t, &sql, &[&account_id]).await? else { return Ok(Exchanged::Over) };
+    let Some(row) = t.query_opt(&sql, &[&account_id]).await? else { return Ok(Exchanged::Over) };
     let account = account(&row)?;
     t.commit().await?;
     Ok(Exchanged::Fresh(Box::new(account), family, Methods::parse(&methods)))
@@ -238,7 +226,7 @@ pub(super) async fn exchange(store: &Postgres, asked: Exchange) -> Result<Exchan
 
 async fn family_ended(t: &Transaction<'_>, family: &str, now_us: i64, until_s: i64) -> Result<Revocation, Error> {
     let sql = "UPDATE mainstay.login_families SET revoked_us = $2 WHERE id = $1 AND revoked_us IS NULL";
-    execute(t, sql, &[&family, &now_us]).await?;
+    t.execute(sql, &[&family, &now_us]).await?;
     let revocation = Revocation::Login { id: family.to_owned(), until_s };
     revoked(t, &revocation, now_us).await?;
     Ok(revocation)
@@ -249,7 +237,7 @@ async fn revoked(t: &Transaction<'_>, revocation: &Revocation, now_us: i64) -> R
     let sql = "INSERT INTO mainstay.revocations AS r (what, generation, until_s, at_us) VALUES ($1, $2, $3, $4)
                ON CONFLICT (what) DO UPDATE SET generation = greatest(r.generation, excluded.generation),
                until_s = greatest(r.until_s, excluded.until_s), at_us = greatest(r.at_us, excluded.at_us)";
-    execute(t, sql, &[&what, &generation, &revocation.until_s(), &now_us]).await?;
+    t.execute(sql, &[&what, &generation, &revocation.until_s(), &now_us]).await?;
     Ok(())
 }
 
@@ -265,12 +253,12 @@ pub(super) async fn end(
         Ending::Token(token) => {
             let sql = "SELECT id, account FROM mainstay.login_families WHERE revoked_us IS NULL
                        AND id = (SELECT family FROM mainstay.refresh_tokens WHERE token = $1) FOR UPDATE";
-            one(&t, sql, &[token]).await?
+            t.query_opt(sql, &[token]).await?
         }
         Ending::Family(id, account) => {
             let sql = "SELECT id, account FROM mainstay.login_families WHERE revoked_us IS NULL AND id = $1
                        AND account = $2 FOR UPDATE";
-            one(&t, sql, &[id, account]).await?
+            t.query_opt(sql, &[id, account]).await?
         }
     };
     let Some(row) = found else { return Ok(None) };
@@ -291,34 +279,34 @@ pub(super) async fn change(
     let t = transaction(&mut client).await?;
     let sql = "UPDATE mainstay.accounts SET generation = generation + 1 WHERE id = $1 RETURNING generation";
     // Dropped without a commit, nothing has changed.
-    let Some(row) = one(&t, sql, &[&account]).await? else { return Ok(None) };
+    let Some(row) = t.query_opt(sql, &[&account]).await? else { return Ok(None) };
     let mut generation: i64 = row.try_get(0)?;
     let end_all = "UPDATE mainstay.login_families SET revoked_us = $2 WHERE account = $1 AND revoked_us IS NULL";
     match &change {
-        Change::EndAll => drop(execute(&t, end_all, &[&account, &now_us]).await?),
+        Change::EndAll => drop(t.execute(end_all, &[&account, &now_us]).await?),
         Change::FactorOn { secret, step, codes } => {
             if !factors::confirmed(&t, &account, (secret, *step), codes, now_us).await? {
                 return Ok(None);
             }
-            execute(&t, end_all, &[&account, &now_us]).await?;
+            t.execute(end_all, &[&account, &now_us]).await?;
         }
         Change::FactorOff => {
-            execute(&t, end_all, &[&account, &now_us]).await?;
+            t.execute(end_all, &[&account, &now_us]).await?;
             factors::removed(&t, &account).await?;
         }
         Change::Password(hash) => {
-            execute(&t, end_all, &[&account, &now_us]).await?;
+            t.execute(end_all, &[&account, &now_us]).await?;
             let is_bcrypt = i64::from(super::hashing::is_bcrypt(hash));
             let sql = "UPDATE mainstay.accounts SET password = $2, is_bcrypt = $3 WHERE id = $1";
-            execute(&t, sql, &[&account, hash, &is_bcrypt]).await?;
-            execute(&t, "DELETE FROM mainstay.mailed_tokens WHERE account = $1", &[&account]).await?;
+            t.execute(sql, &[&account, hash, &is_bcrypt]).await?;
+            t.execute("DELETE FROM mainstay.mailed_tokens WHERE account = $1", &[&account]).await?;
         }
         Change::Roles(roles) => {
             let sql = "UPDATE mainstay.accounts SET roles = $2 WHERE id = $1";
-            execute(&t, sql, &[&account, &joined(roles)]).await?;
+            t.execute(sql, &[&account, &joined(roles)]).await?;
         }
         Change::Delete => {
-            execute(&t, "DELETE FROM mainstay.accounts WHERE id = $1", &[&account]).await?;
+            t.execute("DELETE FROM mainstay.accounts WHERE id = $1", &[&account]).await?;
             generation = i64::MAX;
         }
     }
@@ -336,7 +324,7 @@ pub(super) async fn mail(store: &Postgres, mailed: Mailed) -> Result<bool, Error
                ON CONFLICT (account, purpose) DO UPDATE SET token = excluded.token, made_us = excluded.made_us,
                expires_us = excluded.expires_us WHERE m.made_us <= $6";
     let Mailed { token, account, purpose, now_us, expires_us, quiet_since_us } = &mailed;
-    let made = execute(&t, sql, &[account, &purpose.as_str(), token, now_us, expires_us, quiet_since_us]).await?;
+    let made = t.execute(sql, &[account, &purpose.as_str(), token, now_us, expires_us, quiet_since_us]).await?;
     t.commit().await?;
     Ok(made == 1)
 }
@@ -351,10 +339,10 @@ pub(super) async fn take_mailed(
     let t = transaction(&mut client).await?;
     let sql = "DELETE FROM mainstay.mailed_tokens WHERE token = $1 AND purpose = $2 AND expires_us > $3
                RETURNING account";
-    let Some(row) = one(&t, sql, &[&token, &purpose.as_str(), &now_us]).await? else { return Ok(None) };
+    let Some(row) = t.query_opt(sql, &[&token, &purpose.as_str(), &now_us]).await? else { return Ok(None) };
     let account: String = row.try_get(0)?;
     let sql = "UPDATE mainstay.accounts SET verified_us = $2 WHERE id = $1 AND verified_us IS NULL";
-    execute(&t, sql, &[&account, &now_us]).await?;
+    t.execute(sql, &[&account, &now_us]).await?;
     t.commit().await?;
     Ok(Some(account))
 }
@@ -364,7 +352,7 @@ pub(super) async fn revocations(store: &Postgres, since_us: i64, now_s: i64) -> 
     let sql = "SELECT at_us, what, generation, until_s FROM mainstay.revocations WHERE at_us > $1 AND until_s > $2
                ORDER BY at_us LIMIT $3";
     let values: Values<'_> = &[&since_us, &now_s, &REVOCATIONS_AT_A_TIME];
-    let rows = client.query(&client.prepare_cached(sql).await?, values).await?;
+    let rows = client.query(sql, values).await?;
     let mut revocations = Vec::with_capacity(rows.len());
     for row in &rows {
         let what: String = row.try_get(1)?;
@@ -384,7 +372,7 @@ pub(super) async fn prune(store: &Postgres, now_us: i64) -> Result<u64, Error> {
              (SELECT {key} FROM mainstay.{table} WHERE {condition} <= $1 LIMIT $2)"
         );
         let now = if now { now_us } else { now_us / 1_000_000 };
-        gone += client.execute(&client.prepare_cached(&sql).await?, &[&now, &PRUNED_AT_A_TIME]).await?;
+        gone += client.execute(&sql, &[&now, &PRUNED_AT_A_TIME]).await?;
     }
     Ok(gone)
 }

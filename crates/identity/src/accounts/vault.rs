@@ -8,9 +8,7 @@ use super::options::Options;
 use crate::signer::Signer;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::{hmac, rand};
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use mainstay_store::key_file::{Damaged, load};
 use std::path::{Path, PathBuf};
 
 const SECRET_BYTES: usize = 32;
@@ -75,36 +73,11 @@ impl Vault {
     /// The folder's own, made at first need. Only its owner may read it.
     fn own(&self) -> Result<LessSafeKey, Fault> {
         let folder = self.folder.as_ref().ok_or(Fault::Sealed)?;
-        let secret = load(&folder.join(FILE)).map_err(|error| {
+        let secret = load(&folder.join(FILE), SECRET_BYTES, Damaged::Told).map_err(|error| {
             tracing::error!(%error, folder = %folder.display(), "the key of second factors cannot be read or made");
             Fault::Sealed
         })?;
         key(&secret).ok_or(Fault::Sealed)
-    }
-}
-
-fn load(path: &Path) -> io::Result<[u8; SECRET_BYTES]> {
-    let read = |bytes: Vec<u8>| {
-        let wrong = |_| io::Error::other(format!("{} is no key of {SECRET_BYTES} bytes", path.display()));
-        <[u8; SECRET_BYTES]>::try_from(bytes).map_err(wrong)
-    };
-    match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        other => return read(other?),
-    }
-    let mut secret = [0; SECRET_BYTES];
-    rand::fill(&mut secret).map_err(|_| io::Error::other("no random bytes"))?;
-    // Written beside and linked: whoever is killed leaves no half of a key, and of two the first one's counts.
-    let beside = path.with_extension(format!("key.{}", std::process::id()));
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(&secret)?;
-    file.sync_all()?;
-    let linked = fs::hard_link(&beside, path);
-    fs::remove_file(&beside)?;
-    match linked {
-        Ok(()) => Ok(secret),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read(fs::read(path)?),
-        Err(error) => Err(error),
     }
 }
 
@@ -123,6 +96,7 @@ fn opened(key: &LessSafeKey, account: &str, sealed: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     fn vault(secrets: &[&str], folder: &Path) -> Vault {

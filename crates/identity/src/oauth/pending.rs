@@ -9,9 +9,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::{hmac, rand};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use mainstay_store::key_file::{self, Damaged};
+use std::io;
 use std::path::Path;
 
 /// As long as somebody may take at the provider's.
@@ -66,20 +65,8 @@ impl Seal {
 
     /// The data folder's own, made at first need. Only its owner may read it.
     pub fn load(folder: &Path) -> io::Result<Seal> {
-        let path = folder.join(FILE);
-        match fs::read(&path) {
-            Ok(bytes) if bytes.len() == SECRET_BYTES => return Seal::of(&bytes),
-            // Half of a key, of a start that was killed.
-            Ok(_) => fs::remove_file(&path)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        // The kernel's: of a server that starts nobody wants entropy of a quality that takes its time.
-        let mut secret = [0; SECRET_BYTES];
-        getrandom::fill(&mut secret).map_err(io::Error::other)?;
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        file.write_all(&secret)?;
-        Seal::of(&secret)
+        // What is sealed with it lives for minutes.
+        Seal::of(&key_file::load(&folder.join(FILE), SECRET_BYTES, Damaged::Replaced)?)
     }
 
     fn close(&self, pending: &Pending) -> io::Result<String> {
@@ -225,6 +212,7 @@ fn random<const N: usize>() -> io::Result<[u8; N]> {
 mod tests {
     use super::*;
     use crate::oauth::address::RETURN_BYTES_MAX;
+    use std::fs;
 
     fn seal() -> Seal {
         Seal::of(b"0123456789abcdef0123456789abcdef").expect("a seal")

@@ -15,11 +15,9 @@ pub(super) async fn insert(store: &Postgres, token: &Token) -> Result<bool, Erro
     transaction.batch_execute("SET LOCAL synchronous_commit = on").await?;
     let sql = "INSERT INTO mainstay.operator_tokens (name, hash, scopes, created_us, expires_us)
                VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
-    let insert = transaction.prepare_cached(sql).await?;
     let scopes = written(&token.scopes);
-    let rows = transaction
-        .execute(&insert, &[&token.name, &token.hash, &scopes, &token.created_us, &token.expires_us])
-        .await?;
+    let rows =
+        transaction.execute(sql, &[&token.name, &token.hash, &scopes, &token.created_us, &token.expires_us]).await?;
     transaction.commit().await?;
     Ok(rows == 1)
 }
@@ -37,8 +35,7 @@ pub(super) async fn delete(store: &Postgres, name: &str) -> Result<bool, Error> 
 pub(super) async fn list(store: &Postgres) -> Result<Vec<Token>, Error> {
     let client = store.client().await?;
     let sql = "SELECT name, hash, scopes, created_us, expires_us FROM mainstay.operator_tokens ORDER BY name";
-    let select = client.prepare_cached(sql).await?;
-    let rows = client.query(&select, &[]).await?;
+    let rows = client.query(sql, &[]).await?;
     let token = |row: &mainstay_store::postgres::tokio_postgres::Row| {
         let scopes: String = row.try_get(2)?;
         let (name, hash) = (row.try_get(0)?, row.try_get(1)?);

@@ -18,20 +18,17 @@ pub(super) async fn begin(store: &Postgres, row: &Row, old: Option<Vec<u8>>, now
     let mut ended: Hashes = Vec::new();
     if let Some(old) = old {
         let sql = "UPDATE mainstay.sessions SET ended_s = $2 WHERE hash = $1 AND ended_s IS NULL";
-        let update = transaction.prepare_cached(sql).await?;
-        transaction.execute(&update, &[&old, &now_s]).await?;
+        transaction.execute(sql, &[&old, &now_s]).await?;
         ended.push(old);
     }
     let sql = "UPDATE mainstay.sessions SET ended_s = $3 WHERE hash IN (SELECT hash FROM mainstay.sessions
                WHERE user_id = $1 AND ended_s IS NULL ORDER BY seen_s DESC OFFSET $2) RETURNING hash";
-    let update = transaction.prepare_cached(sql).await?;
     let room = i64::from(SESSIONS_A_USER_MAX) - 1;
-    for row in transaction.query(&update, &[&row.user, &room, &now_s]).await? {
+    for row in transaction.query(sql, &[&row.user, &room, &now_s]).await? {
         ended.push(row.try_get(0)?);
     }
     let sql = "INSERT INTO mainstay.sessions (hash, user_id, data, begun_s, seen_s) VALUES ($1, $2, $3, $4, $5)";
-    let insert = transaction.prepare_cached(sql).await?;
-    transaction.execute(&insert, &[&row.hash, &row.user, &row.data, &row.begun_s, &row.seen_s]).await?;
+    transaction.execute(sql, &[&row.hash, &row.user, &row.data, &row.begun_s, &row.seen_s]).await?;
     transaction.commit().await?;
     Ok(ended)
 }
@@ -39,8 +36,7 @@ pub(super) async fn begin(store: &Postgres, row: &Row, old: Option<Vec<u8>>, now
 pub(super) async fn find(store: &Postgres, hash: &[u8]) -> Result<Option<Row>, Error> {
     let client = store.client().await?;
     let sql = "SELECT hash, user_id, data, begun_s, seen_s, ended_s FROM mainstay.sessions WHERE hash = $1";
-    let select = client.prepare_cached(sql).await?;
-    client.query_opt(&select, &[&hash]).await?.as_ref().map(read).transpose()
+    client.query_opt(sql, &[&hash]).await?.as_ref().map(read).transpose()
 }
 
 pub(super) async fn seen(store: &Postgres, seen: &[(Vec<u8>, i64)]) -> Result<(), Error> {
@@ -49,8 +45,7 @@ pub(super) async fn seen(store: &Postgres, seen: &[(Vec<u8>, i64)]) -> Result<()
     let sql = "UPDATE mainstay.sessions AS s SET seen_s = n.at_s
                FROM unnest($1::bytea[], $2::bigint[]) AS n (hash, at_s)
                WHERE s.hash = n.hash AND s.seen_s < n.at_s AND s.ended_s IS NULL";
-    let update = client.prepare_cached(sql).await?;
-    client.execute(&update, &[&hashes, &times]).await?;
+    client.execute(sql, &[&hashes, &times]).await?;
     Ok(())
 }
 
@@ -61,11 +56,10 @@ pub(super) async fn end(store: &Postgres, row: &Row) -> Result<(), Error> {
     let sql = "INSERT INTO mainstay.sessions AS s (hash, user_id, data, begun_s, seen_s, ended_s)
                VALUES ($1, $2, $3, $4, $5, $6)
                ON CONFLICT (hash) DO UPDATE SET ended_s = coalesce(s.ended_s, excluded.ended_s)";
-    let upsert = transaction.prepare_cached(sql).await?;
     let values: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
         [&row.hash, &row.user, &row.data, &row.begun_s, &row.seen_s, &row.ended_s];
-    transaction.execute(&upsert, &values).await?;
-    Ok(transaction.commit().await?)
+    transaction.execute(sql, &values).await?;
+    transaction.commit().await
 }
 
 pub(super) async fn end_all(store: &Postgres, user: &str, but: Option<Vec<u8>>, now_s: i64) -> Result<Hashes, Error> {
@@ -74,8 +68,7 @@ pub(super) async fn end_all(store: &Postgres, user: &str, but: Option<Vec<u8>>, 
     transaction.batch_execute("SET LOCAL synchronous_commit = on").await?;
     let sql = "UPDATE mainstay.sessions SET ended_s = $3
                WHERE user_id = $1 AND ended_s IS NULL AND hash IS DISTINCT FROM $2 RETURNING hash";
-    let update = transaction.prepare_cached(sql).await?;
-    let rows = transaction.query(&update, &[&user, &but, &now_s]).await?;
+    let rows = transaction.query(sql, &[&user, &but, &now_s]).await?;
     transaction.commit().await?;
     firsts(&rows)
 }
@@ -84,16 +77,14 @@ pub(super) async fn list(store: &Postgres, user: &str, since_s: i64) -> Result<V
     let client = store.client().await?;
     let sql = "SELECT hash, user_id, data, begun_s, seen_s, ended_s FROM mainstay.sessions
                WHERE user_id = $1 AND seen_s > $2 AND ended_s IS NULL ORDER BY seen_s DESC, hash LIMIT $3";
-    let select = client.prepare_cached(sql).await?;
-    let rows = client.query(&select, &[&user, &since_s, &i64::from(SESSIONS_A_USER_MAX)]).await?;
+    let rows = client.query(sql, &[&user, &since_s, &i64::from(SESSIONS_A_USER_MAX)]).await?;
     rows.iter().map(read).collect()
 }
 
 pub(super) async fn ended(store: &Postgres, since_s: i64, most: i64) -> Result<Hashes, Error> {
     let client = store.client().await?;
     let sql = "SELECT hash FROM mainstay.sessions WHERE ended_s > $1 ORDER BY ended_s DESC LIMIT $2";
-    let select = client.prepare_cached(sql).await?;
-    firsts(&client.query(&select, &[&since_s, &most]).await?)
+    firsts(&client.query(sql, &[&since_s, &most]).await?)
 }
 
 pub(super) async fn prune(store: &Postgres, unused_since_s: i64) -> Result<u64, Error> {
@@ -101,8 +92,7 @@ pub(super) async fn prune(store: &Postgres, unused_since_s: i64) -> Result<u64, 
     let sql = "DELETE FROM mainstay.sessions WHERE hash IN
                (SELECT hash FROM mainstay.sessions WHERE seen_s < $1
                AND (ended_s IS NULL OR ended_s < $1) LIMIT $2)";
-    let delete = client.prepare_cached(sql).await?;
-    Ok(client.execute(&delete, &[&unused_since_s, &PRUNED_AT_A_TIME]).await?)
+    client.execute(sql, &[&unused_since_s, &PRUNED_AT_A_TIME]).await
 }
 
 fn firsts(rows: &[tokio_postgres::Row]) -> Result<Hashes, Error> {

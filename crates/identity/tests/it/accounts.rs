@@ -390,7 +390,7 @@ fn i2_the_next_process_knows_who_is_here_and_what_was_revoked() {
 /// Q: a revoked token is refused by every instance; here by those that share Postgres and nothing else.
 #[test]
 fn i2_another_node_hears_of_it_from_the_store() {
-    let [_, place] = Place::all();
+    let [_, place, _] = Place::all();
     let signer = Arc::new(Signer::unkept().expect("a key"));
     on_a_core(async {
         let (here, there) = (House::new(&place, "", signer.clone()).await, House::new(&place, "", signer).await);

@@ -8,6 +8,7 @@ use mainstay_identity::exchange::{Answer, Asked};
 use mainstay_identity::sessions::{self, Sessions};
 use mainstay_identity::{Options, Revoked, Service, Setup, Signer, TokenFault, Verified, Verifier};
 use mainstay_runtime::Clock;
+use mainstay_servers::PgBouncer;
 use mainstay_servers::postgres::Postgres as Server;
 use mainstay_store::Durable;
 use mainstay_store::journal::{self, Journal, Notes, Query};
@@ -24,26 +25,28 @@ pub const PASSWORD: &str = "correct horse battery";
 pub enum Place {
     File(tempfile::TempDir),
     Server(Server),
+    Pooled(PgBouncer),
 }
 
 impl Place {
-    pub fn all() -> [Place; 2] {
-        [Place::File(tempfile::tempdir().expect("a folder")), Place::Server(Server::plain())]
+    pub fn all() -> [Place; 3] {
+        let file = Place::File(tempfile::tempdir().expect("a folder"));
+        [file, Place::Server(Server::plain()), Place::Pooled(PgBouncer::plain())]
     }
 
     pub async fn open(&self) -> Durable {
         let blocks = [journal::MIGRATIONS, sessions::MIGRATIONS, MIGRATIONS];
-        match self {
+        let url = match self {
             Place::File(folder) => {
-                Durable::Sqlite(Sqlite::open(&folder.path().join("x.db"), &blocks).expect("a store"))
+                return Durable::Sqlite(Sqlite::open(&folder.path().join("x.db"), &blocks).expect("a store"));
             }
-            Place::Server(server) => {
-                let environment = vec![("DATABASE_URL".to_owned(), server.url())];
-                let reader = Reader::new(&Inputs { environment, ..Inputs::default() });
-                let options = postgres::Options::read(&reader, true).expect("an address");
-                Durable::Postgres(Postgres::open(&options, &blocks).await.expect("a store"))
-            }
-        }
+            Place::Server(server) => server.url(),
+            Place::Pooled(bouncer) => bouncer.url(),
+        };
+        let environment = vec![("DATABASE_URL".to_owned(), url)];
+        let reader = Reader::new(&Inputs { environment, ..Inputs::default() });
+        let options = postgres::Options::read(&reader, true).expect("an address");
+        Durable::Postgres(Postgres::open(&options, &blocks).await.expect("a store"))
     }
 
     /// Runs `test` with a service of its own, `lines` beside `accounts = true`.

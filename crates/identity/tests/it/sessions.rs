@@ -4,6 +4,7 @@ use mainstay_config::{Inputs, Reader, Text};
 use mainstay_identity::Identity;
 use mainstay_identity::sessions::{self, ASK_LIMIT, Fault, Id, Policy, SESSIONS_A_USER_MAX, Sessions, Who};
 use mainstay_runtime::{Clock, Shutdown, Trigger};
+use mainstay_servers::PgBouncer;
 use mainstay_servers::postgres::Postgres as Server;
 use mainstay_servers::redis::Redis as RedisServer;
 use mainstay_servers::wait::BOUND;
@@ -35,21 +36,25 @@ fn policy() -> Policy {
 enum Place {
     File(tempfile::TempDir),
     Server(Server),
+    Pooled(PgBouncer),
 }
 
 impl Place {
-    fn all() -> [Place; 2] {
-        [Place::File(tempfile::tempdir().expect("a folder")), Place::Server(Server::plain())]
+    fn all() -> [Place; 3] {
+        let file = Place::File(tempfile::tempdir().expect("a folder"));
+        [file, Place::Server(Server::plain()), Place::Pooled(PgBouncer::plain())]
     }
 
     async fn open(&self) -> Durable {
-        match self {
-            Place::File(folder) => Durable::Sqlite(Sqlite::open(&folder.path().join("x.db"), &BLOCKS).expect("a file")),
-            Place::Server(server) => {
-                let options = postgres::Options::read(&reader("", &[("DATABASE_URL", &server.url())]), true);
-                Durable::Postgres(Postgres::open(&options.expect("an address"), &BLOCKS).await.expect("tables"))
+        let url = match self {
+            Place::File(folder) => {
+                return Durable::Sqlite(Sqlite::open(&folder.path().join("x.db"), &BLOCKS).expect("a file"));
             }
-        }
+            Place::Server(server) => server.url(),
+            Place::Pooled(bouncer) => bouncer.url(),
+        };
+        let options = postgres::Options::read(&reader("", &[("DATABASE_URL", &url)]), true);
+        Durable::Postgres(Postgres::open(&options.expect("an address"), &BLOCKS).await.expect("tables"))
     }
 }
 

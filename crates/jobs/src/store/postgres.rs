@@ -23,7 +23,7 @@ use columns::{Found, names};
 use mainstay_store::Error;
 use mainstay_store::migrate::Migration;
 use mainstay_store::postgres::tokio_postgres::Row;
-use mainstay_store::postgres::tokio_postgres::types::ToSql;
+use mainstay_store::postgres::tokio_postgres::types::{ToSql, Type};
 use mainstay_store::postgres::{Begin, Options, Postgres as Pool, Session, Write};
 use statements::{Statements, Which};
 use std::sync::Arc;
@@ -124,8 +124,10 @@ impl Postgres {
             return Err(Error::Standby);
         };
         let statements = Statements::prepare(&session).await?;
-        // Behind a pooler it reaches nobody; then it is looked every second.
-        session.in_time(async { Ok(session.client().batch_execute(CHANNEL).await?) }).await?;
+        // Behind a pooler it would tell whoever has the connection next; then it is looked every second.
+        if !self.options.pgbouncer {
+            session.in_time(async { Ok(session.client().batch_execute(CHANNEL).await?) }).await?;
+        }
         tracing::info!(epoch, "this node runs the jobs");
         Ok(Owned { session, statements, epoch })
     }
@@ -144,8 +146,8 @@ impl Postgres {
             "UPDATE mainstay.jobs_owner SET epoch = epoch + 1, node = $1, seen_at = clock_timestamp()
              WHERE NOT $2 OR node = $1 OR seen_at < clock_timestamp() - interval '{SILENT_LIMIT}' RETURNING epoch"
         );
-        let values: [&(dyn ToSql + Sync); 2] = [&self.node, &is_pooled];
-        let taken = session.in_time(async { Ok(client.query_opt(&sql, &values).await?) }).await?;
+        let values: [(&(dyn ToSql + Sync), Type); 2] = [(&self.node, Type::TEXT), (&is_pooled, Type::BOOL)];
+        let taken = session.in_time(async { Ok(client.query_typed_opt(&sql, &values).await?) }).await?;
         Ok(taken.map(|row| row.try_get(0)).transpose()?)
     }
 
@@ -198,8 +200,7 @@ impl Postgres {
     async fn query(&mut self, which: Which, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
         let owned = self.owned.as_ref().ok_or(Error::Standby)?;
         let statement = owned.statements.get(which);
-        let asked = async { Ok(owned.session.client().query(statement, values).await?) };
-        let found = owned.session.in_time(asked).await;
+        let found = owned.session.query(statement, values).await;
         self.checked(found)
     }
 
@@ -247,7 +248,7 @@ impl Postgres {
         if let Some(Owned { session, epoch, .. }) = self.owned {
             let sql = "UPDATE mainstay.jobs_owner SET seen_at = '-infinity' WHERE epoch = $1";
             let left = async {
-                session.client().execute(sql, &[&epoch]).await?;
+                session.client().execute_typed(sql, &[(&epoch, Type::INT8)]).await?;
                 if !self.options.pgbouncer {
                     session.client().execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
                 }

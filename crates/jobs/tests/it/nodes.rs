@@ -1,15 +1,17 @@
 //! Jobs in Postgres with what can happen to it: another node takes over, the server is killed, and apps add jobs in
 //! transactions of their own.
 
-use crate::ground::{options, url};
+use crate::ground::options;
 use crate::image::Image;
 use crate::simulation::Play;
 use mainstay_jobs::op::Finish;
 use mainstay_jobs::store::Store;
 use mainstay_jobs::{Claim, Clock, Error, Jobs, NewJob, Outcome, Place, Settings, Setup, State, Work};
-use mainstay_servers::postgres::{DATABASE, Postgres as Server};
+use mainstay_servers::PgBouncer;
+use mainstay_servers::postgres::Postgres as Server;
 use mainstay_servers::wait::BOUND;
 use mainstay_store::Error as StoreError;
+use mainstay_store::postgres::tokio_postgres::types::Type;
 use mainstay_store::postgres::tokio_postgres::{Client, NoTls};
 use std::time::{Duration, Instant};
 
@@ -17,9 +19,19 @@ fn place(server: &Server) -> Place {
     Place::Postgres(Box::new(options(&server.url())))
 }
 
-/// As behind PgBouncer: nobody has a session.
-fn pooled(server: &Server) -> Place {
-    Place::Postgres(Box::new(options(&format!("{}?pgbouncer=true", server.url()))))
+/// Through PgBouncer, where nobody has a session.
+fn pooled(bouncer: &PgBouncer) -> Place {
+    Place::Postgres(Box::new(options(&bouncer.url())))
+}
+
+/// A server with and without PgBouncer before it, and how each is reached.
+fn servers() -> [(Option<PgBouncer>, Server); 2] {
+    let (plain, behind) = (Server::plain(), Server::plain());
+    [(None, plain), (Some(PgBouncer::before(&behind)), behind)]
+}
+
+fn reached((bouncer, server): &(Option<PgBouncer>, Server)) -> Place {
+    bouncer.as_ref().map_or_else(|| place(server), pooled)
 }
 
 fn open(place: Place) -> Jobs {
@@ -33,6 +45,14 @@ async fn owned(place: &Place) -> Store {
     store
 }
 
+/// A session that was given up holds its lock until the server has noticed.
+async fn owned_again(store: &mut Store) {
+    let began = Instant::now();
+    while let Err(error) = store.probe().await {
+        assert!(matches!(error, StoreError::Standby) && began.elapsed() < BOUND, "{error}");
+    }
+}
+
 async fn add(jobs: &Jobs, payload: &str) -> Result<u64, Error> {
     Ok(jobs.add("scan", vec![NewJob::new(payload)]).await?[0].job)
 }
@@ -42,9 +62,9 @@ async fn claim(jobs: &Jobs, wait: Duration) -> Result<Vec<Work>, Error> {
 }
 
 /// An app's own connection.
-async fn app(server: &Server) -> Client {
-    let (client, connection) =
-        mainstay_store::postgres::tokio_postgres::connect(&url(server, DATABASE), NoTls).await.expect("connected");
+async fn app(url: &str) -> Client {
+    let url = url.trim_end_matches("?pgbouncer=true");
+    let (client, connection) = mainstay_store::postgres::tokio_postgres::connect(url, NoTls).await.expect("connected");
     tokio::spawn(connection);
     client
 }
@@ -98,7 +118,7 @@ async fn who_was_replaced_and_does_not_know_it_commits_nothing() {
             let fenced = store.commit(changes, true).await;
             assert!(matches!(fenced, Err(StoreError::Fenced)), "{fenced:?}");
             assert!(matches!(store.commit(changes, true).await, Err(StoreError::Standby)));
-            store.probe().await.expect("owned again");
+            owned_again(&mut store).await;
             assert_eq!(loaded(&mut store).await, sorted(&image), "commit {number} was fenced off");
         }
         store.commit(changes, false).await.expect("committed");
@@ -141,9 +161,8 @@ async fn another_node_takes_over_when_the_owners_session_is_killed() {
 
 #[tokio::test]
 async fn an_owner_that_closes_hands_over_at_once_with_and_without_sessions() {
-    for place in [place, pooled] {
-        let server = Server::plain();
-        let (first, second) = (open(place(&server)), open(place(&server)));
+    for ways in servers() {
+        let (first, second) = (open(reached(&ways)), open(reached(&ways)));
         let job = add(&first, "x").await.expect("added");
         first.close().await;
         let (work, took) = until("the second to own", || claim(&second, Duration::ZERO)).await;
@@ -158,8 +177,9 @@ async fn an_owner_that_closes_hands_over_at_once_with_and_without_sessions() {
 #[tokio::test]
 async fn behind_a_pooler_a_silent_owner_is_replaced_and_fenced_off() {
     let server = Server::plain();
-    let mut first = owned(&pooled(&server)).await;
-    let mut second = Store::open(&pooled(&server)).await.expect("opened");
+    let bouncer = PgBouncer::before(&server);
+    let mut first = owned(&pooled(&bouncer)).await;
+    let mut second = Store::open(&pooled(&bouncer)).await.expect("opened");
     assert!(matches!(second.probe().await, Err(StoreError::Standby)));
     server.psql("UPDATE mainstay.jobs_owner SET seen_at = seen_at - interval '1 minute'");
     second.probe().await.expect("owned");
@@ -168,6 +188,28 @@ async fn behind_a_pooler_a_silent_owner_is_replaced_and_fenced_off() {
     assert!(matches!(fenced, Err(StoreError::Fenced)), "{fenced:?}");
     assert!(matches!(first.probe().await, Err(StoreError::Standby)));
     second.commit(changes, true).await.expect("committed");
+}
+
+/// What is left on a connection is the next one's who is given it: both of the pooler's are looked at.
+#[tokio::test]
+async fn behind_a_pooler_no_statement_and_nobody_who_listens_is_left_behind() {
+    let server = Server::plain();
+    let bouncer = PgBouncer::before(&server);
+    let jobs = open(pooled(&bouncer));
+    let job = add(&jobs, "x").await.expect("added");
+    jobs.get(job).await.expect("read").expect("it is there");
+    let (mut one, mut other) = (app(&bouncer.url()).await, app(&bouncer.url()).await);
+    let (one, other) = (one.transaction().await.expect("begun"), other.transaction().await.expect("begun"));
+    let sql = "SELECT (SELECT count(*) FROM pg_prepared_statements) + (SELECT count(*) FROM pg_listening_channels())";
+    let mut servers = Vec::new();
+    for transaction in [&one, &other] {
+        let row = transaction.query_typed_one(&format!("{sql}, pg_backend_pid()"), &[]).await.expect("an answer");
+        assert_eq!(row.get::<_, i64>(0), 0);
+        servers.push(row.get::<_, i32>(1));
+    }
+    assert_ne!(servers[0], servers[1]);
+    drop((one, other));
+    jobs.close().await;
 }
 
 /// Four producers add while the server is killed three times: what was acknowledged is there, and whatever was not is
@@ -243,23 +285,27 @@ async fn a_server_that_hangs_is_given_up_and_found_again() {
 
 #[tokio::test]
 async fn a_job_of_an_apps_transaction_is_there_when_that_commits_and_never_when_it_does_not() {
-    for place in [place, pooled] {
-        let server = Server::plain();
-        let jobs = open(place(&server));
-        let mut client = app(&server).await;
+    for ways in servers() {
+        let server = &ways.1;
+        let jobs = open(reached(&ways));
+        // An app asks through the same pooler, and there by statements without a name, as its libraries do.
+        let mut client = app(&ways.0.as_ref().map_or_else(|| server.url(), PgBouncer::url)).await;
         let sql = "SELECT mainstay.add_job('scan', 'pdf', $1::text::jsonb, '{\"priority\": 3, \"group\": \"t\"}')";
         let transaction = client.transaction().await.expect("begun");
-        transaction.query_one(sql, &[&"1"]).await.expect("added");
+        transaction.query_typed_one(sql, &[(&"1", Type::TEXT)]).await.expect("added");
         transaction.rollback().await.expect("rolled back");
         let transaction = client.transaction().await.expect("begun");
-        let id: i64 = transaction.query_one(sql, &[&"{\"a\": 2}"]).await.expect("added").get(0);
+        let row = transaction.query_typed_one(sql, &[(&"{\"a\": 2}", Type::TEXT)]).await.expect("added");
+        let id: i64 = row.get(0);
         assert!(claim(&jobs, Duration::ZERO).await.expect("claimed").is_empty(), "it is not committed");
         transaction.commit().await.expect("committed");
         let began = Instant::now();
         let work = claim(&jobs, Duration::from_secs(30)).await.expect("claimed").remove(0);
         let took = began.elapsed();
         println!("with a worker {took:?} after its commit");
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        // Nobody is woken through a pooler: then it is looked every second.
+        let limit = if ways.0.is_some() { 3 } else { 1 };
+        assert!(took < Duration::from_secs(limit), "{took:?}");
         assert_eq!(work.claimed.job, id as u64, "its id is what the app was given");
         assert_eq!((&*work.body.name, &*work.body.payload), ("pdf", &b"{\"a\": 2}"[..]));
         let detail = jobs.get(id as u64).await.expect("read").expect("kept");
@@ -276,7 +322,7 @@ async fn what_apps_add_is_taken_over_once_by_one_of_two_nodes() {
     const COUNT: usize = 600;
     let server = Server::plain();
     let both = [open(place(&server)), open(place(&server))];
-    let client = app(&server).await;
+    let client = app(&server.url()).await;
     let adding = tokio::spawn(async move {
         let mut ids = Vec::new();
         for number in 0..COUNT {
@@ -315,7 +361,7 @@ async fn what_apps_add_is_taken_over_once_by_one_of_two_nodes() {
 async fn add_job_says_what_is_wrong_with_it() {
     let server = Server::plain();
     let jobs = open(place(&server));
-    let client = app(&server).await;
+    let client = app(&server.url()).await;
     let cases = [
         ("'scan', '', '1', '{\"dely\": 1}'", "opts has no \"dely\"; known are delay, priority"),
         ("'scan', '', '1', '[]'", "opts is []; an object"),

@@ -141,7 +141,7 @@ async fn postgres_gives_back_what_was_committed_after_a_kill() {
 
 #[tokio::test]
 async fn a_commit_of_which_one_change_is_refused_writes_nothing() {
-    for ground in Ground::both() {
+    for ground in Ground::each() {
         let mut store = open(&ground.place()).await;
         let all = batches(13, 200);
         let (last, before) = all.split_last().expect("batches");
@@ -162,7 +162,7 @@ async fn a_commit_of_which_one_change_is_refused_writes_nothing() {
 
 #[tokio::test]
 async fn all_that_is_kept_of_a_job_can_be_read() {
-    for ground in Ground::both() {
+    for ground in Ground::each() {
         all_can_be_read(&ground).await;
     }
 }
@@ -227,7 +227,7 @@ async fn a_second_owner_is_refused_until_the_first_lets_go() {
 
 #[tokio::test]
 async fn schedules_are_given_back_as_they_were_set() {
-    for ground in Ground::both() {
+    for ground in Ground::each() {
         schedules_come_back(&ground).await;
     }
 }

@@ -5,9 +5,8 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use mainstay_store::key_file::{self, Damaged};
+use std::io;
 use std::path::Path;
 
 const FILE: &str = "api.key";
@@ -33,13 +32,7 @@ impl Tokens {
     /// # Errors
     /// When it can neither be read nor made.
     pub fn load(folder: &Path, boot: &str) -> io::Result<Tokens> {
-        let path = folder.join(FILE);
-        let key = match fs::read(&path) {
-            Ok(bytes) if bytes.len() == KEY_BYTES => bytes,
-            Ok(_) => made(&path)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => made(&path)?,
-            Err(error) => return Err(error),
-        };
+        let key = key_file::load(&folder.join(FILE), KEY_BYTES, Damaged::Replaced)?;
         Ok(Tokens { key: hmac::Key::new(hmac::HMAC_SHA256, &key), boot: boot.to_owned() })
     }
 
@@ -55,21 +48,10 @@ impl Tokens {
     }
 }
 
-/// Written beside and renamed: a start that is killed leaves no half of a key behind.
-fn made(path: &Path) -> io::Result<Vec<u8>> {
-    let mut key = vec![0; KEY_BYTES];
-    getrandom::fill(&mut key).map_err(io::Error::other)?;
-    let beside = path.with_extension("key.new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(&key)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    Ok(key)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

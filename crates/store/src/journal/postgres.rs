@@ -3,7 +3,7 @@
 use super::{Class, Earlier, Entry, OPERATIONS_MAX, PRUNED_AT_A_TIME, Query, Raw, Row, clamp, fold};
 use crate::error::Error;
 use crate::migrate::Migration;
-use crate::postgres::Postgres;
+use crate::postgres::{Postgres, Transaction};
 
 pub(super) const MIGRATIONS: [Migration; 1] =
     [Migration { version: 1, name: "journal", sql: include_str!("postgres/0001_journal.sql") }];
@@ -17,17 +17,15 @@ pub(super) async fn append(store: &Postgres, row: &Row) -> Result<i64, Error> {
         Some(id) => {
             let sql =
                 "UPDATE mainstay.journal SET count = count + 1, last_us = $2, payload = $3, version = $4 WHERE id = $1";
-            let update = transaction.prepare_cached(sql).await?;
-            transaction.execute(&update, &[&id, &row.at_us, &row.payload, &row.version]).await?;
+            transaction.execute(sql, &[&id, &row.at_us, &row.payload, &row.version]).await?;
             id
         }
         None => {
             let sql = "INSERT INTO mainstay.journal (at_us, last_us, class, kind, version, actor, subject, payload)
                        VALUES ($1, $1, $2, $3, $4, $5, $6, $7) RETURNING id";
-            let insert = transaction.prepare_cached(sql).await?;
             let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
                 [&row.at_us, &row.class, &row.kind, &row.version, &row.actor, &row.subject, &row.payload];
-            transaction.query_one(&insert, &values).await?.try_get(0)?
+            transaction.query_one(sql, &values).await?.try_get(0)?
         }
     };
     transaction.commit().await?;
@@ -35,12 +33,11 @@ pub(super) async fn append(store: &Postgres, row: &Row) -> Result<i64, Error> {
 }
 
 /// The entry that this one is folded into. Two that arrive at once may become two lines: nothing is lost by it.
-async fn target(transaction: &deadpool_postgres::Transaction<'_>, row: &Row) -> Result<Option<i64>, Error> {
+async fn target(transaction: &Transaction<'_>, row: &Row) -> Result<Option<i64>, Error> {
     let Some(subject) = &row.subject else { return Ok(None) };
     let sql =
         "SELECT id, last_us, count FROM mainstay.journal WHERE kind = $1 AND subject = $2 ORDER BY id DESC LIMIT $3";
-    let select = transaction.prepare_cached(sql).await?;
-    let rows = transaction.query(&select, &[&row.kind, subject, &fold::LOOKS_BACK]).await?;
+    let rows = transaction.query(sql, &[&row.kind, subject, &fold::LOOKS_BACK]).await?;
     let mut latest = Vec::with_capacity(rows.len());
     for row in &rows {
         latest.push(Earlier { id: row.try_get(0)?, last_us: row.try_get(1)?, count: row.try_get(2)? });
@@ -53,10 +50,9 @@ pub(super) async fn read(store: &Postgres, query: &Query) -> Result<Vec<Entry>, 
     let sql = "SELECT id, at_us, last_us, count, class, kind, version, actor, payload FROM mainstay.journal
                WHERE last_us >= $1 AND at_us <= $2 AND ($3::text IS NULL OR class = $3)
                AND (cardinality($4::text[]) = 0 OR kind = ANY ($4)) ORDER BY id DESC LIMIT $5";
-    let select = client.prepare_cached(sql).await?;
     let (since, until, limit) = (clamp(query.since_us), clamp(query.until_us), i64::from(query.limit));
     let class = query.class.map(Class::as_str);
-    let rows = client.query(&select, &[&since, &until, &class, &query.kinds, &limit]).await?;
+    let rows = client.query(sql, &[&since, &until, &class, &query.kinds, &limit]).await?;
     let mut entries = Vec::with_capacity(rows.len());
     for row in rows.iter().rev() {
         entries.push(Entry::from(Raw {
@@ -86,5 +82,5 @@ pub(super) async fn prune(store: &Postgres, class: Class, before_us: i64) -> Res
     let sql = "DELETE FROM mainstay.journal WHERE id IN (SELECT id FROM mainstay.journal WHERE class = $1
                ORDER BY last_us
                LIMIT greatest(0, least($2, (SELECT count(*) FROM mainstay.journal WHERE class = $1) - $3)))";
-    Ok(client.execute(sql, &[&class.as_str(), &batch, &clamp(OPERATIONS_MAX)]).await?)
+    client.execute(sql, &[&class.as_str(), &batch, &clamp(OPERATIONS_MAX)]).await
 }

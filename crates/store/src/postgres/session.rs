@@ -3,6 +3,7 @@
 //!
 //! Invariant: of a transaction of which one statement could not be sent or was refused, nothing is committed.
 
+use super::typed::{self, Values};
 use super::{GRACE, Options, config, tls};
 use crate::error::Error;
 use futures_util::StreamExt;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, NoTls, Row, Statement};
 
 /// Past it whoever waits for us has long given up.
@@ -32,10 +33,14 @@ const SETTINGS: [&str; 7] = [
     "SET jit = off",
 ];
 
+/// Of a transaction behind a pooler.
+const HALFWAY: &str = "SET LOCAL idle_in_transaction_session_timeout = 10000";
+
 /// A connection. It ends when dropped, and what it locked is free then.
 pub struct Session {
     client: Client,
     limit: Duration,
+    is_pooled: bool,
 }
 
 /// What an acknowledged commit means.
@@ -47,9 +52,18 @@ pub enum Begin {
     Unsynced,
 }
 
+/// A statement that is asked again and again: the session knows it by its name; behind a pooler, where the next
+/// transaction may be another connection's, it is sent whole.
+pub struct Prepared(Sent);
+
+enum Sent {
+    Named(Statement),
+    Typed(String, Vec<Type>),
+}
+
 /// A statement and what is in it.
 pub struct Write<'a> {
-    pub statement: &'a Statement,
+    pub statement: &'a Prepared,
     pub values: Vec<&'a (dyn ToSql + Sync)>,
 }
 
@@ -79,7 +93,7 @@ impl Session {
             })
         };
         let client = tokio::time::timeout(limit, connecting).await.unwrap_or(Err(Error::Late))?;
-        let session = Session { client, limit };
+        let session = Session { client, limit, is_pooled: options.pgbouncer };
         if !options.pgbouncer {
             for setting in SETTINGS {
                 let set = session.in_time(async { Ok(session.client.batch_execute(setting).await) }).await?;
@@ -109,14 +123,43 @@ impl Session {
         tokio::time::timeout(self.limit, work).await.unwrap_or(Err(Error::Late))
     }
 
+    /// # Errors
+    /// What the server says of the statement, or [`Error::Late`].
+    pub async fn prepare(&self, sql: String) -> Result<Prepared, Error> {
+        let sent = async {
+            Ok(match self.is_pooled {
+                true => {
+                    let types = typed::asked(&self.client, &sql).await?;
+                    Sent::Typed(sql, types)
+                }
+                false => Sent::Named(self.client.prepare(&sql).await?),
+            })
+        };
+        self.in_time(sent).await.map(Prepared)
+    }
+
+    /// All rows of an answer.
+    ///
+    /// # Errors
+    /// The server's, or [`Error::Late`].
+    pub async fn query(&self, prepared: &Prepared, values: Values<'_>) -> Result<Vec<Row>, Error> {
+        let asked = async {
+            Ok(match &prepared.0 {
+                Sent::Named(statement) => self.client.query(statement, values).await?,
+                Sent::Typed(sql, types) => self.client.query_typed(sql, &typed::zipped(values, types)?).await?,
+            })
+        };
+        self.in_time(asked).await
+    }
+
     /// Every row of a question, one after the other, however long that takes; a server that stops in between is not
     /// waited for.
     ///
     /// # Errors
     /// What `each` says, or [`Error::Late`].
     pub async fn rows(&self, sql: &str, mut each: impl FnMut(Row) -> Result<(), Error>) -> Result<(), Error> {
-        let nothing: [&(dyn ToSql + Sync); 0] = [];
-        let asked = async { Ok(self.client.query_raw(sql, nothing).await?) };
+        let nothing: [(&(dyn ToSql + Sync), Type); 0] = [];
+        let asked = async { Ok(self.client.query_typed_raw(sql, nothing).await?) };
         let mut rows = pin!(self.in_time(asked).await?);
         while let Some(row) = self.in_time(async { Ok(rows.next().await.transpose()?) }).await? {
             each(row)?;
@@ -138,10 +181,20 @@ impl Session {
             Begin::Synced => "BEGIN; SET LOCAL synchronous_commit = on",
             Begin::Unsynced => "BEGIN; SET LOCAL synchronous_commit = off",
         };
+        // Whoever stops halfway must not hold its rows for ever, and no session says so behind a pooler.
+        let begin = if self.is_pooled { format!("{begin}; {HALFWAY}") } else { begin.to_owned() };
         let client = &self.client;
-        let mut sent: Vec<Sending<'_>> = vec![Box::pin(client.batch_execute(begin))];
+        let mut sent: Vec<Sending<'_>> = vec![Box::pin(client.batch_execute(&begin))];
         sent.extend(writes.iter().map(|write| -> Sending<'_> {
-            Box::pin(async move { client.execute(write.statement, &write.values).await.map(drop) })
+            Box::pin(async move {
+                match &write.statement.0 {
+                    Sent::Named(statement) => client.execute(statement, &write.values).await.map(drop),
+                    Sent::Typed(sql, types) => {
+                        let typed: Vec<_> = write.values.iter().copied().zip(types.iter().cloned()).collect();
+                        client.execute_typed(sql, &typed).await.map(drop)
+                    }
+                }
+            })
         }));
         // A statement is sent when it is polled first, and one that cannot be says so at once.
         let sending = poll_fn(|context| Poll::Ready(Progress::of(&mut sent, context)));

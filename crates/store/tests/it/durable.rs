@@ -2,6 +2,7 @@
 //! by one of two starters, and nobody starts on tables that are newer.
 
 use crate::support::on_a_core;
+use mainstay_servers::PgBouncer;
 use mainstay_servers::postgres::Postgres as Server;
 use mainstay_store::migrate::{Migration, Migrations};
 use mainstay_store::postgres::{self, Postgres};
@@ -22,21 +23,24 @@ const FIRST: Migrations = block(&[ONE]);
 const BOTH: Migrations = block(&[ONE, TWO]);
 const HALF: Migrations = block(&[ONE, BROKEN]);
 
-/// Both stores, in turn.
+/// Both stores, in turn; and Postgres behind PgBouncer.
 enum Place {
     File(tempfile::TempDir),
     Server(Server),
+    Pooled(PgBouncer),
 }
 
 impl Place {
-    fn all() -> [Place; 2] {
-        [Place::File(tempfile::tempdir().expect("a folder")), Place::Server(Server::plain())]
+    fn all() -> [Place; 3] {
+        let file = Place::File(tempfile::tempdir().expect("a folder"));
+        [file, Place::Server(Server::plain()), Place::Pooled(PgBouncer::plain())]
     }
 
     async fn open(&self, blocks: &[Migrations]) -> Result<Durable, Error> {
         match self {
             Place::File(folder) => Sqlite::open(&folder.path().join("x.db"), blocks).map(Durable::Sqlite),
             Place::Server(server) => Postgres::open(&options(&server.url()), blocks).await.map(Durable::Postgres),
+            Place::Pooled(bouncer) => Postgres::open(&options(&bouncer.url()), blocks).await.map(Durable::Postgres),
         }
     }
 }
@@ -125,7 +129,7 @@ fn steps_run_once_a_broken_one_is_taken_back_and_newer_or_changed_tables_are_ref
                     store.read(|c| Ok(c.prepare("SELECT z FROM v").is_ok())).await.expect("an answer")
                 }
                 Durable::Postgres(store) => {
-                    store.client().await.expect("a connection").prepare("SELECT z FROM v").await.is_ok()
+                    store.client().await.expect("a connection").query("SELECT z FROM v", &[]).await.is_ok()
                 }
             };
             assert!(!found);
@@ -309,7 +313,7 @@ fn work_on_a_postgres_that_hangs_ends_and_goes_on_when_it_does() {
         for _ in 0..3 {
             let work = store.in_time(async {
                 let client = store.client().await?;
-                Ok(client.execute("INSERT INTO t VALUES (3)", &[]).await?)
+                client.execute("INSERT INTO t VALUES (3)", &[]).await
             });
             assert!(matches!(work.await, Err(Error::Late | Error::Busy)));
         }
@@ -336,7 +340,7 @@ fn the_pool_has_bounds_and_outlives_a_killed_server() {
         assert!(matches!(store.client().await, Err(Error::Busy)));
         let connections = store.connections();
         assert_eq!((connections.active, connections.idle, connections.max), (2, 0, 2));
-        let late = two.execute("SELECT pg_sleep(20)", &[]).await.map_err(Error::from);
+        let late = two.execute("SELECT pg_sleep(20)", &[]).await;
         assert!(matches!(late, Err(Error::Late)), "{late:?}");
         drop((one, two));
         assert_eq!(store.connections().idle, 2);

@@ -3,6 +3,7 @@
 
 use crate::durable::options;
 use crate::support::on_a_core;
+use mainstay_servers::PgBouncer;
 use mainstay_servers::postgres::Postgres as Server;
 use mainstay_servers::process::Process;
 use mainstay_servers::wait::wait_until;
@@ -19,7 +20,8 @@ use std::process::Command;
 const MINUTE_US: u64 = 60_000_000;
 const NOW_US: u64 = 1_700_000_000_000_000;
 
-fn on_both(work: impl AsyncFn(Durable)) {
+/// A file, Postgres, and Postgres behind PgBouncer.
+fn on_each(work: impl AsyncFn(Durable)) {
     let folder = tempfile::tempdir().expect("a folder");
     on_a_core(async {
         let store = Durable::Sqlite(Sqlite::open(&folder.path().join("x.db"), &[MIGRATIONS]).expect("a store"));
@@ -29,6 +31,11 @@ fn on_both(work: impl AsyncFn(Durable)) {
     let server = Server::plain();
     on_a_core(async {
         let store = Postgres::open(&options(&server.url()), &[MIGRATIONS]).await.expect("a store");
+        work(Durable::Postgres(store)).await;
+    });
+    let bouncer = PgBouncer::plain();
+    on_a_core(async {
+        let store = Postgres::open(&options(&bouncer.url()), &[MIGRATIONS]).await.expect("a store");
         work(Durable::Postgres(store)).await;
     });
 }
@@ -43,7 +50,7 @@ fn health(status: &str) -> Event {
 
 #[test]
 fn what_is_appended_is_read_by_time_kind_and_class() {
-    on_both(async |store| {
+    on_each(async |store| {
         let journal = Journal::new(store);
         let first = journal.append(&config("a"), Some("o_1"), NOW_US).await.expect("an entry");
         let second = journal.append(&health("unavailable"), None, NOW_US + MINUTE_US).await.expect("an entry");
@@ -66,7 +73,7 @@ fn what_is_appended_is_read_by_time_kind_and_class() {
 
 #[test]
 fn a_flap_is_two_lines_and_a_count() {
-    on_both(async |store| {
+    on_each(async |store| {
         let journal = Journal::new(store);
         for n in 0..21 {
             let status = if n % 2 == 0 { "unavailable" } else { "ok" };
@@ -86,7 +93,7 @@ fn a_flap_is_two_lines_and_a_count() {
 
 #[test]
 fn what_is_past_its_time_goes_in_batches_and_nothing_else() {
-    on_both(async |store| {
+    on_each(async |store| {
         let journal = Journal::new(store);
         let micros = |kept: std::time::Duration| u64::try_from(kept.as_micros()).expect("a number");
         let admin = |n: usize| Event::Admin { action: "x".to_owned(), detail: n.to_string() };
@@ -110,7 +117,7 @@ fn what_is_past_its_time_goes_in_batches_and_nothing_else() {
 
 #[test]
 fn notes_are_written_in_order_and_flushed_at_the_end() {
-    on_both(async |store| {
+    on_each(async |store| {
         let (notes, writer) = Notes::new();
         let (trigger, shutdown) = mainstay_runtime::Shutdown::new();
         let journal = Journal::new(store);

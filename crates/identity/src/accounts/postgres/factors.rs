@@ -1,6 +1,6 @@
 //! Second factors, recovery codes, and logins that wait for one of them.
 
-use super::{Values, execute, one, transaction};
+use super::{Values, transaction};
 use crate::accounts::methods::Methods;
 use crate::accounts::rows::{Factor, Passed, Passing, Shown, Ticket, Wait};
 use crate::accounts::secrets::Hash;
@@ -20,7 +20,7 @@ pub(in crate::accounts) async fn enrol(
                SELECT id, $2::bytea, $3::bigint FROM mainstay.accounts WHERE id = $1
                ON CONFLICT (account) DO UPDATE SET secret = excluded.secret, made_us = excluded.made_us, step = 0
                WHERE f.confirmed_us IS NULL";
-    let done = execute(&t, sql, &[&account, &secret, &now_us]).await?;
+    let done = t.execute(sql, &[&account, &secret, &now_us]).await?;
     t.commit().await?;
     Ok(done == 1)
 }
@@ -29,7 +29,7 @@ pub(in crate::accounts) async fn factor(store: &Postgres, account: String) -> Re
     let client = store.client().await?;
     let sql = "SELECT secret, made_us, confirmed_us, (SELECT count(*) FROM mainstay.recovery_codes WHERE account = $1)
                FROM mainstay.second_factors WHERE account = $1";
-    let Some(row) = client.query_opt(&client.prepare_cached(sql).await?, &[&account]).await? else { return Ok(None) };
+    let Some(row) = client.query_opt(sql, &[&account]).await? else { return Ok(None) };
     let (secret, made_us) = (row.try_get(0)?, row.try_get(1)?);
     Ok(Some(Factor { secret, made_us, confirmed_us: row.try_get(2)?, codes_left: row.try_get(3)? }))
 }
@@ -42,7 +42,7 @@ pub(in crate::accounts) async fn reseal(
 ) -> Result<(), Error> {
     let client = store.client().await?;
     let sql = "UPDATE mainstay.second_factors SET secret = $3 WHERE account = $1 AND secret = $2";
-    client.execute(&client.prepare_cached(sql).await?, &[&account, &old, &better]).await?;
+    client.execute(sql, &[&account, &old, &better]).await?;
     Ok(())
 }
 
@@ -56,24 +56,24 @@ pub(in crate::accounts) async fn confirmed(
 ) -> Result<bool, Error> {
     let sql = "UPDATE mainstay.second_factors SET confirmed_us = $4, step = $3
                WHERE account = $1 AND secret = $2 AND confirmed_us IS NULL";
-    if execute(t, sql, &[&account, &secret, &step, &now_us]).await? == 0 {
+    if t.execute(sql, &[&account, &secret, &step, &now_us]).await? == 0 {
         return Ok(false);
     }
     codes_replaced(t, account, codes).await.map(|()| true)
 }
 
 async fn codes_replaced(t: &Transaction<'_>, account: &str, codes: &[Hash]) -> Result<(), Error> {
-    execute(t, "DELETE FROM mainstay.recovery_codes WHERE account = $1", &[&account]).await?;
+    t.execute("DELETE FROM mainstay.recovery_codes WHERE account = $1", &[&account]).await?;
     for code in codes {
         let sql = "INSERT INTO mainstay.recovery_codes (account, code) VALUES ($1, $2)";
-        execute(t, sql, &[&account, code]).await?;
+        t.execute(sql, &[&account, code]).await?;
     }
     Ok(())
 }
 
 pub(in crate::accounts) async fn removed(t: &Transaction<'_>, account: &str) -> Result<(), Error> {
     for table in ["second_factors", "recovery_codes", "login_tickets"] {
-        execute(t, &format!("DELETE FROM mainstay.{table} WHERE account = $1"), &[&account]).await?;
+        t.execute(&format!("DELETE FROM mainstay.{table} WHERE account = $1"), &[&account]).await?;
     }
     Ok(())
 }
@@ -87,28 +87,28 @@ pub(in crate::accounts) async fn pass(store: &Postgres, passing: Passing) -> Res
         Shown::Step(step) => {
             let sql = "UPDATE mainstay.second_factors SET step = $2
                        WHERE account = $1 AND confirmed_us IS NOT NULL AND step < $2";
-            if execute(&t, sql, &[account, step]).await? == 0 {
+            if t.execute(sql, &[account, step]).await? == 0 {
                 let sql = "SELECT 1 FROM mainstay.second_factors
                            WHERE account = $1 AND confirmed_us IS NOT NULL AND step = $2";
-                let is_same = one(&t, sql, &[account, step]).await?.is_some();
+                let is_same = t.query_opt(sql, &[account, step]).await?.is_some();
                 return Ok(if is_same { Passed::Reused } else { Passed::No });
             }
         }
         Shown::Recovery(code) => {
             let sql = "DELETE FROM mainstay.recovery_codes WHERE account = $1 AND code = $2";
-            if execute(&t, sql, &[account, code]).await? == 0 {
+            if t.execute(sql, &[account, code]).await? == 0 {
                 return Ok(Passed::No);
             }
         }
     }
     if let Some(ticket) = ticket {
         let sql = "DELETE FROM mainstay.login_tickets WHERE token = $1 AND expires_us > $2";
-        if execute(&t, sql, &[ticket, now_us]).await? == 0 {
+        if t.execute(sql, &[ticket, now_us]).await? == 0 {
             return Ok(Passed::Over);
         }
     }
     let sql = "SELECT count(*) FROM mainstay.recovery_codes WHERE account = $1";
-    let left = one(&t, sql, &[account]).await?.map_or(Ok(0), |row| row.try_get(0))?;
+    let left = t.query_opt(sql, &[account]).await?.map_or(Ok(0), |row| row.try_get(0))?;
     t.commit().await?;
     Ok(Passed::Yes(left))
 }
@@ -121,7 +121,7 @@ pub(in crate::accounts) async fn replace_codes(
     let mut client = store.client().await?;
     let t = transaction(&mut client).await?;
     let sql = "SELECT 1 FROM mainstay.second_factors WHERE account = $1 AND confirmed_us IS NOT NULL FOR UPDATE";
-    if one(&t, sql, &[&account]).await?.is_none() {
+    if t.query_opt(sql, &[&account]).await?.is_none() {
         return Ok(false);
     }
     codes_replaced(&t, &account, &codes).await?;
@@ -139,10 +139,10 @@ pub(in crate::accounts) async fn put_ticket(store: &Postgres, ticket: Ticket) ->
     let Ticket { token, account, generation, wait, methods, breached, now_us, expires_us } = &ticket;
     let (wait, methods, breached) = (wait.as_str(), methods.text(), i64::from(*breached));
     let values: Values<'_> = &[token, account, generation, &wait, &methods, &breached, now_us, expires_us];
-    execute(&t, sql, values).await?;
+    t.execute(sql, values).await?;
     let sql = "DELETE FROM mainstay.login_tickets WHERE token IN (SELECT token FROM mainstay.login_tickets
                WHERE account = $1 ORDER BY made_us DESC, token OFFSET $2)";
-    execute(&t, sql, &[account, &TICKETS_MAX]).await?;
+    t.execute(sql, &[account, &TICKETS_MAX]).await?;
     t.commit().await?;
     Ok(())
 }
@@ -157,7 +157,7 @@ pub(in crate::accounts) async fn ticket(
     let sql = "SELECT account, generation, methods, breached, made_us, expires_us FROM mainstay.login_tickets
                WHERE token = $1 AND purpose = $2 AND expires_us > $3";
     let values: Values<'_> = &[&token, &wait.as_str(), &now_us];
-    let Some(row) = client.query_opt(&client.prepare_cached(sql).await?, values).await? else { return Ok(None) };
+    let Some(row) = client.query_opt(sql, values).await? else { return Ok(None) };
     let (methods, breached): (String, i64) = (row.try_get(2)?, row.try_get(3)?);
     Ok(Some(Ticket {
         account: row.try_get(0)?,

@@ -1,6 +1,6 @@
 //! How somebody comes in: providers that are linked, logins that go on, mails that are under way.
 
-use super::{Values, execute, one, transaction};
+use super::{Values, transaction};
 use crate::accounts::methods::Methods;
 use crate::accounts::rows::{Going, Link, Purpose, Unlinked};
 use crate::accounts::secrets::Hash;
@@ -17,7 +17,7 @@ pub(in crate::accounts) async fn mailed_to(
     let client = store.client().await?;
     let sql = "SELECT account FROM mainstay.mailed_tokens WHERE token = $1 AND purpose = $2 AND expires_us > $3";
     let values: Values<'_> = &[&token, &purpose.as_str(), &now_us];
-    let row = client.query_opt(&client.prepare_cached(sql).await?, values).await?;
+    let row = client.query_opt(sql, values).await?;
     row.map(|row| row.try_get(0)).transpose().map_err(Into::into)
 }
 
@@ -25,7 +25,7 @@ pub(in crate::accounts) async fn logins(store: &Postgres, account: String, now_u
     let client = store.client().await?;
     let sql = "SELECT id, methods, agent, client, created_us, seen_us, expires_us FROM mainstay.login_families
                WHERE account = $1 AND revoked_us IS NULL AND expires_us > $2 ORDER BY seen_us DESC, id";
-    let rows = client.query(&client.prepare_cached(sql).await?, &[&account, &now_us]).await?;
+    let rows = client.query(sql, &[&account, &now_us]).await?;
     rows.iter().map(|row| going(row, &account)).collect()
 }
 
@@ -48,7 +48,7 @@ const LINKS: &str = "SELECT provider, subject, linked_us FROM mainstay.account_l
 
 pub(in crate::accounts) async fn links(store: &Postgres, account: String) -> Result<Vec<(Link, i64)>, Error> {
     let client = store.client().await?;
-    let rows = client.query(&client.prepare_cached(LINKS).await?, &[&account]).await?;
+    let rows = client.query(LINKS, &[&account]).await?;
     rows.iter().map(link).collect()
 }
 
@@ -66,9 +66,9 @@ pub(in crate::accounts) async fn unlink(
     let t = transaction(&mut client).await?;
     // The account's row first: of two that take one link each, the second sees what is left.
     let sql = "SELECT password IS NOT NULL FROM mainstay.accounts WHERE id = $1 FOR UPDATE";
-    let Some(row) = one(&t, sql, &[&account]).await? else { return Ok(Unlinked::NotThere) };
+    let Some(row) = t.query_opt(sql, &[&account]).await? else { return Ok(Unlinked::NotThere) };
     let has_password: bool = row.try_get(0)?;
-    let rows = t.query(&t.prepare_cached(LINKS).await?, &[&account]).await?;
+    let rows = t.query(LINKS, &[&account]).await?;
     let all: Vec<(Link, i64)> = rows.iter().map(link).collect::<Result<_, _>>()?;
     if !all.iter().any(|(link, _)| link.provider == provider) {
         return Ok(Unlinked::NotThere);
@@ -78,7 +78,7 @@ pub(in crate::accounts) async fn unlink(
         return Ok(Unlinked::Last);
     }
     let sql = "DELETE FROM mainstay.account_links WHERE account = $1 AND provider = $2";
-    execute(&t, sql, &[&account, &provider]).await?;
+    t.execute(sql, &[&account, &provider]).await?;
     t.commit().await?;
     Ok(Unlinked::Done)
 }

@@ -16,16 +16,8 @@ pub async fn details(pool: &Postgres, jobs: &[u64], extent: Extent) -> Result<Ve
     pool.in_time(async {
         let mut client = pool.client().await?;
         // As of one moment.
-        let transaction = client
-            .build_transaction()
-            .isolation_level(mainstay_store::postgres::tokio_postgres::IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()
-            .await?;
-        let ask = async |sql: String| -> Result<Vec<Row>, Error> {
-            let select = transaction.prepare_cached(&sql).await?;
-            Ok(transaction.query(&select, &[&ids]).await?)
-        };
+        let transaction = client.snapshot().await?;
+        let ask = async |sql: String| -> Result<Vec<Row>, Error> { transaction.query(&sql, &[&ids]).await };
         let of =
             |table: &str, columns: &str| format!("SELECT {columns} FROM mainstay.jobs_{table} WHERE job = ANY ($1)");
         let rows = ask(format!("SELECT {} FROM mainstay.jobs_job WHERE id = ANY ($1)", columns::job())).await?;
@@ -110,8 +102,7 @@ pub async fn traced(pool: &Postgres, trace_id: &str, most: usize) -> Result<Vec<
         ) SELECT job FROM found ORDER BY job LIMIT $2::bigint";
     pool.in_time(async {
         let client = pool.client().await?;
-        let select = client.prepare_cached(sql).await?;
-        client.query(&select, &[&trace_id, &most]).await?.iter().map(|row| Found(row).whole("job")).collect()
+        client.query(sql, &[&trace_id, &most]).await?.iter().map(|row| Found(row).whole("job")).collect()
     })
     .await
 }
@@ -121,8 +112,7 @@ pub async fn children(pool: &Postgres, parent: u64, skip: usize, most: usize) ->
     let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     pool.in_time(async {
         let client = pool.client().await?;
-        let select = client.prepare_cached(&statements::children()).await?;
-        given(&client.query(&select, &[&stored(parent), &number(most), &number(skip)]).await?)
+        given(&client.query(&statements::children(), &[&stored(parent), &number(most), &number(skip)]).await?)
     })
     .await
 }

@@ -30,8 +30,7 @@ pub async fn refused(pool: &Postgres, most: usize) -> Result<Vec<Refused>, Error
     };
     pool.in_time(async {
         let client = pool.client().await?;
-        let select = client.prepare_cached(&sql).await?;
-        client.query(&select, &[&most]).await?.iter().map(one).collect()
+        client.query(&sql, &[&most]).await?.iter().map(one).collect()
     })
     .await
 }
@@ -46,8 +45,7 @@ pub async fn refused_counts(pool: &Postgres) -> Result<Vec<RefusedCount>, Error>
     };
     pool.in_time(async {
         let client = pool.client().await?;
-        let select = client.prepare_cached(sql).await?;
-        client.query(&select, &[]).await?.iter().map(one).collect()
+        client.query(sql, &[]).await?.iter().map(one).collect()
     })
     .await
 }
@@ -59,8 +57,7 @@ pub async fn drop_refused(pool: &Postgres, id: Option<u64>) -> Result<u64, Error
                AND again_at > clock_timestamp() + interval '1 second' AND ($1::bigint IS NULL OR id = $1::bigint)";
     pool.in_time(async {
         let client = pool.client().await?;
-        let delete = client.prepare_cached(sql).await?;
-        Ok(client.execute(&delete, &[&id.map(stored)]).await?)
+        client.execute(sql, &[&id.map(stored)]).await
     })
     .await
 }

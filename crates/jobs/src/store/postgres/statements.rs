@@ -2,8 +2,7 @@
 
 use super::columns::{self, Columns, Kind, names, unnest};
 use mainstay_store::Error;
-use mainstay_store::postgres::Session;
-use mainstay_store::postgres::tokio_postgres::Statement;
+use mainstay_store::postgres::{Prepared, Session};
 
 /// Which statement. The order is that of [`Which::ALL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +37,7 @@ pub enum Which {
 }
 
 /// Prepared.
-pub struct Statements(Vec<Statement>);
+pub struct Statements(Vec<Prepared>);
 
 impl Which {
     pub const ALL: [Which; 27] = [
@@ -204,13 +203,12 @@ impl Statements {
     pub async fn prepare(session: &Session) -> Result<Statements, Error> {
         let mut all = Vec::with_capacity(Which::ALL.len());
         for which in Which::ALL {
-            let sql = which.sql();
-            all.push(session.in_time(async { Ok(session.client().prepare(&sql).await?) }).await?);
+            all.push(session.prepare(which.sql()).await?);
         }
         Ok(Statements(all))
     }
 
-    pub fn get(&self, which: Which) -> &Statement {
+    pub fn get(&self, which: Which) -> &Prepared {
         &self.0[which as usize]
     }
 }
