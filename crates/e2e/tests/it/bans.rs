@@ -30,6 +30,8 @@ fn e14_five_offences_send_a_client_away_and_nobody_else() {
     for _ in 0..5 {
         assert_eq!(from(&mainstay, "203.0.113.7", "/login").status, 401);
     }
+    // An offence is noted once its answer is on its way.
+    wait_until("the ban", || mainstay.verb(&["bans"]).ok().contains("203.0.113.7"));
     let refused = from(&mainstay, "203.0.113.7", "/");
     let why = judged_answer(&mainstay, "banned", &refused, 403, "banned");
     assert!(why.contains("mainstay.toml:"), "`why` does not name the rule:\n{why}");

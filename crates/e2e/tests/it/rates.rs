@@ -130,6 +130,8 @@ fn l1_who_is_refused_again_and_again_is_sent_away() {
     let mainstay = before(&peer, "[edge.bans]\n[limits]\nip = \"2/min\"\n");
     let statuses = Client::new(&mainstay, "203.0.113.7").statuses("GET /", 7);
     assert_eq!((count(&statuses, 200), count(&statuses, 429)), (2, 5), "{statuses:?}");
+    // An offence is noted once its answer is on its way.
+    wait_until("the ban", || mainstay.verb(&["bans"]).ok().contains("203.0.113.7"));
     assert_eq!(from(&mainstay, "203.0.113.7", "/").status, 403);
 }
 
