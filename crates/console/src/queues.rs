@@ -87,10 +87,11 @@ fn row_of_schedule(place: &Place<'_>, schedule: &Value) -> String {
         None => format!("<code>{}</code> {}", Text(text(schedule, "cron")), Text(text(schedule, "zone"))),
     };
     let next = schedule["nextMs"].as_u64().map_or("never".to_owned(), |at| when(place.now_ms, at));
-    // One of the file would be there again after a restart.
-    let action = match name.strip_prefix("file:") {
-        Some(_) => "<small>in mainstay.toml</small>".to_owned(),
-        None => button(place, "Remove", true, &[("verb", "unschedule"), ("name", name)]),
+    // One of the file would be there again after a restart; what the app made with BullMQ is its own.
+    let action = match name.split_once(':') {
+        Some(("file", _)) => "<small>in mainstay.toml</small>".to_owned(),
+        Some(("app", _)) => "<small>the app's own</small>".to_owned(),
+        _ => button(place, "Remove", true, &[("verb", "unschedule"), ("name", name)]),
     };
     format!(
         "<tr><td>{}</td><td>{}</td><td>{rule}</td><td>{next}</td><td>{}</td><td class=\"a\">{action}</td></tr>",

@@ -2,13 +2,16 @@
 //! layout, and its scripts alone change it. `bullmq-official` brings them.
 //!
 //! What the engine's thread answers this answers too, as far as BullMQ can; for the rest [`Error::Unsupported`]. Must
-//! never change a payload, nor a key but by BullMQ's scripts, the settings of a queue and a stack trace aside.
+//! never change a payload, nor a key but by BullMQ's scripts, the settings of a queue, a stack trace and a job's trace
+//! aside.
 
 mod names;
 mod options;
 mod queue;
+mod schedules;
 mod shown;
 mod told;
+mod trace;
 mod work;
 
 use crate::clock::Clock;
@@ -107,7 +110,8 @@ impl Bull {
             Op::Drain { queue, delayed, .. } => return self.drain(&queue, delayed).await.map(swept),
             Op::Clean { queue, state, older_ms, .. } => return self.clean(&queue, state, older_ms).await.map(swept),
             Op::Redrive { queue, state, .. } => return self.redrive(&queue, state).await.map(swept),
-            Op::Schedule(_) | Op::Unschedule { .. } => return Err(Error::Unsupported("schedules")),
+            Op::Schedule(schedule) => self.schedule(*schedule).await?,
+            Op::Unschedule { schedule } => self.unschedule(&schedule).await?,
             Op::Finish(end) => {
                 let ended = self.finish(vec![end], None).await?.ends;
                 ended.into_iter().collect::<Result<Vec<()>, Error>>()?;
@@ -238,6 +242,9 @@ impl Bull {
             all.push(queue.clone());
             queue
         };
+        if let Err(error) = self.leave_out(&queue).await {
+            tracing::warn!(queue = name, %error, "what was missed is not left out");
+        }
         self.hear(&queue).await?;
         Ok(queue)
     }
@@ -248,17 +255,26 @@ impl Bull {
         let settings = queue.settings();
         let mut all: Vec<BulkJob> = Vec::with_capacity(jobs.len());
         let mut was_there = Vec::with_capacity(jobs.len());
-        for new in jobs {
+        let mut traces = Vec::with_capacity(jobs.len());
+        for mut new in jobs {
+            traces.push(new.body.trace.take());
             let job = options::job(new, &settings)?;
             was_there.push(self.is_known(&queue, &job.options).await?);
             all.push(BulkJob::with_options(job.name, job.data, job.options));
         }
-        let added = self.asked(queue.of.add_bulk(all)).await?;
-        let added = added
-            .iter()
-            .zip(was_there)
-            .map(|(job, was_there)| Added { job: self.number(queue.index, job.id()), is_new: !was_there });
-        Ok(added.collect())
+        let _noting = if traces.iter().any(Option::is_some) { Some(queue.noting.read().await) } else { None };
+        let jobs = self.asked(queue.of.add_bulk(all)).await?;
+        let mut traced: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for ((job, was_there), trace) in jobs.iter().zip(&was_there).zip(traces) {
+            let trace = trace.filter(|_| !was_there);
+            trace.into_iter().for_each(|trace| traced.entry(trace).or_default().push(job.id()));
+        }
+        self.note_traces(&queue, &traced).await;
+        let added = |(job, was_there): (&bullmq::Job, bool)| Added {
+            job: self.number(queue.index, job.id()),
+            is_new: !was_there,
+        };
+        Ok(jobs.iter().zip(was_there).map(added).collect())
     }
 
     /// Whether BullMQ will answer with a job that is there. Of two at the same moment both may hear that theirs is new;

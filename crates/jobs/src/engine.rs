@@ -16,6 +16,8 @@ mod restore;
 mod shown;
 mod ticks;
 
+pub(crate) use finish::{ERROR_BYTES_MAX, RESULT_BYTES_MAX};
+
 pub use restore::Orphan;
 
 use crate::change::{Change, Counter, Held, Key, KeyKind, Progressed};

@@ -351,7 +351,7 @@ impl Jobs {
     pub async fn schedules(&self) -> Result<Vec<Schedule>, Error> {
         match &self.0 {
             Truth::Engine(_) => self.look(|engine| engine.schedules().cloned().collect()).await,
-            Truth::Bull(_) => Ok(Vec::new()),
+            Truth::Bull(bull) => bull.schedules().await,
         }
     }
 
@@ -382,6 +382,24 @@ impl Jobs {
     /// # Errors
     /// When jobs are closed, or the store fails.
     pub async fn list(&self, queue: &str, state: State, skip: usize, most: usize) -> Result<Vec<Detail>, Error> {
+        self.listed(queue, state, (skip, most), Extent::Whole).await
+    }
+
+    /// As [`Jobs::list`], but of each what a list shows: no payload, result, progress or log, and the last attempt.
+    ///
+    /// # Errors
+    /// When jobs are closed, or the store fails.
+    pub async fn lines(&self, queue: &str, state: State, skip: usize, most: usize) -> Result<Vec<Detail>, Error> {
+        self.listed(queue, state, (skip, most), Extent::Line).await
+    }
+
+    async fn listed(
+        &self,
+        queue: &str,
+        state: State,
+        (skip, most): (usize, usize),
+        extent: Extent,
+    ) -> Result<Vec<Detail>, Error> {
         let most = most.min(LIST_MAX);
         let inner = match &self.0 {
             Truth::Engine(inner) => inner,
@@ -390,22 +408,7 @@ impl Jobs {
         let queue = queue.to_owned();
         let ids = self.look(move |engine| engine.list(&queue, state, skip, most)).await?;
         // One may have been removed since.
-        Ok(inner.reads.details(ids, Extent::Whole).await?)
-    }
-
-    /// As [`Jobs::list`], but of each what a list shows: no payload, result, progress or log, and the last attempt.
-    ///
-    /// # Errors
-    /// When jobs are closed, or the store fails.
-    pub async fn lines(&self, queue: &str, state: State, skip: usize, most: usize) -> Result<Vec<Detail>, Error> {
-        let most = most.min(LIST_MAX);
-        let inner = match &self.0 {
-            Truth::Engine(inner) => inner,
-            Truth::Bull(bull) => return bull.list(queue, state, skip, most).await,
-        };
-        let queue = queue.to_owned();
-        let ids = self.look(move |engine| engine.list(&queue, state, skip, most)).await?;
-        Ok(inner.reads.details(ids, Extent::Line).await?)
+        Ok(inner.reads.details(ids, extent).await?)
     }
 
     /// Jobs that were added with a `traceparent` of this trace id (32 digits), in the order of their ids, as

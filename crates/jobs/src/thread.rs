@@ -423,7 +423,9 @@ impl Thread {
         done.map_err(|error| self.lost(error))
     }
 
-    async fn answer(&mut self, pending: Vec<Pending>) {
+    async fn answer(&mut self, mut pending: Vec<Pending>) {
+        // Who waits for work goes first: a job that starts now is one that was added in the same commit.
+        pending.sort_by_key(|pending| !matches!(pending, Pending::Work { .. }));
         let ids: Vec<u64> = pending.iter().flat_map(Pending::claimed).map(|claimed| claimed.job).collect();
         let mut bodies = self.bodies(&ids).await.map(Vec::into_iter);
         self.answered.hand_over(pending.iter().flat_map(Pending::claimed), self.clock.now_ms());

@@ -7,6 +7,7 @@
 mod asked;
 mod events;
 mod jobs;
+mod near;
 mod serve;
 mod token;
 

@@ -4,27 +4,27 @@
 //! The realm is the operators' own: no account, role or session of the app's users is looked at here. Must never answer
 //! by another name than its own, or anybody who is not logged in.
 
-use crate::bodies::{self, Body};
+use crate::bodies::Body;
 use crate::control::{ConsoleAsked, Refused};
 use crate::operate;
-use crate::pages::Pages;
+use crate::pages::{self, Pages, comes_from, fields, html, to};
 use crate::server::Server;
+use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, COOKIE, HOST, LOCATION, ORIGIN, REFERRER_POLICY,
-    SET_COOKIE,
+    ALLOW, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HOST, REFERRER_POLICY, SET_COOKIE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use mainstay_console::STYLE;
 use mainstay_console::console::{LOGIN_SCRIPT, OWN_SCRIPT, login, overview};
-use mainstay_console::{NO_SCRIPTS, STYLE};
-use mainstay_identity::csrf::{Page, Said, page};
-use mainstay_identity::exchange::Asked;
+use mainstay_edge::is_at_or_below;
+use mainstay_identity::csrf::Page;
+use mainstay_identity::exchange::{Answer, Asked};
 use mainstay_identity::operators::{COOKIE as LOGIN, LINK_LIFE_US, Logins};
 use mainstay_runtime::Clock;
 use mainstay_supervisor::protocol::{Listener, ToSupervisor};
-use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -182,22 +182,24 @@ async fn accept(listener: tokio::net::TcpListener, address: SocketAddr, server: 
 
 async fn answer(server: &Rc<Server>, request: Request<Incoming>, at: SocketAddr, peer: IpAddr) -> Response<Body> {
     let is_open = server.console.open.borrow().is_some();
-    let mut response = match asked(request, at, peer).await {
+    let answer = match asked(request, at, peer).await {
         Ok(asked) if is_open => of(server, asked).await,
         Ok(asked) => moved(&asked),
-        Err(response) => *response,
+        Err(answer) => *answer,
     };
+    let mut response = Response::new(BodyExt::boxed(Full::new(answer.body)));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
     let headers = response.headers_mut();
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
     response
 }
 
 /// The request as a whole, if it was sent to this very console: a page that made a name of its own stand for this
 /// machine comes by that name.
-async fn asked(request: Request<Incoming>, at: SocketAddr, peer: IpAddr) -> Result<Asked, Box<Response<Body>>> {
-    let refused = |status, text: String| Err(Box::new(bodies::response(status, "text/plain", bodies::whole(text))));
+async fn asked(request: Request<Incoming>, at: SocketAddr, peer: IpAddr) -> Result<Asked, Box<Answer>> {
+    let refused = |status, text: String| Err(Box::new(plain(status, text)));
     let (head, body) = request.into_parts();
     let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
     let own = [format!("127.0.0.1:{}", at.port()), format!("localhost:{}", at.port())];
@@ -224,50 +226,38 @@ async fn asked(request: Request<Incoming>, at: SocketAddr, peer: IpAddr) -> Resu
     })
 }
 
-async fn of(server: &Rc<Server>, asked: Asked) -> Response<Body> {
+async fn of(server: &Rc<Server>, asked: Asked) -> Answer {
     let is_read = matches!(asked.method, Method::GET | Method::HEAD);
     match (asked.path.as_str(), is_read) {
-        ("/style.css", true) => return file("text/css; charset=utf-8", STYLE),
-        ("/login.js", true) => return file("text/javascript; charset=utf-8", LOGIN_SCRIPT),
-        ("/login", true) => return html(StatusCode::OK, login(None), OWN_SCRIPT),
+        ("/style.css", true) => return pages::file("text/css; charset=utf-8", STYLE),
+        ("/login.js", true) => return pages::file("text/javascript; charset=utf-8", LOGIN_SCRIPT),
+        ("/login", true) => return way_in(StatusCode::OK, None),
         ("/login", false) => return entered(server, &asked),
         _ => {}
     }
     let now_us = Clock::unix_micros();
     let known = cookies(&asked.headers).any(|secret| server.console.logins.borrow_mut().knows(secret, now_us));
     match (known, is_read) {
-        (false, true) => return to("/login", StatusCode::SEE_OTHER),
-        (false, false) => {
-            return html(StatusCode::FORBIDDEN, login(Some("you are not logged in any more")), OWN_SCRIPT);
-        }
+        (false, true) => return to("/login"),
+        (false, false) => return way_in(StatusCode::FORBIDDEN, Some("you are not logged in any more")),
         (true, _) => {}
     }
     match asked.path.as_str() {
-        "/" if is_read => html(StatusCode::OK, home(server).await, NO_SCRIPTS),
+        "/" if is_read => html(StatusCode::OK, home(server).await),
         "/logout" if asked.method == Method::POST => left(server, &asked),
-        path if path.strip_prefix(QUEUES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) => {
-            queues(server, asked).await
-        }
-        "/" | "/logout" => {
-            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "it takes another method\n");
-            let allowed = if asked.path == "/" { "GET, HEAD" } else { "POST" };
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-            response
-        }
+        path if is_at_or_below(path, QUEUES) => queues(server, asked).await,
+        "/" => only("GET, HEAD"),
+        "/logout" => only("POST"),
         _ => plain(StatusCode::NOT_FOUND, "there is no such page\n"),
     }
 }
 
 /// Another server has taken over, or nobody is let in any more: a browser learns it by a connection of its own.
-fn moved(asked: &Asked) -> Response<Body> {
-    let mut response = plain(StatusCode::TEMPORARY_REDIRECT, "");
+fn moved(asked: &Asked) -> Answer {
     let address = asked.query.as_ref().map_or(asked.path.clone(), |query| format!("{}?{query}", asked.path));
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    if let Ok(location) = HeaderValue::from_str(&address) {
-        headers.insert(LOCATION, location);
-    }
-    response
+    let mut answer = to(&address).with(CONNECTION, HeaderValue::from_static("close"));
+    answer.status = StatusCode::TEMPORARY_REDIRECT;
+    answer
 }
 
 async fn home(server: &Rc<Server>) -> String {
@@ -277,59 +267,40 @@ async fn home(server: &Rc<Server>) -> String {
 }
 
 /// Made where a search through thousands of jobs holds up nobody who asks this server for something.
-async fn queues(server: &Rc<Server>, asked: Asked) -> Response<Body> {
+async fn queues(server: &Rc<Server>, asked: Asked) -> Answer {
     let pages = server.console.pages.clone();
     let made = server.services.spawn(async move { pages.answer(QUEUES, asked).await }).await;
-    let Ok(answer) = made else { return plain(StatusCode::SERVICE_UNAVAILABLE, "the server ends; try again\n") };
-    let mut response = Response::new(BodyExt::boxed(Full::new(answer.body)));
-    *response.status_mut() = answer.status;
-    *response.headers_mut() = answer.headers;
-    response
+    made.unwrap_or_else(|_| plain(StatusCode::SERVICE_UNAVAILABLE, "the server ends; try again\n"))
 }
 
 /// Follows a link. From a page of this console, so that nobody logs a browser in as somebody else.
-fn entered(server: &Server, asked: &Asked) -> Response<Body> {
+fn entered(server: &Server, asked: &Asked) -> Answer {
     if asked.method != Method::POST {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "it takes GET, HEAD, POST\n");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
-        return response;
+        return only("GET, HEAD, POST");
     }
-    if !is_own(asked) {
+    if comes_from(asked) != Page::Ours {
         let why = "this was not sent by the page itself: open the link anew";
-        return html(StatusCode::FORBIDDEN, login(Some(why)), OWN_SCRIPT);
+        return way_in(StatusCode::FORBIDDEN, Some(why));
     }
-    let key = std::str::from_utf8(&asked.body).ok().and_then(|form| form.strip_prefix("key="));
-    let key = key.map(|key| percent_decode_str(key).decode_utf8_lossy().trim().to_owned()).unwrap_or_default();
-    // A whole link, pasted as it was printed.
-    let key = key.rsplit('#').next().unwrap_or_default();
+    let form = fields(std::str::from_utf8(&asked.body).unwrap_or_default());
+    // Perhaps a whole link, pasted as it was printed.
+    let key = form.get("key").and_then(|key| key.trim().rsplit('#').next()).unwrap_or_default();
     let Some(secret) = server.console.logins.borrow_mut().enter(key, Clock::unix_micros()) else {
         let why = "this link was followed before, or is older than ten minutes: type mainstay console for another";
-        return html(StatusCode::FORBIDDEN, login(Some(why)), OWN_SCRIPT);
+        return way_in(StatusCode::FORBIDDEN, Some(why));
     };
     server.book.did("console entered", asked.client.to_string());
-    set(to("/", StatusCode::SEE_OTHER), &format!("{LOGIN}={secret}; Path=/; HttpOnly; SameSite=Strict"))
+    set(to("/"), &format!("{LOGIN}={secret}; Path=/; HttpOnly; SameSite=Strict"))
 }
 
-fn left(server: &Server, asked: &Asked) -> Response<Body> {
-    if !is_own(asked) {
+fn left(server: &Server, asked: &Asked) -> Answer {
+    if comes_from(asked) != Page::Ours {
         return plain(StatusCode::FORBIDDEN, "this was not sent by a page of the console\n");
     }
     let mut logins = server.console.logins.borrow_mut();
     cookies(&asked.headers).for_each(|secret| logins.leave(secret));
     server.book.did("console left", asked.client.to_string());
-    set(to("/login", StatusCode::SEE_OTHER), &format!("{LOGIN}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"))
-}
-
-fn is_own(asked: &Asked) -> bool {
-    let header = |name: HeaderName| asked.headers.get(name).map(HeaderValue::as_bytes);
-    let said = Said {
-        origin: header(ORIGIN),
-        site: header(HeaderName::from_static("sec-fetch-site")),
-        host: &asked.host,
-        https: false,
-        allowed: false,
-    };
-    page(&said) == Page::Ours
+    set(to("/login"), &format!("{LOGIN}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"))
 }
 
 /// What a browser proves itself by. Ports share cookies: there may be those of another console of this machine.
@@ -339,30 +310,26 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     pairs.filter(|(name, _)| *name == LOGIN).map(|(_, value)| value)
 }
 
-fn set(mut response: Response<Body>, cookie: &str) -> Response<Body> {
-    if let Ok(mut value) = HeaderValue::from_str(cookie) {
-        value.set_sensitive(true);
-        response.headers_mut().insert(SET_COOKIE, value);
-    }
-    response
+fn set(answer: Answer, cookie: &str) -> Answer {
+    let Ok(mut value) = HeaderValue::from_str(cookie) else { return answer };
+    value.set_sensitive(true);
+    answer.with(SET_COOKIE, value)
 }
 
-fn to(address: &'static str, status: StatusCode) -> Response<Body> {
-    let mut response = plain(status, "");
-    response.headers_mut().insert(LOCATION, HeaderValue::from_static(address));
-    response
+/// The one page with a script.
+fn way_in(status: StatusCode, why: Option<&str>) -> Answer {
+    let mut answer = html(status, login(why));
+    answer.headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(OWN_SCRIPT));
+    answer
 }
 
-fn plain(status: StatusCode, text: &str) -> Response<Body> {
-    bodies::response(status, "text/plain; charset=utf-8", bodies::whole(text.to_owned()))
+fn only(allowed: &'static str) -> Answer {
+    let answer = plain(StatusCode::METHOD_NOT_ALLOWED, format!("it takes {allowed}\n"));
+    answer.with(ALLOW, HeaderValue::from_static(allowed))
 }
 
-fn file(content_type: &'static str, text: &str) -> Response<Body> {
-    bodies::response(StatusCode::OK, content_type, bodies::whole(text.to_owned()))
-}
-
-fn html(status: StatusCode, text: String, policy: &'static str) -> Response<Body> {
-    let mut response = bodies::response(status, "text/html; charset=utf-8", bodies::whole(text));
-    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-    response
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    let mut answer = Answer::empty(status);
+    answer.body = text.into();
+    answer.with(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))
 }

@@ -63,7 +63,7 @@ pub struct Pages {
 }
 
 /// Names and values, of a query or a form.
-type Fields = HashMap<String, String>;
+pub type Fields = HashMap<String, String>;
 
 impl Pages {
     pub fn new(root: Arc<ArcSwapOption<String>>, jobs: Arc<ArcSwapOption<Jobs>>, notes: Notes) -> Pages {
@@ -120,7 +120,7 @@ impl Pages {
         let below = below(root, &asked);
         let (is_write, is_read) = (below == "do", matches!(asked.method, Method::GET | Method::HEAD));
         let answer = match below {
-            "style.css" if is_read => return styled(),
+            "style.css" if is_read => return file("text/css; charset=utf-8", STYLE),
             "" | "list" | "job" | "find" if is_read => self.shown(root, below, &asked).await,
             "" | "list" | "job" | "find" | "do" | "style.css" => {
                 let allowed = if is_write { "POST" } else { "GET, HEAD" };
@@ -150,7 +150,7 @@ impl Pages {
                 let job = self.ask(JobsAsked::Show { id: id(word("id"))?, payload: true }).await?;
                 queues::job(&place, &job)
             }
-            "find" => return self.find(&place, word("queue"), word("q").trim()).await,
+            "find" => return self.find(&place, word("queue"), word("q")).await,
             _ => {
                 let all = self.ask(JobsAsked::Queues).await?;
                 let schedules = self.ask(JobsAsked::Schedules).await?;
@@ -181,16 +181,22 @@ impl Pages {
     }
 
     /// A job by its number, or those of a queue that hold these words.
-    async fn find(&self, place: &Place<'_>, queue: &str, words: &str) -> Result<Answer, (StatusCode, Refused)> {
-        if words.is_empty() || words.chars().count() > WORDS_MAX {
+    async fn find(&self, place: &Place<'_>, queue: &str, typed: &str) -> Result<Answer, (StatusCode, Refused)> {
+        let words = typed.trim();
+        if words.is_empty() || typed.chars().count() > WORDS_MAX {
             let why = format!("search for something of at most {WORDS_MAX} characters");
             return Err((StatusCode::BAD_REQUEST, Refused::new(why)));
         }
-        if let Ok(id) = id(words)
-            && (queue.is_empty() || self.ask(JobsAsked::Show { id: id.clone(), payload: false }).await.is_ok())
-        {
-            let id = utf8_percent_encode(&id, NON_ALPHANUMERIC);
-            return Ok(to(&format!("{}/job?id={id}", place.root)));
+        // Blanks around what was typed may belong to an id of BullMQ's; most do not.
+        let texts: &[&str] = if typed == words { &[words] } else { &[typed, words] };
+        for text in texts.iter().copied() {
+            if let Ok(id) = id(text)
+                && (queue.is_empty() && text == words
+                    || self.ask(JobsAsked::Show { id: id.clone(), payload: false }).await.is_ok())
+            {
+                let id = utf8_percent_encode(&id, NON_ALPHANUMERIC);
+                return Ok(to(&format!("{}/job?id={id}", place.root)));
+            }
         }
         let of = self.queue(queue).await?;
         let wanted = words.to_lowercase();
@@ -258,7 +264,8 @@ fn below<'a>(root: &str, asked: &'a Asked) -> &'a str {
 /// The verb a form names, as `mainstay jobs` has it.
 fn wanted(form: &Fields) -> Result<JobsAsked, Refused> {
     let word = |name: &str| form.get(name).map(|word| word.trim().to_owned()).unwrap_or_default();
-    let id = || id(&word("id")).map_err(|(_, why)| why);
+    // As it stands there: blanks at the end of an id of BullMQ's are its own.
+    let id = || id(form.get("id").map_or("", String::as_str)).map_err(|(_, why)| why);
     let queue = || word("queue");
     Ok(match word("verb").as_str() {
         "retry" => JobsAsked::Retry(id()?),
@@ -293,7 +300,7 @@ fn added(word: &dyn Fn(&str) -> String) -> Result<JobAdded, Refused> {
 }
 
 /// By the browser's own word; a program that brings no such word brings no cookie either, and has verbs of its own.
-fn comes_from(asked: &Asked) -> Page {
+pub fn comes_from(asked: &Asked) -> Page {
     let header = |name: HeaderName| asked.headers.get(name).map(HeaderValue::as_bytes);
     page(&Said {
         origin: header(ORIGIN),
@@ -307,13 +314,15 @@ fn comes_from(asked: &Asked) -> Page {
 /// An address of these pages, and of nobody else's.
 fn is_within(root: &str, back: &str) -> bool {
     let rest = back.strip_prefix(root);
+    // What is asked there is no path: an id of BullMQ's may hold anything.
+    let path = back.split_once('?').map_or(back, |(path, _)| path);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
-        && back.bytes().all(|byte| byte.is_ascii_graphic())
-        && !["\\", "/.", "%2e", "%2E"].iter().any(|part| back.contains(part))
+        && back.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+        && !["/.", "%2e", "%2E"].iter().any(|part| path.contains(part))
 }
 
 /// `a=b&c=d`, as browsers send it; of a name that comes twice the last.
-fn fields(text: &str) -> Fields {
+pub fn fields(text: &str) -> Fields {
     let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
     pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()
@@ -335,7 +344,7 @@ fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value[name].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-fn html(status: StatusCode, page: String) -> Answer {
+pub fn html(status: StatusCode, page: String) -> Answer {
     let mut answer = Answer::empty(status);
     answer.body = page.into();
     answer
@@ -349,7 +358,7 @@ fn told(root: &str, status: StatusCode, why: &Refused) -> Answer {
 }
 
 /// 303: the browser comes with GET, and a reload does nothing twice.
-fn to(address: &str) -> Answer {
+pub fn to(address: &str) -> Answer {
     let mut answer = Answer::empty(StatusCode::SEE_OTHER);
     if let Ok(location) = HeaderValue::from_str(address) {
         answer.headers.insert(LOCATION, location);
@@ -357,10 +366,10 @@ fn to(address: &str) -> Answer {
     answer
 }
 
-fn styled() -> Answer {
+pub fn file(content_type: &'static str, text: &'static str) -> Answer {
     let mut answer = Answer::empty(StatusCode::OK);
-    answer.body = STYLE.into();
-    answer.with(CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8"))
+    answer.body = text.into();
+    answer.with(CONTENT_TYPE, HeaderValue::from_static(content_type))
 }
 
 #[cfg(test)]
@@ -463,7 +472,12 @@ mod tests {
     #[test]
     fn it_goes_back_to_pages_of_ours_alone() {
         let within = |back| is_within("/admin/queues", back);
-        for good in ["/admin/queues", "/admin/queues?x=1", "/admin/queues/list?queue=a&skip=50"] {
+        for good in [
+            "/admin/queues",
+            "/admin/queues?x=1",
+            "/admin/queues/list?queue=a&skip=50",
+            "/admin/queues/job?id=a%3Ab%2E%2E%2Fc",
+        ] {
             assert!(within(good), "{good}");
         }
         for bad in [

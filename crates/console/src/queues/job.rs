@@ -71,10 +71,12 @@ fn failures(place: &Place<'_>, job: &Value) -> String {
     let mut shown = String::from("<h2>Attempts that did not complete</h2>");
     shown += &left_out(job, "failuresLeftOut");
     for one in all.iter().rev() {
-        let ended = one["endedMs"].as_u64().map(|at| when(place.now_ms, at)).unwrap_or_default();
+        // BullMQ keeps no times of an attempt that was not the last.
+        let ended = one["endedMs"].as_u64().filter(|at| *at > 0);
+        let ended = ended.map(|at| format!("{} · ", when(place.now_ms, at))).unwrap_or_default();
         let _ = write!(
             shown,
-            "<p><strong>{}</strong> {} <span class=\"soft\">{ended} · {}</span></p><pre>{}",
+            "<p><strong>{}</strong> {} <span class=\"soft\">{ended}{}</span></p><pre>{}",
             one["attempt"],
             Text(text(one, "ending")),
             Text(text(one, "worker")),

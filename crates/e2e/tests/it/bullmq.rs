@@ -1,6 +1,9 @@
 //! Queues that are shared with BullMQ: its own producers, workers, events and dashboard of two majors on one side, our
 //! pushes, HTTP and verbs on the other, one Redis between them.
 
+mod schedules;
+mod together;
+
 use mainstay_e2e::{Answer, Mainstay, Setup, curl, fixtures, get, wait_for, wait_until};
 use mainstay_servers::redis::{Manner, Redis};
 use nix::sys::signal::Signal;
@@ -294,9 +297,14 @@ fn j4_j10_a_timeout_is_a_failed_attempt_and_429_is_none() {
     let job = asking.until(&slow, "failed");
     assert_eq!((&job["attemptsMade"], job["failures"].as_array().map(Vec::len)), (&json!(2), Some(2)), "{job}");
     let busy = asking.add("scan", &json!({ "data": { "refuse": 429 } }));
-    wait_until("the app to be asked", || {
-        seen(&mainstay).iter().any(|line| line["id"] == *busy && line["what"] == "end")
-    });
+    let asked = || -> Vec<u64> {
+        let starts = seen(&mainstay).into_iter().filter(|line| line["id"] == *busy && line["what"] == "start");
+        starts.filter_map(|line| line["at"].as_u64()).collect()
+    };
+    wait_until("the app to be asked three times", || asked().len() >= 3);
+    // It said that it is busy: the queue rests for a second each time, also where it has no rate.
+    let times = asked();
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= 950), "{times:?}");
     let job = asking.get(&format!("/v1/jobs/{busy}")).json();
     assert_eq!(job["attemptsMade"], 0, "{job}");
     wait_until("it to wait, and be gone", || {
@@ -304,7 +312,46 @@ fn j4_j10_a_timeout_is_a_failed_attempt_and_429_is_none() {
     });
     let ids: Vec<String> = (0..4).map(|n| asking.add("scan", &json!({ "data": { "n": n } }))).collect();
     wait_until("the newest two to be kept", || asking.counts("scan")["completed"] == 2);
-    wait_until("the oldest to be gone", || asking.get(&format!("/v1/jobs/{}", ids[0])).status == 404);
+    let is_gone = |id: &&String| asking.get(&format!("/v1/jobs/{id}")).status == 404;
+    wait_until("those before them to be gone", || ids.iter().filter(is_gone).count() == 2);
+}
+
+/// A trace stands where BullMQ's telemetry has it: what an add over HTTP brings is given to whoever works the job, and
+/// what a producer of Node's brings is in the push.
+#[test]
+fn a_traceparent_goes_with_a_job_both_ways() {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let redis = kept();
+    let mainstay = app(&redis, &format!("{SCAN}{MAIL}")).ready("/");
+    let asking = Asking::of(&mainstay);
+    let header = ["-H", &format!("traceparent: {TRACE}")];
+    let pushed = |id: &str| {
+        let starts = seen(&mainstay).into_iter().filter(|line| line["id"] == *id && line["what"] == "start");
+        starts.map(|line| line["traceparent"].clone()).collect::<Vec<Value>>()
+    };
+    let jobs: Vec<Value> = (0..50).map(|n| json!({ "data": { "n": n } })).collect();
+    let added = asking.ask("POST", "/v1/queues/scan/jobs", Some(&json!(jobs)), &header);
+    assert_eq!(added.status, 201, "{added:?}");
+    // Worked while they were added.
+    for job in added.json()["jobs"].as_array().into_iter().flatten() {
+        let id = job["id"].as_str().unwrap_or_default();
+        asking.until(id, "completed");
+        assert_eq!(pushed(id), [json!(TRACE)], "{id}");
+    }
+    for major in MAJORS {
+        let added = asking.ask("POST", "/v1/queues/mail/jobs", Some(&json!({ "data": {} })), &header).json();
+        let shown = asking.get(&format!("/v1/jobs/{}", added["id"].as_str().unwrap_or_default())).json();
+        assert_eq!(shown["trace"], TRACE, "{shown}");
+        let done = node("work.js", &[major, &redis.port().to_string(), "mail", "1"]);
+        let told = done[0]["opts"]["telemetry"]["metadata"].as_str().and_then(|text| serde_json::from_str(text).ok());
+        assert_eq!(told, Some(json!({ "traceparent": TRACE })), "{done}");
+        assert_eq!((&done[0]["opts"]["attempts"], &done[0]["opts"]["removeOnFail"]), (&json!(3), &json!(500)));
+        let telemetry = json!({ "metadata": json!({ "traceparent": TRACE, "tracestate": "a=b" }).to_string() });
+        let jobs = json!([{ "name": "traced", "data": {}, "opts": { "telemetry": telemetry } }]);
+        let became = node("produce.js", &[major, &redis.port().to_string(), "scan", &jobs.to_string()]);
+        let id = format!("scan:{}", became["jobs"][0]["id"].as_str().unwrap_or_default());
+        assert_eq!(pushed(&id), [json!(TRACE)], "BullMQ {major}");
+    }
 }
 
 /// The verbs of an operator, over ids as they are shown; what Node's producers called a job is acted upon too.
@@ -355,9 +402,11 @@ fn j6_operators_see_and_change_jobs_by_the_ids_they_are_shown() {
 fn what_bullmq_has_not_is_named_and_nothing_is_half_done() {
     let redis = kept();
     let unsupported = "[jobs.scan]\ndead_letter = true\nrate = \"5/60s smooth\"\nbackoff = { jitter = 5 }\n\
-        durability = \"os\"\n[[jobs.scan.schedule]]\nevery = \"1m\"\n";
+        durability = \"os\"\n[[jobs.scan.schedule]]\nevery = \"1m\"\ncatch_up = \"all\"\n";
     let said = app(&redis, unsupported).verb(&["check"]).all();
-    for named in ["dead_letter: not with", "a smooth rate: not", "jitter: not", "durability: not", "schedules: not"] {
+    for named in
+        ["dead_letter: not with", "a smooth rate: not", "jitter: not", "durability: not", "catch_up = \"all\": not"]
+    {
         assert!(said.contains(named), "{named}: {said}");
     }
     let shown = app(&redis, MAIL).write("x", "").args(&[]).verb(&["check"]).all();
@@ -378,8 +427,6 @@ fn what_bullmq_has_not_is_named_and_nothing_is_half_done() {
         assert!(answer.text().contains(named), "{answer:?}");
     }
     assert_eq!(asking.counts("mail")["waiting"], 0, "nothing of the arrays was added");
-    let schedule = mainstay.verb(&["jobs", "schedule", "night", "--queue", "mail", "--every", "1h"]);
-    assert!(schedule.all().contains("schedules: not with"), "{}", schedule.all());
 }
 
 /// A Redis that evicts is refused with what to type, and the app is served all the same; one without a log is told of.
@@ -409,7 +456,7 @@ fn a_redis_that_evicts_is_refused_and_one_without_a_log_is_told_of() {
 
 /// The server is killed while the app has a job: BullMQ finds the job stalled, and it runs again.
 #[test]
-fn a_job_that_was_pushed_when_the_server_was_killed_runs_again() {
+fn j8_a_job_that_was_pushed_when_the_server_was_killed_runs_again() {
     let redis = kept();
     let mainstay = app(&redis, SCAN).ready("/");
     let asking = Asking::of(&mainstay);
@@ -425,7 +472,7 @@ fn a_job_that_was_pushed_when_the_server_was_killed_runs_again() {
 
 /// Redis is killed and comes back: calls are refused meanwhile, what was under way ends, and work goes on.
 #[test]
-fn redis_is_killed_and_comes_back_and_work_goes_on() {
+fn j8_redis_is_killed_and_comes_back_and_work_goes_on() {
     let mut redis = kept();
     let mainstay = app(&redis, SCAN).ready("/");
     let asking = Asking::of(&mainstay);

@@ -5,6 +5,7 @@ use crate::backoff::{Backoff, Growth};
 use crate::error::Error;
 use crate::job::NewJob;
 use crate::options::Queue;
+use crate::schedule::CatchUp;
 use crate::settings::{Keep, Settings};
 use bullmq::options::{RedisConnectionOptions, TlsCerts};
 use bullmq::types::{BackoffStrategy, KeepJobs, RemoveOnFinish};
@@ -13,7 +14,7 @@ use mainstay_store::redis;
 use std::path::Path;
 
 /// The name of a job that has none: BullMQ's jobs are all called something, and this is what Bull called them.
-const NAMELESS: &str = "__default__";
+pub(super) const NAMELESS: &str = "__default__";
 
 /// A job to be added.
 pub(super) struct New {
@@ -26,9 +27,10 @@ pub(super) struct New {
 pub(crate) fn unsupported(queue: &Queue) -> Vec<(&'static str, &'static str)> {
     let settings = &queue.settings;
     let durability = settings.durability == crate::settings::Durability::Os;
+    let all_missed = queue.schedules.iter().any(|planned| planned.catch_up == CatchUp::All);
     let all = [
         (queue.name.contains(':'), "a colon in the name of a queue", "another name"),
-        (!queue.schedules.is_empty(), "schedules", "a job scheduler of BullMQ's, set by a producer"),
+        (all_missed, "catch_up = \"all\"", "catch_up = \"one\""),
         (settings.dead_letter, "dead_letter", "leave it out: what failed stays failed"),
         (durability, "durability", "leave it out: it is Redis's (appendfsync)"),
         (settings.rate.is_some_and(|rate| rate.smooth), "a smooth rate", "a rate as \"5/60s\""),

@@ -10,7 +10,9 @@ use crate::settings::Settings;
 use bullmq::Worker;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 pub(super) struct Queue {
     /// Its place among the queues, for good.
@@ -20,6 +22,8 @@ pub(super) struct Queue {
     state: Mutex<State>,
     /// One makes the worker, the others wait for it.
     pub making: tokio::sync::Mutex<()>,
+    /// Held for reading by whoever adds jobs with a trace, until that is noted too.
+    pub noting: tokio::sync::RwLock<()>,
     /// Somebody wants jobs.
     pub wanted: Notify,
     /// Ends that wait to be kept, by the job; told whether it completed.
@@ -33,6 +37,8 @@ struct State {
     is_short: bool,
     worker: Option<Arc<Worker>>,
     is_resting: bool,
+    /// Nothing starts before.
+    held_until: Option<Instant>,
     wants: VecDeque<Want>,
     last_want: u64,
     /// Jobs that somebody has.
@@ -55,6 +61,7 @@ impl Queue {
             of,
             state: Mutex::new(state),
             making: tokio::sync::Mutex::default(),
+            noting: tokio::sync::RwLock::default(),
             wanted: Notify::new(),
             kept: Mutex::default(),
         }
@@ -156,6 +163,18 @@ impl Queue {
         state.steer();
     }
 
+    /// Lets nothing start for so long; [`Queue::held_over`] is to be called then.
+    pub fn hold(&self, hold: Duration) {
+        let mut state = self.state();
+        let until = Instant::now() + hold;
+        state.held_until = Some(state.held_until.map_or(until, |before| before.max(until)));
+        state.steer();
+    }
+
+    pub fn held_over(&self) {
+        self.state().steer();
+    }
+
     /// A worker that was told of room while it looked the other way is told again.
     pub fn nudge(&self) {
         let state = self.state();
@@ -189,10 +208,11 @@ impl State {
     fn steer(&mut self) {
         let Some(worker) = &self.worker else { return };
         let wanted: usize = self.wants.iter().map(|want| want.left).sum();
-        let is_resting = wanted + self.handed == 0;
-        if !is_resting {
+        self.held_until = self.held_until.filter(|until| Instant::now() < *until);
+        if wanted + self.handed > 0 {
             worker.set_concurrency(wanted + self.handed);
         }
+        let is_resting = wanted + self.handed == 0 || self.held_until.is_some();
         match (self.is_resting, is_resting) {
             (false, true) => worker.pause(),
             (true, false) => worker.resume(),

@@ -1,6 +1,6 @@
 //! A job as it stands in Redis, told as ours are. Pure, but for the questions.
 
-use super::{Bull, queue::Queue};
+use super::{Bull, queue::Queue, trace};
 use crate::change::{Progressed, Row};
 use crate::error::Error;
 use crate::job::{Attempt, Body, Ending, Kept, Name, Own, State, Unique};
@@ -85,8 +85,10 @@ impl Bull {
     /// All that BullMQ keeps of a job, if it is there.
     pub(super) async fn detail(&self, queue: &Arc<Queue>, id: &str) -> Result<Option<Detail>, Error> {
         let key = queue.of.keys().job_key(id);
+        // In this order: what is said to have ended has all that its end wrote.
+        let state = self.state(queue, id).await?;
         let fields: Fields = self.asked(self.conn.cmd(cmd("HGETALL").arg(&key))).await?;
-        let Some(state) = self.state(queue, id).await?.filter(|_| !fields.is_empty()) else { return Ok(None) };
+        let Some(state) = state.filter(|_| !fields.is_empty()) else { return Ok(None) };
         let mut lines = cmd("LRANGE");
         lines.arg(format!("{key}:logs")).arg(-LINES_MAX).arg(-1);
         let lines: Vec<String> = self.asked(self.conn.cmd(&mut lines)).await?;
@@ -125,17 +127,34 @@ fn read(queue: u32, job: u64, state: State, fields: &Fields, lines: &[String]) -
         lease_ms: 0,
     };
     let own = Own { attempts: Some(u32::try_from(attempts).unwrap_or(u32::MAX)), ..Own::default() };
+    let worker = worker.unwrap_or_else(|| "".into());
+    let attempts_of = || failures(text("failedReason"), text("stacktrace"), &worker, state);
     let bytes = |name: &str| fields.get(name).map(|text| text.as_bytes().to_vec());
     Detail {
         row: Row { queue, priority: small("priority"), created_ms, group: None, unique, own, progressed },
-        body: Body { name: text("name").to_owned(), payload: text("data").as_bytes().to_vec(), trace: None },
+        body: Body {
+            name: text("name").to_owned(),
+            payload: text("data").as_bytes().to_vec(),
+            trace: trace::of(&options),
+        },
         payload_bytes: text("data").len(),
         result: bytes("returnvalue"),
         progress: bytes("progress").filter(|progress| progress != b"0"),
-        attempts: failures(text("failedReason"), text("stacktrace"), &worker.unwrap_or_else(|| "".into()), state),
+        attempts: match state {
+            State::Failed => timed(attempts_of(), number("processedOn"), number("finishedOn")),
+            _ => attempts_of(),
+        },
         lines: lines.iter().map(|line| Line { at_ms: created_ms, line: line.clone() }).collect(),
         parent: None,
     }
+}
+
+/// Of the attempt that was the last the job has the times.
+fn timed(mut all: Vec<Attempt>, started_ms: u64, ended_ms: u64) -> Vec<Attempt> {
+    if let Some(last) = all.last_mut() {
+        (last.started_ms, last.ended_ms) = (started_ms, ended_ms);
+    }
+    all
 }
 
 /// BullMQ keeps stack traces, oldest first, and the reason of the last failure.
@@ -216,8 +235,9 @@ mod tests {
         let odd = fields(&[("opts", "no JSON"), ("timestamp", "soon"), ("atm", "-1"), ("stacktrace", "{}")]);
         let detail = read(0, 1, State::Waiting, &odd, &[]);
         assert_eq!((detail.row.own.attempts, detail.row.created_ms, detail.attempts.len()), (Some(1), 0, 0));
-        let stalled = fields(&[("failedReason", "job stalled more than allowable limit")]);
+        let stalled = fields(&[("failedReason", "job stalled more than allowable limit"), ("finishedOn", "3000")]);
         let detail = read(0, 1, State::Failed, &stalled, &[]);
+        assert_eq!(detail.attempts[0].ended_ms, 3000);
         assert_eq!(detail.attempts[0].error, "job stalled more than allowable limit");
     }
 }

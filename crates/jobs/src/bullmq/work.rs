@@ -4,6 +4,7 @@
 //! worker is not heard of is let go of: BullMQ finds it stalled.
 
 use super::{Bull, Held, options, queue::Queue};
+use crate::engine::{ERROR_BYTES_MAX, RESULT_BYTES_MAX};
 use crate::error::{Error, Why};
 use crate::handle::{Claim, Finished, Work};
 use crate::job::{Body, Name, State};
@@ -40,8 +41,6 @@ const KEPT_LIMIT: Duration = Duration::from_secs(12);
 const CLOSE_MS: u64 = 300;
 /// Stack traces that are kept with a job: as many as are shown.
 const STACKS: usize = 10;
-const RESULT_BYTES_MAX: usize = 64 * 1024;
-const LINE_BYTES_MAX: usize = 4 * 1024;
 /// The reason and the stack trace of a failure, as BullMQ's Node workers write them; its Rust worker leaves out one
 /// and, where the job is tried again, the other.
 const FAILED: &str = "if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end \
@@ -50,6 +49,13 @@ const FAILED: &str = "if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end \
      table.insert(all, ARGV[2]) \
      while #all > tonumber(ARGV[3]) do table.remove(all, 1) end \
      return redis.call('HSET', KEYS[1], 'stacktrace', cjson.encode(all), 'failedReason', ARGV[1])";
+
+/// At the start of a job: its options, and for how many milliseconds nothing of its queue is to start. BullMQ's scripts
+/// look at that only where the queue or the worker has a rate; a rate's own counter is less than `ARGV[1]`.
+const STARTED: &str = "local held = tonumber(redis.call('GET', KEYS[2]) or 0) >= tonumber(ARGV[1]) \
+     return { redis.call('HGET', KEYS[1], 'opts') or '', held and redis.call('PTTL', KEYS[2]) or 0 }";
+/// What BullMQ's clients write there to hold a queue.
+const HELD: &str = "9007199254740991";
 
 /// How an attempt ended.
 pub(super) enum End {
@@ -240,7 +246,7 @@ impl Bull {
 
     pub async fn log(&self, number: u64, token: u64, line: &str) -> Result<(), Error> {
         let (_, job) = self.mine(number, token).await?;
-        let line = &line[..line.floor_char_boundary(LINE_BYTES_MAX)];
+        let line = &line[..line.floor_char_boundary(ERROR_BYTES_MAX)];
         self.asked(job.log(line)).await.map(drop)
     }
 
@@ -294,7 +300,12 @@ impl Bull {
     }
 
     /// Gives a job to who wants one; `None` where nobody does.
-    async fn hand(&self, queue: &Arc<Queue>, job: Job) -> Option<(u64, u64, oneshot::Receiver<End>)> {
+    async fn hand(
+        &self,
+        queue: &Arc<Queue>,
+        job: Job,
+        trace: Option<String>,
+    ) -> Option<(u64, u64, oneshot::Receiver<End>)> {
         let until = Instant::now() + OFFER;
         let job = Arc::new(job);
         loop {
@@ -305,7 +316,7 @@ impl Bull {
                 timeout_at(until, wanted).await.ok()?;
                 continue;
             };
-            let (work, ended) = self.hold(queue, &job, worker);
+            let (work, ended) = self.hold(queue, &job, (worker, trace.clone()));
             let (number, token) = (work.claimed.job, work.claimed.token);
             if works.try_send(work).is_ok() {
                 return Some((number, token, ended));
@@ -315,7 +326,12 @@ impl Bull {
         }
     }
 
-    fn hold(&self, queue: &Arc<Queue>, job: &Arc<Job>, worker: Name) -> (Work, oneshot::Receiver<End>) {
+    fn hold(
+        &self,
+        queue: &Arc<Queue>,
+        job: &Arc<Job>,
+        (worker, trace): (Name, Option<String>),
+    ) -> (Work, oneshot::Receiver<End>) {
         let (number, token, now_ms) = (self.number(queue.index, job.id()), self.next_token(), self.clock.now_ms());
         let timeout_ms = queue.settings().timeout_ms;
         let deadline_ms = if timeout_ms == 0 { u64::MAX } else { now_ms + timeout_ms };
@@ -342,8 +358,31 @@ impl Bull {
             is_parent: false,
         };
         let payload = serde_json::to_vec(job.data()).unwrap_or_default();
-        let body = Body { name: job.name().to_owned(), payload, trace: None };
+        let body = Body { name: job.name().to_owned(), payload, trace };
         (Work { claimed, body, children: Vec::new() }, ended)
+    }
+
+    /// The options of a job that was taken, and for how many milliseconds its queue is held.
+    async fn started(&self, queue: &Queue, id: &str) -> (String, u64) {
+        let (keys, mut script) = (queue.of.keys(), cmd("EVAL"));
+        script.arg(STARTED).arg(2).arg(keys.job_key(id)).arg(keys.limiter()).arg(HELD);
+        let found: Result<(String, i64), Error> = self.asked(self.conn.cmd(&mut script)).await;
+        // Where Redis is away the job is worked all the same: it was taken.
+        let (options, held_ms) = found.unwrap_or_default();
+        (options, u64::try_from(held_ms).unwrap_or(0))
+    }
+
+    /// Nothing of a queue starts here for so long.
+    fn hold_queue(&self, queue: &Arc<Queue>, hold_ms: u64) {
+        let hold = Duration::from_millis(hold_ms);
+        queue.hold(hold);
+        let queue = Arc::downgrade(queue);
+        self.tasks(async move {
+            tokio::time::sleep(hold).await;
+            if let Some(queue) = queue.upgrade() {
+                queue.held_over();
+            }
+        });
     }
 
     fn forget(&self, number: u64, token: u64) {
@@ -404,7 +443,14 @@ async fn worked(bull: Weak<Bull>, queue: Weak<Queue>, job: Job) -> Result<Value,
     let back = || Err(bullmq::Error::RateLimited { delay_ms: 0 });
     let (Some(bull), Some(queue)) = (bull.upgrade(), queue.upgrade()) else { return back() };
     let id = job.id().to_owned();
-    let Some((number, token, ended)) = bull.hand(&queue, job).await else { return back() };
+    let (options, held_ms) = bull.started(&queue, &id).await;
+    if held_ms > 0 {
+        bull.hold_queue(&queue, held_ms);
+        return back();
+    }
+    bull.tick(&queue, &job).await;
+    let trace = bull.trace(&queue, &job, &options).await;
+    let Some((number, token, ended)) = bull.hand(&queue, job, trace).await else { return back() };
     let end = bull.outcome(number, token, ended).await;
     bull.forget(number, token);
     let failure = match end {
@@ -414,7 +460,9 @@ async fn worked(bull: Weak<Bull>, queue: Weak<Queue>, job: Job) -> Result<Value,
         }
         End::Said(Outcome::Released { hold_ms, .. }) => {
             if hold_ms > 0 {
+                // For others who work this queue; what cannot be said there holds here all the same.
                 let _ = bull.asked(queue.of.rate_limit(hold_ms)).await;
+                bull.hold_queue(&queue, hold_ms);
             }
             queue.freed();
             return back();

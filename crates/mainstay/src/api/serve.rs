@@ -1,5 +1,6 @@
 //! Connections of apps, and who may ask at all.
 
+use super::near::{Near, Place};
 use super::{Tokens, asked::Fault, jobs};
 use crate::bodies::{self, Body};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -22,9 +23,6 @@ use tokio::sync::{Semaphore, watch};
 
 /// Instances, each with the connections of its pool; more is a loop that forgot to close.
 const CONNECTIONS_MAX: u32 = 1024;
-/// Connections that are answered where the engine is. It wakes nobody for them; but past some it is what all wait for,
-/// and another processor takes over the reading and writing.
-const NEAR_MAX: usize = 4;
 /// A thousand jobs at once.
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
@@ -54,7 +52,7 @@ pub struct Open {
 #[allow(clippy::disallowed_methods)]
 pub async fn serve(listener: TcpListener, open: Open, beside: Handle, shutdown: Shutdown) {
     let turns = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
-    let near = Arc::new(Semaphore::new(NEAR_MAX));
+    let mut near = Near::new();
     let address = listener.local_addr().ok();
     loop {
         let accepted = tokio::select! {
@@ -67,16 +65,16 @@ pub async fn serve(listener: TcpListener, open: Open, beside: Handle, shutdown: 
             continue;
         };
         let (open, shutdown) = (open.clone(), shutdown.clone());
-        if let Ok(place) = near.clone().try_acquire_owned() {
+        if let Some(place) = near.place() {
             tokio::spawn(async move {
-                let _held = (turn, place);
-                connected(stream, open, address, shutdown).await;
+                let _held = turn;
+                connected(stream, open, (address, Some(place)), shutdown).await;
             });
         } else if let Ok(stream) = stream.into_std() {
             beside.spawn(async move {
                 let _held = turn;
                 if let Ok(stream) = TcpStream::from_std(stream) {
-                    connected(stream, open, address, shutdown).await;
+                    connected(stream, open, (address, None), shutdown).await;
                 }
             });
         }
@@ -85,9 +83,17 @@ pub async fn serve(listener: TcpListener, open: Open, beside: Handle, shutdown: 
 }
 
 /// One connection, until either side has had enough of it.
-async fn connected(stream: TcpStream, open: Open, address: Option<SocketAddr>, shutdown: Shutdown) {
+async fn connected(
+    stream: TcpStream,
+    open: Open,
+    (address, place): (Option<SocketAddr>, Option<Arc<Place>>),
+    shutdown: Shutdown,
+) {
     let _ = stream.set_nodelay(true);
     let service = hyper::service::service_fn(move |request| {
+        if let Some(place) = &place {
+            place.asked();
+        }
         let open = open.clone();
         async move { Ok::<_, Infallible>(answer(request, &open, address).await) }
     });

@@ -297,7 +297,11 @@ fn beside(job: &Job) -> String {
 fn attempt(failure: &Failure) -> Vec<String> {
     let Failure { attempt, ending, worker, .. } = failure;
     let took = show_duration(Duration::from_millis(failure.ended_ms.saturating_sub(failure.started_ms)));
-    let head = format!("start {attempt}   {ending} after {took}   {}   by {}", iso(failure.ended_ms), flat(worker));
+    let head = match failure.ended_ms {
+        // BullMQ keeps no times of an attempt that was not the last.
+        0 => format!("start {attempt}   {ending}   by {}", flat(worker)),
+        at_ms => format!("start {attempt}   {ending} after {took}   {}   by {}", iso(at_ms), flat(worker)),
+    };
     let mut lines = vec![head];
     let stack = failure.stack.as_deref().unwrap_or_default();
     // Most traces begin with the error.
@@ -419,6 +423,11 @@ mod tests {
         let text = job(&shown, true, NOW_MS).join("\n");
         let attempt = "start 1   failed after 1s500ms   2023-11-14T22:13:22.500Z   by w1\n  Error: boom\n      at scan";
         assert!(text.contains(attempt), "{text}");
+        let untimed =
+            json!({ "attempt": 1, "worker": "w1", "startedMs": 0, "endedMs": 0, "ending": "failed", "error": "boom" });
+        let text = job(&one(&json!({ "failures": [untimed] })), false, NOW_MS).join("\n");
+        assert!(text.contains("start 1   failed   by w1\n  boom") && !text.contains("1970"), "{text}");
+        let text = job(&shown, true, NOW_MS).join("\n");
         for words in ["attempts  0 of 3   timeout 30s", "progress  50", "  half way", "payload   {\"url\":\"a\"}"] {
             assert!(text.contains(words), "{words}: {text}");
         }
