@@ -30,7 +30,7 @@ cargo xtask bench profile [small|tls|http2|handshake|large|large-tls]...
 cargo xtask bench limits [--only memory|redis|http] [--json]
     one decision of a rate limit beside the crate governor; a limited request beside nginx's limit_req, and with the
     counts in Redis
-cargo xtask bench jobs [--quick] [--only single,fifty,bulk,push,latency,memory] [--json]
+cargo xtask bench jobs [--quick] [--only single,fifty,bulk,push,latency,memory,postgres] [--json]
     jobs beside BullMQ (Redis with appendfsync always, and without persistence) and bunqueue; eight minutes
 cargo xtask soak jobs [--rounds 1000] [--seed S] [--lanes 12]
     crashes of server, supervisor, worker and app, at named points too; fails if an acknowledged job was lost

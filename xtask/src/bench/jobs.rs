@@ -6,6 +6,7 @@
 mod client;
 mod memory;
 mod packages;
+mod postgres;
 mod report;
 mod server;
 mod threads;
@@ -40,20 +41,25 @@ const BULK: u64 = 1000;
 enum Part {
     Single,
     Fifty,
+    /// As fifty, but what a process adds in one turn of its event loop goes as one array.
+    Gathered,
     Bulk,
     Push,
     Latency,
     Memory,
+    Postgres,
 }
 
 impl Part {
-    const ALL: [(&'static str, Part); 6] = [
+    const ALL: [(&'static str, Part); 8] = [
         ("single", Part::Single),
         ("fifty", Part::Fifty),
+        ("gathered", Part::Gathered),
         ("bulk", Part::Bulk),
         ("push", Part::Push),
         ("latency", Part::Latency),
         ("memory", Part::Memory),
+        ("postgres", Part::Postgres),
     ];
 
     fn chosen(only: Option<&str>) -> Result<Vec<Part>> {
@@ -61,7 +67,8 @@ impl Part {
         let part = |word: &str| match Part::ALL.into_iter().find(|(name, _)| *name == word) {
             Some((_, part)) => Ok(part),
             None => {
-                bail!("`--only {word}`: expected single, fifty, bulk, push, latency or memory, or several with commas")
+                let names = Part::ALL.map(|(name, _)| name).join(", ");
+                bail!("`--only {word}`: expected one of {names}, or several with commas")
             }
         };
         only.split(',').map(part).collect()
@@ -69,23 +76,38 @@ impl Part {
 
     /// How jobs are added and how many run at once, with the names of both cells and the jobs of the first look.
     fn load(self) -> Option<Load> {
-        let load =
-            |flight, is_bulk, concurrency, cells, first| Some(Load { flight, is_bulk, concurrency, cells, first });
+        let load = |flight, adds, concurrency, cells, first| {
+            Some(Load { flight, adds, concurrency, workers: 1, cells, first })
+        };
         match self {
-            Part::Single => load(1, false, 1, ["add1", "process1"], 150),
-            Part::Fifty => load(50, false, 50, ["add50", "process50"], 1_000),
-            Part::Bulk => load(1, true, 10, ["bulk", "process10"], 2_000),
+            Part::Single => load(1, Adds::Single, 1, ["add1", "process1", "life1"], 150),
+            Part::Fifty => load(50, Adds::Single, 50, ["add50", "process50", "life50"], 1_000),
+            Part::Gathered => load(50, Adds::Gathered, 50, ["gathered50", "process50", "life50_gathered"], 1_000),
+            Part::Bulk => load(1, Adds::Arrays, 10, ["bulk", "process10", "life10"], 2_000),
             _ => None,
         }
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Adds {
+    /// Each a call of its own.
+    Single,
+    /// What one turn of the event loop adds is one call.
+    Gathered,
+    /// A thousand a call.
+    Arrays,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Load {
     flight: u64,
-    is_bulk: bool,
+    adds: Adds,
+    /// Jobs that a worker takes and ends in one call.
     concurrency: u64,
-    cells: [&'static str; 2],
+    workers: u64,
+    /// Of adding, of processing, and of both.
+    cells: [&'static str; 3],
     first: u64,
 }
 
@@ -97,6 +119,8 @@ enum Peer {
     Os,
     /// With our own client in place of Node's.
     Threads,
+    /// The same with jobs in Postgres.
+    Postgres,
     /// BullMQ where Redis waits for the disk.
     Always,
     /// BullMQ where Redis keeps nothing.
@@ -105,13 +129,20 @@ enum Peer {
 }
 
 impl Peer {
-    const ALL: [Peer; 6] = [Peer::Mainstay, Peer::Os, Peer::Threads, Peer::Always, Peer::Nothing, Peer::Bunqueue];
+    const ALL: [Peer; 7] =
+        [Peer::Mainstay, Peer::Os, Peer::Threads, Peer::Postgres, Peer::Always, Peer::Nothing, Peer::Bunqueue];
+
+    /// Our threads have no event loop to gather in.
+    fn does(self, load: Load) -> bool {
+        self != Peer::Threads || load.adds != Adds::Gathered
+    }
 
     fn name(self) -> &'static str {
         match self {
             Peer::Mainstay => "mainstay",
             Peer::Os => "mainstay os",
             Peer::Threads => "mainstay Rust",
+            Peer::Postgres => "Rust, Postgres",
             Peer::Always => "BullMQ always",
             Peer::Nothing => "BullMQ nothing",
             Peer::Bunqueue => "bunqueue",
@@ -153,28 +184,40 @@ pub fn run(words: &[&str]) -> Result<()> {
     let (quick, json) = (arguments.flag("--quick"), arguments.flag("--json"));
     let parts = Part::chosen(arguments.value("--only")?)?;
     arguments.finish()?;
-    tools::require(&[&tools::REDIS, &tools::NODE, &tools::NPM])?;
+    let is_beside = parts.iter().any(|part| *part != Part::Postgres);
+    // The app is one of Node.
+    tools::require(&[&tools::NODE])?;
+    if is_beside {
+        tools::require(&[&tools::REDIS, &tools::NPM])?;
+    }
+    if parts.contains(&Part::Postgres) {
+        tools::require(&[&tools::POSTGRES])?;
+    }
     let plan = if quick { QUICK } else { USUAL };
     let binary = workspace::dist_binary()?;
     let scratch = Scratch::new("jobs")?;
-    let installed = Installed::here(&binary)?;
+    let binary = std::fs::canonicalize(&binary).with_context(|| binary.display().to_string())?;
     let disk = disk(&scratch.0)?;
     eprintln!("disk     {disk}");
     let began = Instant::now();
     let mut samples = Samples::default();
-    if parts.iter().any(|part| *part != Part::Memory) {
-        measure(&installed, &scratch.0, (&parts, plan), &mut samples)?;
+    let mut heads = vec![("mainstay", binary.display().to_string()), ("disk", disk)];
+    if is_beside {
+        let installed = Installed::here(&binary)?;
+        if parts.iter().any(|part| !matches!(part, Part::Memory | Part::Postgres)) {
+            measure(&installed, &scratch.0, (&parts, plan), &mut samples)?;
+        }
+        if parts.contains(&Part::Memory) {
+            memory::measure(&installed, &scratch.0, plan.backlog, &mut samples)?;
+        }
+        heads.push(("BullMQ", format!("{}, Redis {}", packages::bullmq_version()?, server::redis_version()?)));
+        let bunqueue = installed.bunqueue.as_ref().map_or("left out", |bunqueue| &bunqueue.version);
+        heads.push(("bunqueue", bunqueue.to_owned()));
     }
-    if parts.contains(&Part::Memory) {
-        memory::measure(&installed, &scratch.0, plan.backlog, &mut samples)?;
+    if parts.contains(&Part::Postgres) {
+        heads.push(("postgres", postgres::measure(&binary, &scratch.0, (plan, seed()?), &mut samples)?));
     }
     eprintln!("took     {:.0} s", began.elapsed().as_secs_f64());
-    let heads = vec![
-        ("mainstay", binary.display().to_string()),
-        ("BullMQ", format!("{}, Redis {}", packages::bullmq_version()?, server::redis_version()?)),
-        ("bunqueue", installed.bunqueue.as_ref().map_or("left out", |bunqueue| &bunqueue.version).to_owned()),
-        ("disk", disk),
-    ];
     let report = report::Report { heads, samples: &samples, plan };
     if json {
         println!("{}", report.as_json())
@@ -199,8 +242,7 @@ impl Installed {
         if let Err(error) = &bunqueue {
             eprintln!("bunqueue is left out: {error:#}");
         }
-        let binary = std::fs::canonicalize(binary).with_context(|| binary.display().to_string())?;
-        Ok(Installed { binary, scripts: packages::bullmq()?, bunqueue: bunqueue.ok() })
+        Ok(Installed { binary: binary.to_owned(), scripts: packages::bullmq()?, bunqueue: bunqueue.ok() })
     }
 
     fn of_mainstay(&self, mainstay: &Mainstay, queue: &str, dir: &Path) -> Result<Script> {
@@ -257,14 +299,15 @@ impl Side {
 
     /// Adds so many and has them processed; what each took.
     fn live(&mut self, load: Load, count: u64) -> Result<[Phase; 2]> {
-        let add = json!({ "do": "add", "count": count, "flight": load.flight, "bulk": load.is_bulk });
+        let (bulk, gathered) = (load.adds == Adds::Arrays, load.adds == Adds::Gathered);
+        let add = json!({ "do": "add", "count": count, "flight": load.flight, "bulk": bulk, "gathered": gathered });
         let added = self.phase(&add)?;
-        Ok([added, self.phase(&json!({ "do": "process", "concurrency": load.concurrency }))?])
+        Ok([added, self.phase(&json!({ "do": "process", "concurrency": load.concurrency, "workers": load.workers }))?])
     }
 }
 
 fn measure(installed: &Installed, dir: &Path, (parts, plan): (&[Part], Plan), samples: &mut Samples) -> Result<()> {
-    let mainstay = Mainstay::start(&installed.binary, &dir.join("mainstay"))?;
+    let mainstay = Mainstay::start(&installed.binary, &dir.join("mainstay"), None)?;
     let always = server::redis(&dir.join("always"), true)?;
     let nothing = server::redis(&dir.join("nothing"), false)?;
     let mut sides = vec![
@@ -284,7 +327,7 @@ fn measure(installed: &Installed, dir: &Path, (parts, plan): (&[Part], Plan), sa
     }
     let mut pushed = Side::new(Peer::Mainstay, installed.of_mainstay(&mainstay, "push", dir)?, &mainstay.server)?;
     let counts = counts(&mut sides, parts, plan)?;
-    let seed = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as u64 | 1;
+    let seed = seed()?;
     eprintln!("bench    {} rounds; order by seed {seed}", plan.rounds);
     let mut shuffle = Shuffle(seed);
     for round in 1..=plan.rounds {
@@ -294,6 +337,7 @@ fn measure(installed: &Installed, dir: &Path, (parts, plan): (&[Part], Plan), sa
             for at in order {
                 let side = &mut sides[at];
                 let said = match part.load() {
+                    Some(load) if !side.peer.does(load) => continue,
                     Some(load) => lives(side, load, counts[&(*part, side.peer)], samples)?,
                     None if *part == Part::Latency => latency(side, plan, samples)?,
                     None => continue,
@@ -309,11 +353,15 @@ fn measure(installed: &Installed, dir: &Path, (parts, plan): (&[Part], Plan), sa
     Ok(())
 }
 
+fn seed() -> Result<u64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as u64 | 1)
+}
+
 /// So many jobs of each that a run takes as long as planned, by two looks, which warm all up.
 fn counts(sides: &mut [Side], parts: &[Part], plan: Plan) -> Result<BTreeMap<(Part, Peer), u64>> {
     let mut counts = BTreeMap::new();
     for (part, load) in parts.iter().filter_map(|part| Some((*part, part.load()?))) {
-        for side in &mut *sides {
+        for side in sides.iter_mut().filter(|side| side.peer.does(load)) {
             // The first finds code that is not compiled yet.
             let warming = fitting(side, load, load.first, plan.run_seconds / 3.0)?;
             let count = fitting(side, load, warming, plan.run_seconds)?;
@@ -329,7 +377,7 @@ fn fitting(side: &mut Side, load: Load, count: u64, seconds: f64) -> Result<u64>
     let took: f64 = side.live(load, count)?.iter().map(|phase| phase.number("seconds")).sum();
     let fits = (seconds * count as f64 / took.max(f64::EPSILON)) as u64;
     let fits = fits.clamp(*COUNTS.start(), *COUNTS.end());
-    Ok(if load.is_bulk { fits.next_multiple_of(BULK) } else { fits })
+    Ok(if load.adds == Adds::Arrays { fits.next_multiple_of(BULK) } else { fits })
 }
 
 /// Adds, and then their processing; what a job cost server and client in each and in both.
@@ -345,7 +393,7 @@ fn lives(side: &mut Side, load: Load, count: u64, samples: &mut Samples) -> Resu
         said.push(format!("{cell} {rate:.0}/s"));
     }
     let both: u64 = phases.iter().map(|phase| phase.server_micros).sum();
-    samples.add(format!("life{}_server_us", load.concurrency), side.peer, both as f64 / jobs);
+    samples.add(format!("{}_server_us", load.cells[2]), side.peer, both as f64 / jobs);
     Ok(said.join("  "))
 }
 
@@ -408,7 +456,7 @@ mod tests {
     #[test]
     fn parts_are_chosen_by_name() {
         assert_eq!(Part::chosen(Some("fifty,memory")).unwrap(), [Part::Fifty, Part::Memory]);
-        assert_eq!(Part::chosen(None).unwrap().len(), 6);
+        assert_eq!(Part::chosen(None).unwrap().len(), 8);
         assert!(Part::chosen(Some("fivty")).is_err());
     }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use std::path::Path;
 
 pub fn measure(installed: &Installed, dir: &Path, backlog: u64, samples: &mut Samples) -> Result<()> {
-    let mainstay = Mainstay::start(&installed.binary, &dir.join("mainstay-memory"))?;
+    let mainstay = Mainstay::start(&installed.binary, &dir.join("mainstay-memory"), None)?;
     let mut one = |peer, server: &Server, worker, filler| -> Result<()> {
         of(peer, (server, worker, filler), backlog, samples).with_context(|| format!("memory of {}", peer.name()))
     };

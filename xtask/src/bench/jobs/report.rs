@@ -6,13 +6,17 @@ use serde_json::{Map, Value, json};
 /// A cell, what it is called, and its decimals.
 type Row = (&'static str, &'static str, usize);
 
-const RATES: [Row; 7] = [
+const RATES: [Row; 11] = [
     ("add1", "add, 1 in flight", 0),
     ("add50", "add, 50 in flight", 0),
+    ("gathered50", "add, 50 in flight, gathered", 0),
     ("bulk", "add, arrays of 1000", 0),
     ("process1", "process, 1 at once", 0),
     ("process10", "process, 10 at once", 0),
+    ("process20", "process, 20 at once", 0),
     ("process50", "process, 50 at once", 0),
+    ("process4x20", "process, 4 workers of 20", 0),
+    ("process4x50", "process, 4 workers of 50", 0),
     ("push50", "push to an app, 50 at once", 0),
 ];
 const TIMES: [Row; 4] = [
@@ -21,21 +25,27 @@ const TIMES: [Row; 4] = [
     ("steady_p50", "added to started, 200/s, p50", 2),
     ("steady_p99", "added to started, 200/s, p99", 2),
 ];
-const SERVER: [Row; 10] = [
+const SERVER: [Row; 15] = [
     ("life1_server_us", "a full life: add 1, process 1", 0),
     ("life10_server_us", "a full life: arrays, process 10", 0),
     ("life50_server_us", "a full life: add 50, process 50", 0),
+    ("life50_gathered_server_us", "a full life: add 50 gathered, process 50", 0),
     ("add1_server_us", "add, 1 in flight", 0),
     ("add50_server_us", "add, 50 in flight", 0),
+    ("gathered50_server_us", "add, 50 in flight, gathered", 0),
     ("bulk_server_us", "add, arrays of 1000", 0),
     ("process1_server_us", "process, 1 at once", 0),
     ("process10_server_us", "process, 10 at once", 0),
+    ("process20_server_us", "process, 20 at once", 0),
     ("process50_server_us", "process, 50 at once", 0),
+    ("process4x20_server_us", "process, 4 workers of 20", 0),
+    ("process4x50_server_us", "process, 4 workers of 50", 0),
     ("push50_server_us", "push to an app, 50 at once", 0),
 ];
-const CLIENT: [Row; 7] = [
+const CLIENT: [Row; 8] = [
     ("add1_client_us", "add, 1 in flight", 0),
     ("add50_client_us", "add, 50 in flight", 0),
+    ("gathered50_client_us", "add, 50 in flight, gathered", 0),
     ("bulk_client_us", "add, arrays of 1000", 0),
     ("process1_client_us", "process, 1 at once", 0),
     ("process10_client_us", "process, 10 at once", 0),
@@ -87,10 +97,16 @@ fn goals() -> Vec<Goal> {
     use Peer::{Always, Bunqueue, Mainstay, Nothing, Os};
     use Wanted::{AtLeast, AtMost};
     let same = |what, cell, ours, peer, wanted| Goal { what, ours: (cell, ours), theirs: (cell, peer), wanted };
+    // Beside the better of both ways of the peer.
+    let gathered = |peer, cell, wanted| {
+        let what = "add, 50 in flight, gathered";
+        Goal { what, ours: ("gathered50", Mainstay), theirs: (cell, peer), wanted }
+    };
     let memory = |what, ours, theirs, wanted| Goal { what, ours: (ours, Mainstay), theirs: (theirs, Nothing), wanted };
     vec![
         same("add, 1 in flight", "add1", Mainstay, Always, AtLeast(1.0)),
         same("add, 50 in flight", "add50", Mainstay, Always, AtLeast(3.0)),
+        gathered(Always, "add50", AtLeast(3.0)),
         same("add, arrays of 1000", "bulk", Mainstay, Always, AtLeast(6.0)),
         same("process, 1 at once", "process1", Mainstay, Always, AtLeast(1.0)),
         same("process, 10 at once", "process10", Mainstay, Always, AtLeast(2.0)),
@@ -100,27 +116,37 @@ fn goals() -> Vec<Goal> {
         same("added to started, 200/s, p50", "steady_p50", Mainstay, Always, Wanted::Nothing),
         same("added to started, 200/s, p99", "steady_p99", Mainstay, Always, Wanted::Nothing),
         same("server CPU of a life, 50", "life50_server_us", Mainstay, Always, AtMost(0.4)),
+        same("server CPU of a life, 50, gathered", "life50_gathered_server_us", Mainstay, Always, AtMost(0.4)),
         same("add, 1 in flight", "add1", Mainstay, Nothing, Wanted::Nothing),
         same("add, 1 in flight, os", "add1", Os, Nothing, Wanted::Nothing),
         same("add, 50 in flight", "add50", Mainstay, Nothing, AtLeast(1.5)),
+        gathered(Nothing, "add50", AtLeast(1.5)),
         same("add, arrays of 1000", "bulk", Mainstay, Nothing, AtLeast(4.0)),
         same("process, 1 at once", "process1", Mainstay, Nothing, Wanted::Nothing),
         same("process, 10 at once", "process10", Mainstay, Nothing, AtLeast(1.5)),
+        same("process, 10 at once, os", "process10", Os, Nothing, AtLeast(1.5)),
         same("process, 50 at once", "process50", Mainstay, Nothing, AtLeast(2.0)),
+        same("process, 50 at once, os", "process50", Os, Nothing, AtLeast(2.0)),
         same("added to started, idle, p50, os", "idle_p50", Os, Nothing, AtMost(0.5)),
         same("added to started, idle, p99, os", "idle_p99", Os, Nothing, AtMost(0.5)),
         same("added to started, 200/s, p50, os", "steady_p50", Os, Nothing, Wanted::Nothing),
         same("added to started, 200/s, p99, os", "steady_p99", Os, Nothing, Wanted::Nothing),
         same("server CPU of a life, 50", "life50_server_us", Mainstay, Nothing, AtMost(0.4)),
+        same("server CPU of a life, 50, gathered", "life50_gathered_server_us", Mainstay, Nothing, AtMost(0.4)),
         memory("memory at rest, beside Redis and a worker", "rest_server", "rest_both", AtMost(0.5)),
         memory("memory at rest, a worker on both sides", "rest_both", "rest_both", Wanted::Nothing),
         memory("memory at rest, beside Redis alone", "rest_server", "rest_server", Wanted::Nothing),
         memory("backlog, beside Redis and a worker", "backlog_server", "backlog_both", AtMost(0.5)),
         memory("backlog, beside Redis alone", "backlog_server", "backlog_server", Wanted::Nothing),
         same("add, 50 in flight", "add50", Mainstay, Bunqueue, AtLeast(3.0)),
+        gathered(Bunqueue, "gathered50", AtLeast(3.0)),
         same("process, 10 at once", "process10", Mainstay, Bunqueue, AtLeast(3.0)),
     ]
 }
+
+/// Claimed, completed and on the disk of Postgres, from 20 jobs a call on: a second, by any of these.
+const RATE_WANTED: f64 = 10_000.0;
+const RATES_JUDGED: [&str; 4] = ["process20", "process50", "process4x20", "process4x50"];
 
 #[derive(Debug)]
 pub struct Report<'a> {
@@ -145,6 +171,11 @@ impl Report<'_> {
             }))
         });
         let heads: Map<String, Value> = self.heads.iter().map(|(name, said)| ((*name).into(), json!(said))).collect();
+        let rates = self.rates().map(|(what, rate, is_reached)| {
+            json!({ "what": what, "beside": Peer::Postgres.name(), "a_second": rate, "goal": RATE_WANTED,
+                    "reached": is_reached })
+        });
+        let goals = goals.chain(rates);
         json!({ "of": heads, "backlog": self.plan.backlog, "cells": cells, "goals": goals.collect::<Vec<_>>() })
     }
 
@@ -158,6 +189,13 @@ impl Report<'_> {
         self.table("CPU µs of the server a job", &SERVER);
         self.table("CPU µs of the load client a job (bunqueue's runs on Bun, `Rust` is threads of ours)", &CLIENT);
         self.table(&format!("MiB resident, backlog of {} jobs", self.plan.backlog), &MEMORY);
+        for (what, rate, is_reached) in self.rates() {
+            let judged = if is_reached { "reached" } else { "not reached" };
+            println!("in Postgres, {what:<29} {rate:>7.0}/s  goal ≥ {RATE_WANTED}/s  {judged}");
+        }
+        if !goals().iter().any(|goal| self.ratio(goal).is_some()) {
+            return;
+        }
         println!("\n{:<42} {:<15} {:>7} {:>7}  {:<12} with our client in Rust", "ratio", "beside", "ours", "goal", "");
         for goal in goals() {
             let Some(ratio) = self.ratio(&goal) else { continue };
@@ -177,6 +215,14 @@ impl Report<'_> {
         );
     }
 
+    /// Jobs a second in Postgres, and whether that is enough.
+    fn rates(&self) -> impl Iterator<Item = (&'static str, f64, bool)> {
+        RATES.iter().filter(|(cell, ..)| RATES_JUDGED.contains(cell)).filter_map(|(cell, what, _)| {
+            let rate = self.samples.median(cell, Peer::Postgres)?;
+            Some((*what, rate, rate >= RATE_WANTED))
+        })
+    }
+
     /// Of what was measured of nobody nothing is printed.
     fn table(&self, head: &str, rows: &[Row]) {
         let value = |cell: &str, peer| self.samples.median(cell, peer);
@@ -186,11 +232,11 @@ impl Report<'_> {
         }
         println!("\n{head}");
         let names: String = Peer::ALL.into_iter().map(|peer| format!(" {:>14}", peer.name())).collect();
-        println!("{:<36}{names}", "");
+        println!("{:<42}{names}", "");
         for (cell, name, decimals) in rows.iter().filter(|(cell, ..)| is_there(cell)) {
             let text = |peer| value(cell, peer).map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"));
             let values: String = Peer::ALL.into_iter().map(|peer| format!(" {:>14}", text(peer))).collect();
-            println!("{name:<36}{values}");
+            println!("{name:<42}{values}");
         }
     }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -50,14 +51,15 @@ pub struct Mainstay {
 }
 
 impl Mainstay {
-    /// In production, with three queues: `bench`, `os` without waiting for the disk, and `push`.
-    pub fn start(binary: &Path, dir: &Path) -> Result<Mainstay> {
+    /// In production, jobs in a file or in this Postgres, with three queues: `bench`, `os` that does not wait for the
+    /// disk, and `push`.
+    pub fn start(binary: &Path, dir: &Path, postgres: Option<&str>) -> Result<Mainstay> {
         fs::create_dir_all(dir)?;
         let ports = Ports::free()?;
         let given = dir.join("given.json");
         let file = dir.join("mainstay.toml");
         fs::write(dir.join("app.js"), packages::APP)?;
-        fs::write(&file, settings(ports, &given)?)?;
+        fs::write(&file, settings(ports, &given, postgres)?)?;
         let running = Running::spawn(&mut mainstay(&[], binary, &file), "mainstay", dir, ports)?;
         let said = || fs::read_to_string(dir.join("mainstay.out")).unwrap_or_default();
         let deadline = Instant::now() + PATIENCE;
@@ -89,7 +91,7 @@ impl Mainstay {
     }
 }
 
-fn settings(ports: Ports, given: &Path) -> Result<String> {
+fn settings(ports: Ports, given: &Path, postgres: Option<&str>) -> Result<String> {
     // Production as root asks who runs the app.
     let user = if fs::metadata("/proc/self")?.uid() == 0 { "user = \"root\"" } else { "" };
     let queue = |name: &str, lines: &str| {
@@ -103,13 +105,81 @@ fn settings(ports: Ports, given: &Path) -> Result<String> {
         queue("os", "durability = \"os\""),
         queue("push", &format!("push = \"POST /jobs/push\"\nconcurrency = {}", super::PUSHED_AT_ONCE)),
     ];
+    let store = postgres.map_or_else(String::new, |url| {
+        format!("[store]\ndurable = \"postgres\"\n[store.postgres]\nurl = \"{url}\"\n")
+    });
     Ok(format!(
         "[app.main]\nrun = \"node app.js\"\n{user}\nenv = {{ GIVEN = \"{}\" }}\n\n\
-         [edge]\nlisten = [\"{}\"]\nredirect = false\n\n{}",
+         [edge]\nlisten = [\"{}\"]\nredirect = false\n\n{}{store}",
         given.display(),
         ports.plain,
         queues.concat()
     ))
+}
+
+/// A Postgres of its own, as it is without settings but for where it listens.
+#[derive(Debug)]
+pub struct Postgres {
+    pub server: Server,
+    programs: PathBuf,
+}
+
+impl Postgres {
+    pub fn start(dir: &Path) -> Result<Postgres> {
+        fs::create_dir_all(dir)?;
+        let programs = postgres_programs()?;
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let data = dir.join("data");
+        // Root may not run it: Debian's package makes a user for it.
+        let user = if fs::metadata("/proc/self")?.uid() == 0 { Some(user_of("postgres")?) } else { None };
+        let command = |program: &str| {
+            let mut command = Command::new(programs.join(program));
+            if let Some((uid, gid)) = user {
+                command.uid(uid).gid(gid);
+            }
+            command.current_dir(dir);
+            command
+        };
+        if let Some((uid, gid)) = user {
+            std::os::unix::fs::chown(dir, Some(uid), Some(gid))?;
+        }
+        let made = command("initdb").args(["--username", "app", "--auth", "trust", "--pgdata"]).arg(&data).output()?;
+        ensure!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr).trim());
+        let mut postgres = command("postgres");
+        postgres.arg("-D").arg(&data).args(["-p", &address.port().to_string(), "-c", "listen_addresses=127.0.0.1"]);
+        postgres.arg("-c").arg(format!("unix_socket_directories={}", dir.display()));
+        let running = Running::spawn(&mut postgres, "postgres", dir, Ports { plain: address, tls: address })?;
+        keepalive::wait_until_open(address).context("postgres does not listen")?;
+        Ok(Postgres { server: Server { running, program: None }, programs })
+    }
+
+    /// Of the database that is there from the start.
+    pub fn url(&self) -> String {
+        format!("postgres://app@{}/postgres?sslmode=disable", self.server.address())
+    }
+
+    pub fn version(&self) -> Result<String> {
+        let output = Command::new(self.programs.join("postgres")).arg("--version").output()?;
+        let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Ok(format!("{version}, synchronous_commit on, its settings as they come"))
+    }
+}
+
+/// Debian keeps them out of everybody's `PATH`.
+fn postgres_programs() -> Result<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").context("no Postgres in /usr/lib/postgresql")?.flatten();
+    let mut found: Vec<PathBuf> = versions.map(|entry| entry.path().join("bin")).collect();
+    found.retain(|folder| folder.join("postgres").exists());
+    found.sort();
+    found.pop().context("no Postgres in /usr/lib/postgresql")
+}
+
+fn user_of(name: &str) -> Result<(u32, u32)> {
+    let id = |flag: &str| -> Result<u32> {
+        let output = Command::new("id").args([flag, name]).output()?;
+        String::from_utf8_lossy(&output.stdout).trim().parse().with_context(|| format!("there is no user {name}"))
+    };
+    Ok((id("-u")?, id("-g")?))
 }
 
 /// `is_durable`: each write is on the disk before it is answered; else none is ever written.

@@ -98,7 +98,7 @@ impl Threads {
         let is_processing = asked["do"] == "process";
         match asked["do"].as_str() {
             Some("add") => self.add(number("count"), number("flight"), asked["bulk"] == true)?,
-            Some("process") => self.process(number("concurrency"))?,
+            Some("process") => self.process(number("concurrency"), number("workers"))?,
             _ => bail!("no such word: {asked}"),
         }
         let seconds = began.elapsed().as_secs_f64();
@@ -133,30 +133,20 @@ impl Threads {
         Ok(())
     }
 
-    /// One call ends what was taken and takes as many again, as the script's worker does.
-    fn process(&mut self, concurrency: u64) -> Result<()> {
+    /// Each worker's call ends what it took and takes as many again, as the script's worker does, until none is left.
+    fn process(&mut self, concurrency: u64, workers: u64) -> Result<()> {
         let added = self.added.load(Ordering::Relaxed) as usize;
-        let before: usize = self.starts.len();
         self.starts.resize(added, 0);
-        let mut caller = Caller::new(&self.api)?;
-        let take = json!({ "worker": "threads", "max": concurrency, "waitMs": 0 });
-        let next = json!({ "queue": QUEUE, "worker": "threads", "max": concurrency, "waitMs": 0 });
-        let mut answer = caller.post(&format!("/v1/queues/{QUEUE}/claim"), &take.to_string())?;
-        let mut finished = before;
-        while finished < added {
-            let jobs = answer["jobs"].as_array().context("no jobs")?;
-            ensure!(!jobs.is_empty(), "{finished} of {added} jobs have ended, and no more are there");
-            let mut ends = Vec::with_capacity(jobs.len());
-            for job in jobs {
-                let number = job["data"]["n"].as_u64().context("a job without its number")?;
-                *self.starts.get_mut(number as usize).context("a job that was not added")? += 1;
-                ends.push(json!({ "id": job["id"], "token": job["token"], "result": null }));
-            }
-            let body = json!({ "ends": ends, "next": next });
-            answer = caller.post("/v1/jobs/finish", &body.to_string())?;
-            let told = answer["ends"].as_array().context("no ends")?;
-            ensure!(told.iter().all(|end| end["ok"] == true), "not ended: {told:?}");
-            finished += told.len();
+        let api = &self.api;
+        let started = std::thread::scope(|scope| {
+            let begin = |number| scope.spawn(move || worked(api, &format!("threads-{number}"), concurrency));
+            let threads: Vec<_> = (0..workers).map(begin).collect();
+            let joined =
+                threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread died"))?);
+            joined.collect::<Result<Vec<Vec<u64>>>>()
+        })?;
+        for number in started.into_iter().flatten() {
+            *self.starts.get_mut(number as usize).context("a job that was not added")? += 1;
         }
         Ok(())
     }
@@ -170,6 +160,30 @@ impl Threads {
             self.starts.len()
         );
         Ok(())
+    }
+}
+
+/// The numbers of the jobs that a worker started, each of which it ended.
+fn worked(api: &Api, worker: &str, concurrency: u64) -> Result<Vec<u64>> {
+    let mut caller = Caller::new(api)?;
+    let take = json!({ "worker": worker, "max": concurrency, "waitMs": 0 });
+    let next = json!({ "queue": QUEUE, "worker": worker, "max": concurrency, "waitMs": 0 });
+    let mut answer = caller.post(&format!("/v1/queues/{QUEUE}/claim"), &take.to_string())?;
+    let mut started = Vec::new();
+    loop {
+        let jobs = answer["jobs"].as_array().context("no jobs")?;
+        if jobs.is_empty() {
+            return Ok(started);
+        }
+        let mut ends = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            started.push(job["data"]["n"].as_u64().context("a job without its number")?);
+            ends.push(json!({ "id": job["id"], "token": job["token"], "result": null }));
+        }
+        let body = json!({ "ends": ends, "next": next });
+        answer = caller.post("/v1/jobs/finish", &body.to_string())?;
+        let told = answer["ends"].as_array().context("no ends")?;
+        ensure!(told.iter().all(|end| end["ok"] == true), "not ended: {told:?}");
     }
 }
 

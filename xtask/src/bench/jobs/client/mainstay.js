@@ -1,45 +1,69 @@
-// Mainstay's jobs over HTTP with Node's own client: kept connections, what has ended goes with the next claim.
+// Mainstay's jobs over HTTP with undici, Node's own client: kept connections, and what has ended goes with the next claim.
 const http = require('node:http');
+const { Pool } = require('undici');
 
 // One call waits for jobs as long as this; a stop ends it.
 const WAIT_MS = 10_000;
 
+/** What undici tells of one call, until the whole answer is there. */
+class Answer {
+  constructor(path, signal, resolve, reject) {
+    Object.assign(this, { path, signal, resolve, reject });
+    this.status = 0;
+    this.chunks = [];
+  }
+
+  onRequestStart(controller) {
+    if (!this.signal) return;
+    this.abort = () => controller.abort(new Error('ended'));
+    if (this.signal.aborted) this.abort();
+    else this.signal.addEventListener('abort', this.abort, { once: true });
+  }
+
+  onResponseStart(_, status) {
+    this.status = status;
+  }
+
+  onResponseData(_, chunk) {
+    this.chunks.push(chunk);
+  }
+
+  onResponseEnd() {
+    this.forget();
+    const text = (this.chunks.length === 1 ? this.chunks[0] : Buffer.concat(this.chunks)).toString();
+    if (this.status >= 300) this.reject(new Error(`${this.path}: ${this.status} ${text}`));
+    else this.resolve(JSON.parse(text));
+  }
+
+  onResponseError(_, error) {
+    this.forget();
+    this.reject(error);
+  }
+
+  /** One signal is of many calls. */
+  forget() {
+    this.signal?.removeEventListener('abort', this.abort);
+  }
+}
+
 class Asking {
   constructor(url, token) {
     this.url = new URL(url);
-    this.agent = new http.Agent({ keepAlive: true, maxSockets: 64 });
+    this.pool = new Pool(this.url.origin, { connections: 64, headersTimeout: 0, bodyTimeout: 0 });
     this.headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
   }
 
   ask(path, value, signal) {
-    const body = JSON.stringify(value);
-    const headers = { ...this.headers, 'content-length': Buffer.byteLength(body) };
-    const { hostname: host, port } = this.url;
-    return new Promise((resolve, reject) => {
-      const request = http.request({ agent: this.agent, host, port, path, method: 'POST', headers, signal }, (answer) => {
-        let text = '';
-        answer.setEncoding('utf8');
-        answer.on('data', (chunk) => (text += chunk));
-        answer.on('error', reject);
-        answer.on('end', () => {
-          if (answer.statusCode >= 300) reject(new Error(`${path}: ${answer.statusCode} ${text}`));
-          else resolve(JSON.parse(text));
-        });
-      });
-      request.on('error', reject);
-      request.end(body);
-    });
+    return this.call({ method: 'POST', path, headers: this.headers, body: JSON.stringify(value) }, signal);
   }
 
   get(path) {
-    const { hostname: host, port } = this.url;
+    return this.call({ method: 'GET', path, headers: this.headers });
+  }
+
+  call(request, signal) {
     return new Promise((resolve, reject) => {
-      http.get({ agent: this.agent, host, port, path, headers: this.headers }, (answer) => {
-        let text = '';
-        answer.setEncoding('utf8');
-        answer.on('data', (chunk) => (text += chunk));
-        answer.on('end', () => resolve(JSON.parse(text)));
-      }).on('error', reject);
+      this.pool.dispatch(request, new Answer(request.path, signal, resolve, reject));
     });
   }
 }

@@ -48,15 +48,33 @@ function within(promise, what, millis = PATIENCE_MS) {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
+/** What is added in one turn of the event loop goes as one array. */
+function gathering(addMany) {
+  let turn = null;
+  return (data) => {
+    if (!turn) {
+      const list = [];
+      const sent = new Promise((resolve) => setImmediate(resolve)).then(() => {
+        turn = null;
+        return addMany(list);
+      });
+      turn = { list, sent };
+    }
+    turn.list.push(data);
+    return turn.sent;
+  };
+}
+
 /** So many calls at a time, until so many jobs are added. */
-async function add(client, { count, flight, bulk }) {
+async function add(client, { count, flight, bulk, gathered }) {
+  const addOne = gathered ? gathering(client.addMany) : client.add;
   let left = count;
   const one = async () => {
     while (left > 0) {
       const size = bulk ? Math.min(BULK, left) : 1;
       left -= size;
       if (bulk) await client.addMany(Array.from({ length: size }, job));
-      else await client.add(job());
+      else await addOne(job());
     }
   };
   await Promise.all(Array.from({ length: flight }, one));
