@@ -1,8 +1,9 @@
 //! Jobs in Postgres: one node decides, the others stand by.
 //!
 //! Who owns the jobs holds an advisory lock of its session; behind a pooler, where nobody has a session, the row of the
-//! owner goes by the time it was last heard of. That decides how soon another takes over, and nothing else: each commit
-//! holds the owner's row and names its epoch, so one who was replaced and does not know it writes nothing.
+//! owner goes by the time it was last heard of. Each asks after both. That decides how soon another takes over, and
+//! nothing else: each commit holds the owner's row and names its epoch, so one who was replaced and does not know it
+//! writes nothing.
 //!
 //! Invariants: a commit is one transaction, and whose epoch has passed commits nothing. What was read before a session
 //! was lost is not relied upon: whoever owns the jobs (again) loads them.
@@ -48,6 +49,8 @@ const CHANNEL: &str = "LISTEN mainstay_jobs";
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Behind a pooler: an owner that was not heard of for so long is taken to be gone.
 const SILENT_LIMIT: &str = "10 seconds";
+/// How the names of nodes end that hold no lock.
+const POOLED: &str = "@pooler";
 /// Jobs of apps in one commit, and bytes of their payloads.
 const INBOX_MAX: i64 = 512;
 const INBOX_BYTES_MAX: i64 = 16 * 1024 * 1024;
@@ -89,7 +92,8 @@ impl Postgres {
     pub async fn open(options: &Options) -> Result<Postgres, Error> {
         let readers = Options { pool: READERS.min(options.pool), ..options.clone() };
         let pool = Pool::open(&readers, &[super::MIGRATIONS]).await?;
-        let node = format!("{}-{:x}", std::process::id(), mainstay_runtime::Clock::unix_micros());
+        let by = if options.pgbouncer { POOLED } else { "" };
+        let node = format!("{}-{:x}{by}", std::process::id(), mainstay_runtime::Clock::unix_micros());
         let (options, told) = (options.clone(), Arc::new(Notify::new()));
         Ok(Postgres { options, pool, node, told, owned: None, asking: None, looked_at: None, has_more: false })
     }
@@ -141,13 +145,20 @@ impl Postgres {
                 return Ok(None);
             }
         }
-        // Waits for a commit of the owner before, if one is under way: it then comes before what is loaded.
+        // Waits for a commit of the owner before, if one is under way: it then comes before what is loaded. The lock
+        // of a transaction is had by whose session has it already, and else as long as no session does.
         let sql = format!(
             "UPDATE mainstay.jobs_owner SET epoch = epoch + 1, node = $1, seen_at = clock_timestamp()
-             WHERE NOT $2 OR node = $1 OR seen_at < clock_timestamp() - interval '{SILENT_LIMIT}' RETURNING epoch"
+             WHERE pg_try_advisory_xact_lock($2) AND (node = $1 OR node NOT LIKE '%{POOLED}'
+             OR seen_at < clock_timestamp() - interval '{SILENT_LIMIT}') RETURNING epoch"
         );
-        let values: [(&(dyn ToSql + Sync), Type); 2] = [(&self.node, Type::TEXT), (&is_pooled, Type::BOOL)];
+        let values: [(&(dyn ToSql + Sync), Type); 2] = [(&self.node, Type::TEXT), (&LOCK, Type::INT8)];
         let taken = session.in_time(async { Ok(client.query_typed_opt(&sql, &values).await?) }).await?;
+        if taken.is_none() && !is_pooled {
+            // One behind a pooler lives; whoever else stands by must be able to ask after it.
+            let freed = client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]);
+            session.in_time(async { Ok(freed.await?) }).await?;
+        }
         Ok(taken.map(|row| row.try_get(0)).transpose()?)
     }
 

@@ -190,6 +190,34 @@ async fn behind_a_pooler_a_silent_owner_is_replaced_and_fenced_off() {
     second.commit(changes, true).await.expect("committed");
 }
 
+/// One holds a lock and the other cannot: whichever owns the jobs, the other knows it.
+#[tokio::test]
+async fn nodes_with_and_without_a_pooler_stand_by_for_each_other() {
+    let server = Server::plain();
+    let bouncer = PgBouncer::before(&server);
+    let mut direct = owned(&place(&server)).await;
+    let mut behind = Store::open(&pooled(&bouncer)).await.expect("opened");
+    // Though it was not heard of: it holds its lock.
+    let old = "UPDATE mainstay.jobs_owner SET seen_at = seen_at - interval '1 minute'";
+    server.psql(old);
+    assert!(matches!(behind.probe().await, Err(StoreError::Standby)));
+    direct.commit(&batches(22, 10)[0], true).await.expect("committed");
+    // Gone, and replaced at once: nobody holds the lock.
+    drop(direct);
+    owned_again(&mut behind).await;
+    let mut direct = Store::open(&place(&server)).await.expect("opened");
+    let mut another = Store::open(&place(&server)).await.expect("opened");
+    for store in [&mut direct, &mut another, &mut direct] {
+        assert!(matches!(store.probe().await, Err(StoreError::Standby)));
+    }
+    behind.commit(&[], true).await.expect("committed");
+    server.psql(old);
+    another.probe().await.expect("owned: the one that asked last holds nothing");
+    let fenced = behind.commit(&[], true).await;
+    assert!(matches!(fenced, Err(StoreError::Fenced)), "{fenced:?}");
+    assert!(matches!(behind.probe().await, Err(StoreError::Standby)));
+}
+
 /// What is left on a connection is the next one's who is given it: both of the pooler's are looked at.
 #[tokio::test]
 async fn behind_a_pooler_no_statement_and_nobody_who_listens_is_left_behind() {
