@@ -116,7 +116,7 @@ async fn statements(server: &Server) {
 fn open(place: Place, durability: Durability) -> Jobs {
     let settings = Settings { durability, ..Settings::default() };
     let queues = vec![("bench".into(), settings)];
-    Jobs::open(Setup { place, queues, clock: Clock::system(), seed: 1 }).expect("opened")
+    Jobs::open(Setup { place, queues, clock: Clock::system(), seed: 1, pusher: None }).expect("opened")
 }
 
 /// Adds a second.

@@ -1,10 +1,12 @@
 //! How long a job waits after a failure. Pure: the randomness of jitter is drawn from a seed that is given.
 
+use serde::{Deserialize, Serialize};
+
 /// Longer than this nothing waits, however often it failed: a day.
 pub const BACKOFF_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// How the wait grows with the failures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Growth {
     /// The same each time.
     Fixed,
@@ -13,7 +15,7 @@ pub enum Growth {
 }
 
 /// The wait before the next attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Backoff {
     pub growth: Growth,
     /// After the first failure, in milliseconds.

@@ -27,6 +27,7 @@ use crate::op::{Answer, Effects, GRACE_MS, LEASE_MAX_MS, LEASE_MS, Op, Refusal, 
 use crate::queue::{Counts, Queue, Totals};
 use crate::schedule::Schedule;
 use crate::settings::{Durability, Settings};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Queues; a producer that makes one of every user's name is told so.
@@ -56,7 +57,7 @@ pub struct Glance {
 }
 
 /// What is shown of a queue.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QueueGlance {
     pub name: Name,
     pub counts: Counts,

@@ -17,6 +17,9 @@ pub enum Error {
     Behind(Duration),
     #[error("jobs are closed")]
     Closed,
+    /// Of a node that stands by.
+    #[error("the node that runs the jobs did not answer in time; whether it was done is not known")]
+    Unanswered,
     /// Of a job of BullMQ, by the name it has outside.
     #[error("{}", .why.of(.job))]
     Named { job: Name, why: Why },
@@ -49,6 +52,13 @@ impl Why {
             Why::WrongState(state) => format!("job {job} is {}", state.as_str()),
             Why::Stale(state) => format!("job {job} is {} and the token is not its own", state.as_str()),
         }
+    }
+}
+
+impl Error {
+    /// Another node decides.
+    pub fn is_standby(&self) -> bool {
+        matches!(self, Error::Store(error) if matches!(**error, mainstay_store::Error::Standby))
     }
 }
 

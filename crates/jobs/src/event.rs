@@ -1,11 +1,12 @@
 //! What happened to jobs, as the app, the metrics and the pages are told. Only of what was committed.
 
 use crate::job::Name;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Something that happened in a queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     pub queue: Name,
     /// 0 where it is of the whole queue.
@@ -15,7 +16,7 @@ pub struct Event {
 }
 
 /// What it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
     Added,
     /// Which start it is: 1, 2 …

@@ -1,5 +1,5 @@
 //! Jobs as the rest of Mainstay reaches them: every call goes to the engine's thread, or to BullMQ's Redis, and comes
-//! back once what it changed is kept.
+//! back once what it changed is kept. Where another node decides, it goes there.
 //!
 //! Invariant: what was answered is committed, in the way its queue asks for. Must never answer before.
 
@@ -10,11 +10,13 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::home::Home;
 use crate::job::{Body, NAME_BYTES_MAX, Name, NewJob, State};
+use crate::nodes::{self, Asked, Elsewhere, Far, Heard, Told};
 use crate::op::{Added, Answer, Claimed, Finish, Op, Outcome, SWEEP_MAX, fits};
 use crate::schedule::Schedule;
 use crate::settings::Settings;
 use crate::store::{ChildDetail, Detail, Extent, Place, Reads, Refused, RefusedCount};
 use crate::thread::{self, Message};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +45,8 @@ pub struct Setup {
     pub clock: Clock,
     /// Of jitter; any number.
     pub seed: u64,
+    /// Under what name this process pushes: a node that stands by shows that it lives.
+    pub pusher: Option<Name>,
 }
 
 /// Queues of jobs. Cheap to clone; all clones are one.
@@ -56,7 +60,7 @@ enum Truth {
     Bull(Arc<Bull>),
 }
 
-struct Inner {
+pub(crate) struct Inner {
     calls: mpsc::Sender<Message>,
     events: broadcast::Sender<Event>,
     reads: Reads,
@@ -64,11 +68,17 @@ struct Inner {
     room: Semaphore,
     /// Told of nothing, and gone once the store is let go of.
     ended: watch::Receiver<()>,
+    /// Whether this node decides, or stands by.
+    decides: watch::Receiver<bool>,
+    /// The one that does.
+    elsewhere: Option<Elsewhere>,
+    /// Others that stand by.
+    pub heard: Heard,
     _home: Home,
 }
 
 /// A job that its worker has from now on, with what is in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
     pub claimed: Claimed,
     pub body: Body,
@@ -77,7 +87,7 @@ pub struct Work {
 }
 
 /// Who wants jobs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     pub queue: Name,
     /// The connection that vouches for what it takes; equal names are one worker.
@@ -96,7 +106,8 @@ pub struct Finished {
 
 impl Jobs {
     /// Opens the store, takes over what is in it, and starts the engine's thread. Blocks: for a start, or for a thread
-    /// that may wait. Where another node decides, this one stands by: its calls are told so until it takes over.
+    /// that may wait. Where another node decides, this one stands by until it takes over: its calls are asked of that
+    /// one.
     ///
     /// # Errors
     /// When the store cannot be opened or read, or a queue's settings are refused.
@@ -111,10 +122,23 @@ impl Jobs {
     pub fn open_at(home: &Home, setup: Setup) -> Result<Jobs, Error> {
         let (calls, messages) = mpsc::channel(CALLS_MAX);
         let (events, _) = broadcast::channel(EVENTS_MAX);
-        let (ending, ended) = watch::channel(());
-        let reads = thread::start(home, setup, messages, events.clone(), ending)?;
-        let room = Semaphore::new(PAYLOAD_KIB_MAX);
-        Ok(Jobs(Truth::Engine(Arc::new(Inner { calls, events, reads, room, ended, _home: home.clone() }))))
+        let ((ending, ended), (deciding, decides)) = (watch::channel(()), watch::channel(true));
+        let shared = match &setup.place {
+            Place::File(_) => None,
+            Place::Postgres(options) => Some(((**options).clone(), setup.pusher.clone())),
+        };
+        let reads = thread::start(home, setup, messages, events.clone(), (ending, deciding))?;
+        let (room, heard) = (Semaphore::new(PAYLOAD_KIB_MAX), Heard::default());
+        let (elsewhere, asked) = shared.is_some().then(Elsewhere::new).unzip();
+        let inner = Inner { calls, events, reads, room, ended, decides, elsewhere, heard, _home: home.clone() };
+        let inner = Arc::new(inner);
+        if let (Some((options, pusher)), Some(asked)) = (shared, asked) {
+            let (ours, decides) = (options.clone(), inner.decides.clone());
+            home.run(move || nodes::asking(ours, asked, pusher, decides)).map_err(thread::no_thread)?;
+            let (others, decides) = (Arc::downgrade(&inner), inner.decides.clone());
+            home.run(move || nodes::answering(options, others, decides)).map_err(thread::no_thread)?;
+        }
+        Ok(Jobs(Truth::Engine(inner)))
     }
 
     /// Queues of BullMQ. Must run on a tokio runtime, which carries what works for them.
@@ -154,6 +178,29 @@ impl Jobs {
         }
     }
 
+    /// Whether what happens to jobs is decided in this process: true but for a node that stands by.
+    pub fn decides(&self) -> bool {
+        match &self.0 {
+            Truth::Engine(inner) => *inner.decides.borrow(),
+            Truth::Bull(_) => true,
+        }
+    }
+
+    /// Told when that changes, from now on.
+    pub fn deciding(&self) -> watch::Receiver<bool> {
+        let mut decides = match &self.0 {
+            Truth::Engine(inner) => inner.decides.clone(),
+            Truth::Bull(_) => watch::channel(true).1,
+        };
+        decides.mark_unchanged();
+        decides
+    }
+
+    /// Whether another node that stands by pushes under this name, and was heard of.
+    pub fn is_heard(&self, pusher: &str) -> bool {
+        matches!(&self.0, Truth::Engine(inner) if inner.heard.has(pusher))
+    }
+
     /// Adds all of them or none; each is there for good when this comes back.
     ///
     /// # Errors
@@ -161,11 +208,6 @@ impl Jobs {
     pub async fn add(&self, queue: &str, jobs: Vec<NewJob>) -> Result<Vec<Added>, Error> {
         let bytes = jobs.iter().map(NewJob::payload_bytes).sum();
         fits("the array's payload", bytes, ARRAY_BYTES_MAX)?;
-        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
-        let _room = match &self.0 {
-            Truth::Engine(inner) => Some(inner.room(kib).await?),
-            Truth::Bull(_) => None,
-        };
         match self.op(Op::Add { queue: queue.into(), jobs }).await? {
             Answer::Added(added) => Ok(added),
             _ => Ok(Vec::new()),
@@ -182,10 +224,13 @@ impl Jobs {
             Truth::Engine(inner) => inner,
             Truth::Bull(bull) => return bull.claim(claim).await,
         };
-        let (answer, answered) = oneshot::channel();
-        let answered = Answered { answered, inner, held: |work: &Vec<Work>| held(work) };
-        inner.send(Message::Claim { claim, answer }).await?;
-        answered.wait().await
+        match inner.elsewhere() {
+            None => inner.claim(claim).await,
+            Some(elsewhere) => match elsewhere.ask(Asked::Claim(claim)).await? {
+                Told::Work(work) => Ok(work),
+                _ => Err(strange()),
+            },
+        }
     }
 
     /// Ends attempts, each by itself, and takes the next jobs in the same commit.
@@ -198,10 +243,15 @@ impl Jobs {
             Truth::Engine(inner) => inner,
             Truth::Bull(bull) => return bull.finish(ends, next).await,
         };
-        let (answer, answered) = oneshot::channel();
-        let answered = Answered { answered, inner, held: |finished: &Finished| held(&finished.work) };
-        inner.send(Message::Finish { ends, next, answer }).await?;
-        answered.wait().await
+        match inner.elsewhere() {
+            None => inner.finish(ends, next).await,
+            Some(elsewhere) => match elsewhere.ask(Asked::Finish { ends, next }).await? {
+                Told::Finished { ends, work } => {
+                    Ok(Finished { ends: ends.into_iter().map(|end| end.map_err(Error::from)).collect(), work })
+                }
+                _ => Err(strange()),
+            },
+        }
     }
 
     /// One attempt is done.
@@ -350,7 +400,13 @@ impl Jobs {
     /// When jobs are closed.
     pub async fn schedules(&self) -> Result<Vec<Schedule>, Error> {
         match &self.0 {
-            Truth::Engine(_) => self.look(|engine| engine.schedules().cloned().collect()).await,
+            Truth::Engine(inner) => match inner.elsewhere() {
+                None => inner.look(|engine| engine.schedules().cloned().collect()).await,
+                Some(elsewhere) => match elsewhere.ask(Asked::Schedules).await? {
+                    Told::Schedules(schedules) => Ok(schedules),
+                    _ => Err(strange()),
+                },
+            },
             Truth::Bull(bull) => bull.schedules().await,
         }
     }
@@ -361,7 +417,13 @@ impl Jobs {
     /// When jobs are closed.
     pub async fn queues(&self) -> Result<Vec<QueueGlance>, Error> {
         match &self.0 {
-            Truth::Engine(_) => self.look(|engine| engine.queues().collect()).await,
+            Truth::Engine(inner) => match inner.elsewhere() {
+                None => inner.look(|engine| engine.queues().collect()).await,
+                Some(elsewhere) => match elsewhere.ask(Asked::Queues).await? {
+                    Told::Queues(queues) => Ok(queues),
+                    _ => Err(strange()),
+                },
+            },
             Truth::Bull(bull) => bull.queues().await,
         }
     }
@@ -372,7 +434,13 @@ impl Jobs {
     /// When jobs are closed.
     pub async fn workers(&self) -> Result<Vec<Name>, Error> {
         match &self.0 {
-            Truth::Engine(_) => self.look(|engine| engine.workers().cloned().collect()).await,
+            Truth::Engine(inner) => match inner.elsewhere() {
+                None => inner.look(|engine| engine.workers().cloned().collect()).await,
+                Some(elsewhere) => match elsewhere.ask(Asked::Workers).await? {
+                    Told::Workers(workers) => Ok(workers),
+                    _ => Err(strange()),
+                },
+            },
             Truth::Bull(bull) => Ok(bull.workers()),
         }
     }
@@ -405,8 +473,14 @@ impl Jobs {
             Truth::Engine(inner) => inner,
             Truth::Bull(bull) => return bull.list(queue, state, skip, most).await,
         };
-        let queue = queue.to_owned();
-        let ids = self.look(move |engine| engine.list(&queue, state, skip, most)).await?;
+        let queue: Name = queue.into();
+        let ids = match inner.elsewhere() {
+            None => inner.look(move |engine| engine.list(&queue, state, skip, most)).await?,
+            Some(elsewhere) => match elsewhere.ask(Asked::List { queue, state, skip, most }).await? {
+                Told::Ids(ids) => ids,
+                _ => return Err(strange()),
+            },
+        };
         // One may have been removed since.
         Ok(inner.reads.details(ids, extent).await?)
     }
@@ -482,10 +556,20 @@ impl Jobs {
         }
     }
 
-    /// What happens from now on, after it was committed.
+    /// What happens from now on, after it was committed, wherever that is decided: until it is decided elsewhere.
+    pub fn stream(&self) -> Stream {
+        let decides = self.deciding();
+        let there = match &self.0 {
+            Truth::Engine(inner) => inner.elsewhere().map(Elsewhere::events),
+            Truth::Bull(_) => None,
+        };
+        Stream { decides, source: there.map_or_else(|| Source::Here(self.events()), Source::There) }
+    }
+
+    /// What happens from now on as far as this node decides, after it was committed.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         match &self.0 {
-            Truth::Engine(inner) => inner.events.subscribe(),
+            Truth::Engine(inner) => inner.events(),
             Truth::Bull(bull) => bull.subscribe(),
         }
     }
@@ -545,24 +629,81 @@ impl Jobs {
             Truth::Engine(inner) => inner,
             Truth::Bull(bull) => return bull.op(op).await,
         };
-        let (answer, answered) = oneshot::channel();
-        inner.send(Message::Op { op, answer }).await?;
-        answered.await.unwrap_or(Err(Error::Closed))
+        match inner.elsewhere().filter(|_| op.can_be_passed_on()) {
+            None => inner.op(op).await,
+            Some(elsewhere) => match elsewhere.ask(Asked::Op(op)).await? {
+                Told::Answer(answer) => Ok(answer),
+                _ => Err(strange()),
+            },
+        }
     }
 
-    /// Between two batches, so briefly that nobody waits for it.
+    /// Between two batches, so briefly that nobody waits for it. On the node that decides.
     pub(crate) async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Engine) -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let (answer, answered) = oneshot::channel();
-        let look = Box::new(move |engine: Result<&Engine, Error>| drop(answer.send(engine.map(look))));
-        self.engine()?.send(Message::Look(look)).await?;
-        answered.await.unwrap_or(Err(Error::Closed))
+        self.engine()?.look(look).await
     }
 }
 
+/// What another node answered is no answer to what it was asked.
+fn strange() -> Error {
+    mainstay_store::Error::Strange("a node of another version").into()
+}
+
+/// What is asked of this node's engine.
 impl Inner {
+    pub async fn op(&self, op: Op) -> Result<Answer, Error> {
+        let _room = match &op {
+            Op::Add { jobs, .. } => {
+                let bytes: usize = jobs.iter().map(NewJob::payload_bytes).sum();
+                Some(self.room(u32::try_from(bytes / 1024).unwrap_or(u32::MAX)).await?)
+            }
+            _ => None,
+        };
+        let (answer, answered) = oneshot::channel();
+        self.send(Message::Op { op, answer }).await?;
+        answered.await.unwrap_or(Err(Error::Closed))
+    }
+
+    pub async fn claim(&self, claim: Claim) -> Result<Vec<Work>, Error> {
+        let (answer, answered) = oneshot::channel();
+        let answered = Answered { answered, inner: self, held: |work: &Vec<Work>| held(work) };
+        self.send(Message::Claim { claim, answer }).await?;
+        answered.wait().await
+    }
+
+    pub async fn finish(&self, ends: Vec<Finish>, next: Option<Claim>) -> Result<Finished, Error> {
+        let (answer, answered) = oneshot::channel();
+        let answered = Answered { answered, inner: self, held: |finished: &Finished| held(&finished.work) };
+        self.send(Message::Finish { ends, next, answer }).await?;
+        answered.wait().await
+    }
+
+    pub async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Engine) -> T + Send + 'static) -> Result<T, Error> {
+        let (answer, answered) = oneshot::channel();
+        let look = Box::new(move |engine: Result<&Engine, Error>| drop(answer.send(engine.map(look))));
+        self.send(Message::Look(look)).await?;
+        answered.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Jobs that were claimed for somebody who had left. Where there is no room their leases end in their time.
+    pub fn give_back(&self, held: Vec<(u64, u64)>) {
+        if !held.is_empty() {
+            let _ = self.calls.try_send(Message::Return { held });
+        }
+    }
+
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Who decides, where this node does not.
+    fn elsewhere(&self) -> Option<&Elsewhere> {
+        self.elsewhere.as_ref().filter(|_| !*self.decides.borrow())
+    }
+
     /// Until so many KiB of payload may wait.
     async fn room(&self, kib: u32) -> Result<SemaphorePermit<'_>, Error> {
         let room = tokio::time::timeout(ROOM_LIMIT, self.room.acquire_many(kib)).await;
@@ -579,15 +720,45 @@ impl Inner {
     }
 }
 
+/// What happens, one after the other.
+pub struct Stream {
+    decides: watch::Receiver<bool>,
+    source: Source,
+}
+
+enum Source {
+    Here(broadcast::Receiver<Event>),
+    There(broadcast::Receiver<Far>),
+}
+
+impl Stream {
+    /// # Errors
+    /// When some were lost, or nothing more comes from where they came from: then another is to be asked for.
+    pub async fn next(&mut self) -> Result<Event, broadcast::error::RecvError> {
+        use broadcast::error::RecvError;
+        let next = async {
+            match &mut self.source {
+                Source::Here(events) => events.recv().await,
+                Source::There(events) => events.recv().await?.map_err(RecvError::Lagged),
+            }
+        };
+        tokio::select! {
+            biased;
+            next = next => next,
+            Ok(()) = self.decides.changed() => Err(RecvError::Closed),
+        }
+    }
+}
+
 /// What happens, for as long as somebody wants to know: each event wakes whoever listens, job after job.
 #[derive(Debug, Default)]
 pub struct Listening(Option<broadcast::Receiver<Event>>);
 
 impl Listening {
     /// From now on, or no more.
-    pub fn while_wanted(&mut self, jobs: &Jobs, is_wanted: bool) {
+    pub fn while_wanted(&mut self, events: impl FnOnce() -> broadcast::Receiver<Event>, is_wanted: bool) {
         match is_wanted {
-            true if self.0.is_none() => self.0 = Some(jobs.events()),
+            true if self.0.is_none() => self.0 = Some(events()),
             true => {}
             false => self.0 = None,
         }
@@ -601,6 +772,16 @@ impl Listening {
         match &mut self.0 {
             Some(events) => events.recv().await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// The next, if it is there already.
+    pub(crate) fn try_next(&mut self) -> Option<Result<Event, broadcast::error::RecvError>> {
+        use broadcast::error::{RecvError, TryRecvError};
+        match self.0.as_mut()?.try_recv() {
+            Ok(event) => Some(Ok(event)),
+            Err(TryRecvError::Lagged(lost)) => Some(Err(RecvError::Lagged(lost))),
+            Err(TryRecvError::Closed | TryRecvError::Empty) => None,
         }
     }
 
@@ -631,8 +812,7 @@ impl<T> Drop for Answered<'_, T> {
     fn drop(&mut self) {
         self.answered.close();
         if let Ok(Ok(taken)) = self.answered.try_recv() {
-            // Where there is no room their leases end in their time.
-            let _ = self.inner.calls.try_send(Message::Return { held: (self.held)(&taken) });
+            self.inner.give_back((self.held)(&taken));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A job: what its producer gives, and what the engine keeps of it in memory. Its payload is in the store alone.
 
 use crate::backoff::Backoff;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A name, a key or a group: shared, never copied.
@@ -18,7 +19,7 @@ pub const DELAY_MAX_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 pub const KEY_MAX_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
 /// Where a job is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum State {
     /// May start as soon as the queue lets it.
     Waiting,
@@ -71,7 +72,7 @@ impl State {
 }
 
 /// What a producer may say of one job otherwise than its queue does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Own {
     pub attempts: Option<u32>,
     pub backoff: Option<Backoff>,
@@ -80,7 +81,7 @@ pub struct Own {
 }
 
 /// Adds with an equal key in the same queue give the job that is there already.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unique {
     pub key: Name,
     /// For so many milliseconds from now; without it until the job ends.
@@ -88,7 +89,7 @@ pub struct Unique {
 }
 
 /// An idempotency key: whoever repeats an add with it gets the job of the first, whatever became of that.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Idempotency {
     pub key: Name,
     /// Remembered for so many milliseconds.
@@ -96,7 +97,7 @@ pub struct Idempotency {
 }
 
 /// What is handed to the handler and never looked at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Body {
     /// What kind of job of its queue; may be empty.
     pub name: String,
@@ -106,7 +107,7 @@ pub struct Body {
 }
 
 /// A job to be added.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewJob {
     pub body: Body,
     pub priority: u32,
@@ -120,7 +121,7 @@ pub struct NewJob {
 }
 
 /// What becomes of a parent whose child failed for good, is dead, or was removed before it was done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum OnFailure {
     /// It fails too, with a reason that names the child.
     #[default]
@@ -146,7 +147,7 @@ impl OnFailure {
 }
 
 /// A job that is added with its parent, into whatever queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Child {
     pub queue: Name,
     pub on_failure: OnFailure,

@@ -5,6 +5,8 @@ use crate::event::Event;
 use crate::job::{Name, NewJob, State};
 use crate::schedule::Schedule;
 use crate::settings::Settings;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Jobs a call adds or claims at most.
 pub const BATCH_MAX: usize = 10_000;
@@ -23,10 +25,11 @@ pub const LEASE_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 /// A worker that is disconnected may come back for so many milliseconds before its jobs are given to others.
 pub const GRACE_MS: u64 = 5_000;
 
-/// What can be asked.
-#[derive(Clone, Debug)]
+/// What can be asked. Of a node that stands by too, but for what is the business of the one that decides.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Op {
     /// From now on the queue does as these say.
+    #[serde(skip)]
     Configure {
         queue: Name,
         settings: Box<Settings>,
@@ -37,6 +40,7 @@ pub enum Op {
         jobs: Vec<NewJob>,
     },
     /// A job that has an id already, from those that the engine never gives out; adding it again changes nothing.
+    #[serde(skip)]
     Take {
         queue: Name,
         id: u64,
@@ -117,19 +121,50 @@ pub enum Op {
         schedule: Name,
     },
     /// Adds the jobs of the ticks that are due by the wall clock.
+    #[serde(skip)]
     Fire {
         wall_ms: u64,
     },
     /// Claims were answered up to this token: whoever has a job by one of them knows it.
+    #[serde(skip)]
     Answered {
         token: u64,
     },
     /// Time passes.
+    #[serde(skip)]
     Tick,
 }
 
+impl Op {
+    /// Whether a node that stands by may ask it of the one that decides. What it says of its queues counts once it
+    /// decides itself.
+    pub(crate) fn can_be_passed_on(&self) -> bool {
+        match self {
+            Op::Configure { .. } | Op::Take { .. } | Op::Fire { .. } | Op::Answered { .. } | Op::Tick => false,
+            Op::Add { .. }
+            | Op::Claim { .. }
+            | Op::Finish(_)
+            | Op::Beat { .. }
+            | Op::Disconnect { .. }
+            | Op::Extend { .. }
+            | Op::Progress { .. }
+            | Op::Log { .. }
+            | Op::Pause { .. }
+            | Op::Resume { .. }
+            | Op::Remove { .. }
+            | Op::Promote { .. }
+            | Op::Retry { .. }
+            | Op::Drain { .. }
+            | Op::Clean { .. }
+            | Op::Redrive { .. }
+            | Op::Schedule(_)
+            | Op::Unschedule { .. } => true,
+        }
+    }
+}
+
 /// The end of an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finish {
     pub job: u64,
     pub token: u64,
@@ -137,7 +172,7 @@ pub struct Finish {
 }
 
 /// What its worker says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     Completed {
         result: Option<Vec<u8>>,
@@ -158,7 +193,7 @@ pub enum Outcome {
 }
 
 /// What is answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     Done,
     Added(Vec<Added>),
@@ -173,14 +208,14 @@ pub enum Answer {
 }
 
 /// One job that was added, or was there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Added {
     pub job: u64,
     pub is_new: bool,
 }
 
 /// One job that its worker has from now on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claimed {
     pub job: u64,
     /// Higher than any this job had before; whatever is said about the attempt carries it.
@@ -196,7 +231,7 @@ pub struct Claimed {
 }
 
 /// Why nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Refusal {
     #[error("there is no job {0}")]
     NoSuchJob(u64),
@@ -217,13 +252,13 @@ pub enum Refusal {
     #[error("job {job} starts after its children, and {child} is not done")]
     Children { job: u64, child: u64 },
     #[error("{0}")]
-    Flow(&'static str),
+    Flow(Cow<'static, str>),
     #[error("the queue holds {0} jobs and takes no more")]
     Full(u64),
     #[error("there are {0} queues, schedules or keys and no room for one more")]
     TooMany(usize),
     #[error("{what} is {found} where {most} is the most")]
-    TooLong { what: &'static str, found: usize, most: usize },
+    TooLong { what: Cow<'static, str>, found: usize, most: usize },
     #[error("the pattern is not understood: {0}")]
     Pattern(String),
 }
@@ -246,5 +281,5 @@ impl Effects {
 }
 
 pub(crate) fn fits(what: &'static str, found: usize, most: usize) -> Result<(), Refusal> {
-    if found <= most { Ok(()) } else { Err(Refusal::TooLong { what, found, most }) }
+    if found <= most { Ok(()) } else { Err(Refusal::TooLong { what: what.into(), found, most }) }
 }

@@ -318,7 +318,7 @@ impl Desk {
 fn is_final(error: &Error) -> bool {
     match error {
         Error::Refused(_) | Error::Named { .. } | Error::Closed | Error::Unsupported(_) | Error::BullMq(_) => true,
-        Error::Store(_) | Error::Behind(_) | Error::Away(_) | Error::Unfit { .. } => false,
+        Error::Store(_) | Error::Behind(_) | Error::Unanswered | Error::Away(_) | Error::Unfit { .. } => false,
     }
 }
 

@@ -7,10 +7,11 @@ use crate::job::{Name, State};
 use crate::ready::Ready;
 use crate::settings::{Keep, Settings};
 use mainstay_limits::window;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Jobs by state, at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub waiting: u64,
     pub delayed: u64,
@@ -36,7 +37,7 @@ impl Counts {
 }
 
 /// What happened since the start of this process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     pub added: u64,
     pub started: u64,

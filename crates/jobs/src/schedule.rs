@@ -9,6 +9,7 @@ use croner::Cron;
 use croner::parser::CronParser;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
+use serde::{Deserialize, Serialize};
 
 /// A tick that is later than this was missed; up to it, it is merely late. A restart takes less.
 pub const LATE_MS: u64 = 60_000;
@@ -18,7 +19,7 @@ pub const EVERY_MIN_MS: u64 = 1000;
 pub const TICKS_MAX: usize = 1000;
 
 /// When it ticks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rule {
     /// Five fields, or six with seconds in front, in a time zone of the IANA database. A time that a clock change
     /// leaves out or repeats ticks once.
@@ -28,7 +29,7 @@ pub enum Rule {
 }
 
 /// What becomes of ticks that nobody was there for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CatchUp {
     None,
     /// The last of them runs.
@@ -51,7 +52,7 @@ impl CatchUp {
 }
 
 /// A schedule, and where it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
     pub name: Name,
     pub queue: Name,

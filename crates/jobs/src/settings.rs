@@ -2,9 +2,10 @@
 
 use crate::backoff::{Backoff, Growth};
 use mainstay_limits::window::Limit;
+use serde::{Deserialize, Serialize};
 
 /// How much of what has ended is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keep {
     /// The newest so many.
     pub count: u32,
@@ -13,7 +14,7 @@ pub struct Keep {
 }
 
 /// What an acknowledgement means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Durability {
     /// It is on the disk: a power cut loses nothing.
     Fsync,
@@ -22,7 +23,7 @@ pub enum Durability {
 }
 
 /// When a queue asks for more workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Depth {
     /// More than so many wait …
     pub waiting_over: u64,
@@ -31,7 +32,7 @@ pub struct Depth {
 }
 
 /// Of one queue.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Jobs that run at once, over all workers; without it as many as workers take.
     pub concurrency: Option<u32>,

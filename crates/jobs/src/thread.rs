@@ -94,20 +94,21 @@ struct Thread {
     returned: Vec<(u64, u64)>,
     answered: Answered,
     fire_after_ms: u64,
+    decides: watch::Sender<bool>,
 }
 
 /// Opens the store and takes over what is kept, on the thread that stays with it; comes back once that is done, or
-/// another node decides. `ended` is dropped when all is let go of.
+/// another node decides. `ended` is dropped when all is let go of; `decides` is told whether this node does.
 pub(crate) fn start(
     home: &Home,
     setup: Setup,
     messages: mpsc::Receiver<Message>,
     events: broadcast::Sender<Event>,
-    ended: watch::Sender<()>,
+    (ended, decides): (watch::Sender<()>, watch::Sender<bool>),
 ) -> Result<Reads, Error> {
     let (opened, is_open) = std::sync::mpsc::sync_channel(1);
     let run = move || async move {
-        match Thread::open(setup, events).await {
+        match Thread::open(setup, events, decides).await {
             Ok(thread) => {
                 let _ = opened.send(Ok(thread.store.reads()));
                 thread.run(messages).await;
@@ -126,7 +127,11 @@ pub(crate) fn no_thread(source: std::io::Error) -> Error {
 }
 
 impl Thread {
-    async fn open(setup: Setup, events: broadcast::Sender<Event>) -> Result<Thread, Error> {
+    async fn open(
+        setup: Setup,
+        events: broadcast::Sender<Event>,
+        decides: watch::Sender<bool>,
+    ) -> Result<Thread, Error> {
         let mut thread = Thread {
             store: Store::open(&setup.place).await?,
             engine: Engine::new(setup.seed),
@@ -142,9 +147,10 @@ impl Thread {
             returned: Vec::new(),
             answered: Answered::default(),
             fire_after_ms: 0,
+            decides,
         };
         match thread.recover().await {
-            Err(Error::Store(error)) if matches!(*error, mainstay_store::Error::Standby) => {
+            Err(error) if error.is_standby() => {
                 tracing::info!("another node runs the jobs; this one stands by");
                 Ok(thread)
             }
@@ -280,8 +286,19 @@ impl Thread {
             Ok(()) => self.reload().await,
             Err(error) => Err(error),
         };
+        match &recovered {
+            Ok(()) => self.turn_to(true),
+            Err(error) if error.is_standby() => self.turn_to(false),
+            // Whoever decided may still: it cannot keep anything at the moment.
+            Err(_) => {}
+        }
         self.trouble = recovered.as_ref().err().map(|error| (error.clone(), Instant::now()));
         recovered
+    }
+
+    /// Whether this node decides, from now on.
+    fn turn_to(&self, decides: bool) {
+        self.decides.send_if_modified(|now| std::mem::replace(now, decides) != decides);
     }
 
     /// What cannot be kept is told to nobody as done; those who wait are told so when their time is over.

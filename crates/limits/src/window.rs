@@ -4,6 +4,7 @@
 //! limit in any window of its length.
 
 use mainstay_config::units::Rate;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Up to this many the moment of each request is kept; of more, how many there were in each part of the window.
@@ -16,7 +17,7 @@ const CLOCKS_US: u64 = 5_000;
 const KEPT: usize = PARTS as usize + 1;
 
 /// At most `count` in any window of this length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
     pub count: u32,
     pub window_ms: u32,

@@ -41,7 +41,7 @@ pub async fn run(jobs: Jobs, mut options: watch::Receiver<Arc<Options>>) {
     loop {
         if std::mem::take(&mut is_anew) {
             let hooks = hooks(&options.borrow_and_update());
-            events.while_wanted(&jobs, !hooks.is_empty());
+            events.while_wanted(|| jobs.events(), !hooks.is_empty());
             sayings.retain(|queue, saying| hooks.get(queue) == Some(&saying.hook));
             for queue in jobs.queues().await.unwrap_or_default() {
                 let Some(hook) = hooks.get(&queue.name) else { continue };

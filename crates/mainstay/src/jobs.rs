@@ -319,6 +319,7 @@ fn refused(error: Error) -> Refused {
         Error::Unsupported(_) | Error::BullMq(_) => "see: docs/jobs.md, Beside BullMQ".to_owned(),
         Error::Away(_) => "see: mainstay check, mainstay logs --level error".to_owned(),
         Error::Unfit { .. } => "see: mainstay check".to_owned(),
+        Error::Unanswered => "see: mainstay jobs, and try again".to_owned(),
     };
     Refused::new(format!("{}   {next}", chain(&error)))
 }

@@ -428,6 +428,7 @@ mod tests {
             queues: vec![("scan".into(), Settings::default())],
             clock: mainstay_jobs::Clock::system(),
             seed: 1,
+            pusher: None,
         };
         let jobs = Jobs::open(setup).expect("jobs");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();

@@ -17,23 +17,27 @@ use mainstay_jobs::push::Find;
 use mainstay_jobs::store::{FILE, RefusedCount};
 use mainstay_jobs::{Clock, Error, Home, Instance, Jobs, Name, Options, Place, Pusher, Setup, Truth, bullmq, resp};
 use mainstay_runtime::Shutdown;
-use mainstay_store::Error::Standby;
 use mainstay_store::Lasting;
 use mainstay_store::journal::Notes;
 use mainstay_store::redis;
 use mainstay_supervisor::protocol::Hello;
 use mainstay_telemetry::metrics::exposition::{Exposition, Kind};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Between two attempts to open a file that another holds, or that the disk refuses.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
+/// Between looks at who pushes no more.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A node that was not heard of for so long since this one decides is gone.
+const SILENT_LIMIT: Duration = Duration::from_secs(6);
 /// For a look at what is kept, by those who are waited for.
 const LOOK_LIMIT: Duration = Duration::from_secs(1);
 /// For what is given back to be kept.
@@ -244,7 +248,8 @@ impl Queues {
 
     /// S4 and J5: how many are in which state, and what happened since the start.
     pub async fn expose(&self, out: &mut Exposition) {
-        let Some(jobs) = self.jobs() else { return };
+        // By one node of several, or sums would count a job as often as there are nodes.
+        let Some(jobs) = self.jobs().filter(Jobs::decides) else { return };
         let Ok(queues) = jobs.queues().await else { return };
         for queue in &queues {
             let labels = [("queue", &*queue.name)];
@@ -418,12 +423,6 @@ impl Keeper {
                         self.opened.send_replace(true);
                         return true;
                     }
-                    // Looked at again and again: whoever runs them may be gone the next moment.
-                    Err(Error::Store(error)) if matches!(*error, Standby) => {
-                        if !std::mem::replace(&mut is_said, true) {
-                            tracing::info!("another node runs the jobs; this one stands by");
-                        }
-                    }
                     Err(error) if !std::mem::replace(&mut is_said, true) => {
                         let error = crate::settings::chain(&error);
                         tracing::error!(error, "jobs are not open; it is tried again");
@@ -451,12 +450,9 @@ impl Keeper {
             }
         };
         let seed = mainstay_runtime::Clock::unix_micros();
-        let setup = Setup { place, queues, clock: self.clock.clone(), seed };
+        let setup = Setup { place, queues, clock: self.clock.clone(), seed, pusher: Some(self.worker.clone()) };
         let home = home.clone();
-        let jobs =
-            tokio::task::spawn_blocking(move || Jobs::open_at(&home, setup)).await.unwrap_or(Err(Error::Closed))?;
-        abandoned(&jobs).await?;
-        Ok(jobs)
+        tokio::task::spawn_blocking(move || Jobs::open_at(&home, setup)).await.unwrap_or(Err(Error::Closed))
     }
 
     /// Until it is to settle, and nothing is pushed any more. True where jobs, or what pushes them, ended by
@@ -468,21 +464,14 @@ impl Keeper {
         let pusher = Pusher::new(jobs.as_ref().clone(), self.worker.clone(), self.find(edge));
         let pusher = pusher.with_clock(self.clock.clone());
         let mut pushing = tokio::spawn(pusher.run(self.options.clone(), end, given_up));
-        let hooks = Ended(tokio::spawn(hooks::run(jobs.as_ref().clone(), self.options.clone())));
-        let options = self.options.borrow_and_update().clone();
-        configured(&jobs, &options).await;
+        let options = self.options.clone();
+        let office = Office::new(jobs.as_ref().clone(), options, &self.place, self.worker.clone());
+        let office = Ended(tokio::spawn(office.run()));
         let is_unexpected = loop {
             tokio::select! {
                 () = shutdown.requested() => break false,
                 () = jobs.ended() => break true,
                 _ = &mut pushing => break true,
-                changed = self.options.changed() => {
-                    if changed.is_err() {
-                        break false;
-                    }
-                    let options = self.options.borrow_and_update().clone();
-                    configured(&jobs, &options).await;
-                }
                 changed = self.phase.changed() => {
                     if changed.is_err() || *self.phase.borrow() != Phase::Open {
                         break false;
@@ -495,7 +484,7 @@ impl Keeper {
             return true;
         }
         stop.request();
-        drop(hooks);
+        drop(office);
         let limit = match *self.phase.borrow() {
             Phase::Settling(limit) => limit,
             Phase::Waiting | Phase::Open | Phase::Closed => Duration::ZERO,
@@ -526,12 +515,87 @@ impl Drop for Ended {
     }
 }
 
-/// What a server before this one was pushing: its connections ended with it, and nobody will say what became of them.
-async fn abandoned(jobs: &Jobs) -> Result<(), Error> {
-    for worker in jobs.workers().await?.iter().filter(|worker| worker.starts_with(&format!("{WORKER} "))) {
-        jobs.disconnect(worker).await?;
+/// What is done by the one node that decides: its file is in force, hooks are told, and what died is given to others.
+struct Office {
+    jobs: Jobs,
+    options: watch::Receiver<Arc<Options>>,
+    /// Other nodes push too.
+    is_shared: bool,
+    worker: Name,
+    /// The file is not in force yet.
+    is_new: bool,
+    hooks: Option<Ended>,
+    strays: BTreeMap<Name, Stray>,
+}
+
+/// Somebody who pushes, or did, and is not of this process.
+enum Stray {
+    Silent(Instant),
+    GivenUp,
+}
+
+impl Office {
+    fn new(jobs: Jobs, options: watch::Receiver<Arc<Options>>, place: &Where, worker: Name) -> Office {
+        let is_shared = matches!(place, Where::Own(Place::Postgres(_)));
+        Office { jobs, options, is_shared, worker, is_new: true, hooks: None, strays: BTreeMap::new() }
     }
-    Ok(())
+
+    /// For as long as jobs are open.
+    async fn run(mut self) {
+        let mut decides = self.jobs.deciding();
+        loop {
+            self.settle().await;
+            tokio::select! {
+                Ok(()) = decides.changed() => {}
+                Ok(()) = self.options.changed() => self.is_new = true,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    async fn settle(&mut self) {
+        if !self.jobs.decides() {
+            // The one that takes over says everything anew.
+            (self.is_new, self.hooks) = (true, None);
+            self.strays.clear();
+            return;
+        }
+        if std::mem::take(&mut self.is_new) {
+            let options = self.options.borrow_and_update().clone();
+            configured(&self.jobs, &options).await;
+        }
+        if self.hooks.is_none() {
+            self.hooks = Some(Ended(tokio::spawn(hooks::run(self.jobs.clone(), self.options.clone()))));
+        }
+        self.give_up().await;
+    }
+
+    /// What a process that is gone was pushing: its connections ended with it, and nobody will say what became of them.
+    async fn give_up(&mut self) {
+        let Ok(workers) = self.jobs.workers().await else { return };
+        let prefix = format!("{WORKER} ");
+        let others: BTreeSet<Name> =
+            workers.into_iter().filter(|name| name.starts_with(&prefix) && *name != self.worker).collect();
+        self.strays.retain(|name, _| others.contains(name));
+        // A name begins with the data folder, before the number of the start: of one folder no two run.
+        let folder = |name: &str| name.split_once(':').map(|(folder, _)| folder.to_owned());
+        let own = folder(&self.worker);
+        for name in others {
+            if self.is_shared && self.jobs.is_heard(&name) {
+                self.strays.remove(&name);
+                continue;
+            }
+            let is_own = own.is_some() && folder(&name) == own;
+            let stray = self.strays.entry(name.clone()).or_insert_with(|| Stray::Silent(Instant::now()));
+            let is_gone = match stray {
+                Stray::Silent(since) => is_own || !self.is_shared || since.elapsed() >= SILENT_LIMIT,
+                Stray::GivenUp => false,
+            };
+            if is_gone && self.jobs.disconnect(&name).await.is_ok() {
+                *stray = Stray::GivenUp;
+            }
+        }
+    }
 }
 
 /// Every queue as the file has it, and the file's schedules: those it has, and no longer those it had, whoever ran with

@@ -4,8 +4,6 @@
 use mainstay_e2e::crash::client::Client;
 use mainstay_e2e::ports::Port;
 use mainstay_e2e::{Answer, Mainstay, Peer, Setup, curl, fixtures, get, processes, wait_for, wait_until};
-use mainstay_servers::PgBouncer;
-use mainstay_servers::postgres::Postgres;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -102,7 +100,7 @@ pub fn seen(mainstay: &Mainstay) -> Vec<Value> {
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-fn starts(mainstay: &Mainstay, queue: &str) -> Vec<Value> {
+pub fn starts(mainstay: &Mainstay, queue: &str) -> Vec<Value> {
     seen(mainstay).into_iter().filter(|line| line["what"] == "start" && line["queue"] == queue).collect()
 }
 
@@ -608,47 +606,6 @@ fn j1_a_parent_starts_after_its_children_and_is_told_what_they_gave() {
     let last = seen(&mainstay).into_iter().filter(|line| line["what"] == "end" && line["queue"] == "scan");
     assert!(started >= last.filter_map(|line| line["at"].as_u64()).max(), "{:?}", seen(&mainstay));
     assert!(mainstay.verb(&["jobs", "show", &parent.to_string()]).ok().contains("scan"));
-}
-
-/// J8: with Postgres an app adds a job in its own transaction, a second node stands by and takes over.
-#[test]
-fn j8_in_postgres_jobs_are_added_by_sql_and_another_node_takes_over() {
-    let postgres = Postgres::plain();
-    added_by_sql_and_taken_over(&postgres, &postgres.url());
-}
-
-/// J8: the same through PgBouncer in transaction mode.
-#[test]
-fn j8_behind_pgbouncer_jobs_are_added_by_sql_and_another_node_takes_over() {
-    let postgres = Postgres::plain();
-    let bouncer = PgBouncer::before(&postgres);
-    added_by_sql_and_taken_over(&postgres, &bouncer.url());
-}
-
-fn added_by_sql_and_taken_over(postgres: &Postgres, url: &str) {
-    let store = "[store]\ndurable = \"postgres\"\n";
-    let node = || app(&format!("{store}{}", queue("scan", ""))).env("DATABASE_URL", url);
-    let installed = node().verb(&["db", "install"]).ok();
-    assert!(installed.contains("add_job: installed"), "{installed}");
-    let first = node().ready("/");
-    let asking = Asking::of(&first);
-    let done = asking.add("scan", &json!({ "data": {} }));
-    asking.until(done, "completed");
-    let second = node().ready("/");
-    wait_until("the second to stand by", || second.said().contains("stands by"));
-    postgres.psql("BEGIN; SELECT mainstay.add_job('scan', 'sql', '{}'); ROLLBACK");
-    postgres.psql("SELECT mainstay.add_job('scan', 'sql', '{}')");
-    // Kept as done, or the next node would do it again.
-    wait_until("the job to be done", || asking.counts("scan")["completed"] == 2);
-    assert_eq!(starts(&first, "scan").len(), 2);
-    // The whole node at once: neither starts the other again, nor takes what is added now.
-    first.signal(Signal::SIGSTOP);
-    processes::signal(first.server(), Signal::SIGKILL);
-    first.signal(Signal::SIGKILL);
-    postgres.psql("SELECT mainstay.add_job('scan', 'sql', '{}')");
-    wait_until("the second to have taken over", || starts(&second, "scan").len() == 1);
-    let asking = Asking::of(&second);
-    assert_eq!(asking.job(done)["state"], "completed");
 }
 
 /// More kept connections than the thread of jobs answers by itself: each adds, takes and ends, all at the same time.

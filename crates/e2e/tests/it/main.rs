@@ -35,6 +35,7 @@ mod input;
 mod install;
 mod jobs;
 mod jobs_crash;
+mod jobs_nodes;
 mod jobs_trail;
 mod limits;
 mod lossless;

@@ -101,7 +101,7 @@ impl Engine {
                         return Err(Refusal::Duplicate { job });
                     }
                     if !taken.insert((&child.queue, kind, key)) {
-                        return Err(Refusal::Flow("two jobs of one call have the same key, and one is a child"));
+                        return Err(Refusal::Flow("two jobs of one call have the same key, and one is a child".into()));
                     }
                 }
                 below.extend(child.job.children.iter().rev());

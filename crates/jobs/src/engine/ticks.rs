@@ -11,7 +11,7 @@ impl Engine {
     pub(super) fn schedule(&mut self, mut schedule: Schedule, effects: &mut Effects) -> Result<Answer, Refusal> {
         super::add::checked(&schedule.job)?;
         if !schedule.job.children.is_empty() {
-            return Err(Refusal::Flow("a schedule adds jobs without children"));
+            return Err(Refusal::Flow("a schedule adds jobs without children".into()));
         }
         fits("the name of a schedule", schedule.name.len(), NAME_BYTES_MAX)?;
         if self.schedules.len() >= SCHEDULES_MAX && !self.schedules.contains_key(&schedule.name) {

@@ -70,7 +70,7 @@ struct Sent {
 pub(super) async fn run(desk: Arc<Desk>, mut options: watch::Receiver<Arc<Options>>, end: Shutdown) {
     let mut paths = paths(&options.borrow_and_update());
     let mut events = Listening::default();
-    events.while_wanted(&desk.jobs, !paths.is_empty());
+    events.while_wanted(|| desk.jobs.events(), !paths.is_empty());
     let mut books: BTreeMap<Arc<str>, Book> = BTreeMap::new();
     let mut sending = JoinSet::new();
     let mut is_ending = false;
@@ -89,7 +89,7 @@ pub(super) async fn run(desk: Arc<Desk>, mut options: watch::Receiver<Arc<Option
             () = end.requested(), if !is_ending => is_ending = true,
             Ok(()) = options.changed() => {
                 paths = self::paths(&options.borrow_and_update());
-                events.while_wanted(&desk.jobs, !paths.is_empty());
+                events.while_wanted(|| desk.jobs.events(), !paths.is_empty());
                 books.retain(|path, _| paths.values().any(|known| known == path));
             }
             event = events.next() => match event {

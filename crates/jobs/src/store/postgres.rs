@@ -34,11 +34,12 @@ use tokio::sync::Notify;
 pub(super) use detail::{children, details, traced};
 pub(super) use inbox::{drop_refused, refused, refused_counts};
 
-pub(super) const MIGRATIONS: [Migration; 4] = [
+pub(super) const MIGRATIONS: [Migration; 5] = [
     Migration { version: 1, name: "jobs", sql: include_str!("postgres/0001_jobs.sql") },
     Migration { version: 2, name: "add_job", sql: include_str!("postgres/0002_add_job.sql") },
     Migration { version: 3, name: "flows", sql: include_str!("postgres/0003_flows.sql") },
     Migration { version: 4, name: "lookups", sql: include_str!("postgres/0004_lookups.sql") },
+    Migration { version: 5, name: "calls", sql: include_str!("postgres/0005_calls.sql") },
 ];
 
 /// Of the owner, by the letters of "mainjobs".

@@ -6,6 +6,7 @@ use crate::change::Row as JobRow;
 use crate::job::{Attempt, Body, Ending, Name, OnFailure, State};
 use mainstay_store::Error;
 use mainstay_store::sqlite::rusqlite::{self, Connection, OptionalExtension};
+use serde::{Deserialize, Serialize};
 
 /// Bytes of the results of a job's children that are given at once; past them each is asked for by itself.
 pub const CHILDREN_BYTES_MAX: usize = 256 * 1024;
@@ -35,7 +36,7 @@ pub struct Detail {
 }
 
 /// A child, as its parent sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChildDetail {
     pub job: u64,
     pub queue: Name,

@@ -153,6 +153,7 @@ fn open(folder: &Path, time: &Arc<AtomicU64>) -> Jobs {
         queues: vec![("scan".into(), Settings { timeout_ms: 0, ..Settings::default() })],
         clock: Clock::of(move || time.load(Ordering::SeqCst)),
         seed: 1,
+        pusher: None,
     };
     Jobs::open(setup).expect("opened")
 }

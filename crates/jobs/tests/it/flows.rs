@@ -36,7 +36,7 @@ fn open(ground: &Ground, time: &Arc<AtomicU64>) -> Jobs {
     let settings = Settings { completed, attempts: 1, timeout_ms: 0, ..Settings::default() };
     let queues = ["report", "fetch", "parse"].map(|queue| (queue.into(), settings.clone()));
     let clock = Clock::of(move || time.load(Ordering::SeqCst));
-    Jobs::open(Setup { place: ground.place(), queues: queues.to_vec(), clock, seed: 1 }).expect("opened")
+    Jobs::open(Setup { place: ground.place(), queues: queues.to_vec(), clock, seed: 1, pusher: None }).expect("opened")
 }
 
 impl House {

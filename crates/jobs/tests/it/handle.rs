@@ -86,6 +86,7 @@ fn open(ground: &Ground, time: &Arc<AtomicU64>, settings: Settings) -> Result<Jo
         queues: vec![("scan".into(), settings)],
         clock: Clock::of(move || time.load(Ordering::SeqCst)),
         seed: 1,
+        pusher: None,
     })
 }
 
@@ -471,7 +472,8 @@ async fn what_is_too_large_or_closed_is_said(ground: Ground) {
 
 async fn a_delayed_job_starts_by_itself_when_it_is_due(ground: Ground) {
     let queues = vec![("scan".into(), Settings::default())];
-    let jobs = Jobs::open(Setup { place: ground.place(), queues, clock: Clock::system(), seed: 1 }).expect("opened");
+    let jobs = Jobs::open(Setup { place: ground.place(), queues, clock: Clock::system(), seed: 1, pusher: None })
+        .expect("opened");
     let began = std::time::Instant::now();
     jobs.add("scan", vec![NewJob { delay_ms: 30, ..NewJob::new("x") }]).await.expect("added");
     let work = jobs.claim(claim("w", 1, LONG)).await.expect("claimed");
@@ -531,7 +533,8 @@ async fn each_job_is_completed_once_though_claims_are_dropped_all_the_time(groun
     const EACH: u32 = 150;
     let left = Arc::new(AtomicU64::new(u64::from(8 * EACH)));
     let queues = vec![("scan".into(), Settings { durability: Durability::Os, ..Settings::default() })];
-    let jobs = Jobs::open(Setup { place: ground.place(), queues, clock: Clock::system(), seed: 1 }).expect("opened");
+    let jobs = Jobs::open(Setup { place: ground.place(), queues, clock: Clock::system(), seed: 1, pusher: None })
+        .expect("opened");
     let produce = |jobs: Jobs| async move {
         for _ in 0..EACH {
             add(&jobs, "x").await;

@@ -17,4 +17,5 @@ mod rates;
 mod resp;
 mod schedules;
 mod simulation;
+mod standby;
 mod store;

@@ -125,8 +125,13 @@ impl House {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Clock::system();
         let queues = vec![("scan".into(), settings.clone())];
-        let setup =
-            Setup { place: Place::File(folder.path().join(store::FILE)), queues, clock: clock.clone(), seed: 1 };
+        let setup = Setup {
+            place: Place::File(folder.path().join(store::FILE)),
+            queues,
+            clock: clock.clone(),
+            seed: 1,
+            pusher: None,
+        };
         let jobs = Jobs::open(setup).expect("opened");
         let app_serves = Arc::new(AtomicBool::new(true));
         let looks = Arc::new(AtomicUsize::new(0));

@@ -49,6 +49,7 @@ impl House {
             queues: vec![("scan".into(), settings)],
             clock: Clock::of(move || now.load(Ordering::SeqCst)),
             seed: 1,
+            pusher: None,
         });
         let jobs = jobs.expect("opened");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

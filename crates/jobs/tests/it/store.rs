@@ -185,7 +185,7 @@ async fn all_can_be_read(ground: &Ground) {
     assert!(is_rich(&image), "there is something to read");
     store.close().await;
     // A clock that stands: no lease ends while it is looked at.
-    let setup = Setup { place: ground.place(), queues: Vec::new(), clock: Clock::of(|| 1), seed: 1 };
+    let setup = Setup { place: ground.place(), queues: Vec::new(), clock: Clock::of(|| 1), seed: 1, pusher: None };
     let jobs = Jobs::open(setup).expect("opened");
     for (id, row) in &image.rows {
         let detail = jobs.get(*id).await.expect("read").expect("it is there");

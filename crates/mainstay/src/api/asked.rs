@@ -64,9 +64,12 @@ impl From<Error> for Fault {
             Error::Named { why: Why::Stale(_), .. } => (StatusCode::CONFLICT, "stale_token"),
             Error::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "unsupported"),
             Error::BullMq(_) => (StatusCode::CONFLICT, "wrong_state"),
-            Error::Store(_) | Error::Behind(_) | Error::Closed | Error::Away(_) | Error::Unfit { .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, "jobs_away")
-            }
+            Error::Store(_)
+            | Error::Behind(_)
+            | Error::Closed
+            | Error::Unanswered
+            | Error::Away(_)
+            | Error::Unfit { .. } => (StatusCode::SERVICE_UNAVAILABLE, "jobs_away"),
         };
         Fault::new(status, code, crate::settings::chain(&error))
     }

@@ -4,7 +4,7 @@
 use crate::bodies::{self, Body};
 use bytes::Bytes;
 use hyper::{Response, StatusCode, header};
-use mainstay_jobs::{Event, Jobs};
+use mainstay_jobs::{Event, Jobs, Stream};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,7 +21,7 @@ const EVENTS_MAX: usize = 256;
 #[allow(clippy::disallowed_methods)]
 pub fn stream(jobs: &Jobs, queue: Option<String>) -> Response<Body> {
     let (sender, receiver) = mpsc::channel(EVENTS_MAX);
-    tokio::spawn(told(jobs.clone(), jobs.events(), queue, sender));
+    tokio::spawn(told(jobs.clone(), jobs.stream(), queue, sender));
     lines(receiver)
 }
 
@@ -66,9 +66,9 @@ fn lines(receiver: mpsc::Receiver<String>) -> Response<Body> {
     response
 }
 
-async fn told(jobs: Jobs, mut events: broadcast::Receiver<Event>, queue: Option<String>, to: mpsc::Sender<String>) {
+async fn told(jobs: Jobs, mut events: Stream, queue: Option<String>, to: mpsc::Sender<String>) {
     loop {
-        let text = match tokio::time::timeout(REST, events.recv()).await {
+        let text = match tokio::time::timeout(REST, events.next()).await {
             Ok(Ok(event)) if queue.as_deref().is_none_or(|queue| *event.queue == *queue) => line(&jobs, &event),
             Ok(Ok(_)) => continue,
             Ok(Err(broadcast::error::RecvError::Lagged(lost))) => format!("event: lost\ndata: {lost}\n\n"),

@@ -26,6 +26,7 @@ fn place() -> Place {
         queues: vec![("scan".into(), settings), ("mail".into(), Settings::default())],
         clock: JobsClock::of(move || clock.load(Ordering::Relaxed)),
         seed: 7,
+        pusher: None,
     };
     Place { jobs: Jobs::open(setup).expect("jobs"), now_ms, _folder: folder }
 }

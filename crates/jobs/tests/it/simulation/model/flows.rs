@@ -83,7 +83,9 @@ impl Model {
                         return Some(Refusal::Duplicate { job });
                     }
                     if taken.contains(&key) {
-                        return Some(Refusal::Flow("two jobs of one call have the same key, and one is a child"));
+                        return Some(Refusal::Flow(
+                            "two jobs of one call have the same key, and one is a child".into(),
+                        ));
                     }
                     taken.push(key);
                 }
