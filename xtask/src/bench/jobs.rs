@@ -121,6 +121,8 @@ enum Peer {
     Threads,
     /// The same with jobs in Postgres.
     Postgres,
+    /// The same, asked of another node, which stands by.
+    Standby,
     /// BullMQ where Redis waits for the disk.
     Always,
     /// BullMQ where Redis keeps nothing.
@@ -129,8 +131,16 @@ enum Peer {
 }
 
 impl Peer {
-    const ALL: [Peer; 7] =
-        [Peer::Mainstay, Peer::Os, Peer::Threads, Peer::Postgres, Peer::Always, Peer::Nothing, Peer::Bunqueue];
+    const ALL: [Peer; 8] = [
+        Peer::Mainstay,
+        Peer::Os,
+        Peer::Threads,
+        Peer::Postgres,
+        Peer::Standby,
+        Peer::Always,
+        Peer::Nothing,
+        Peer::Bunqueue,
+    ];
 
     /// Our threads have no event loop to gather in.
     fn does(self, load: Load) -> bool {
@@ -143,6 +153,7 @@ impl Peer {
             Peer::Os => "mainstay os",
             Peer::Threads => "mainstay Rust",
             Peer::Postgres => "Rust, Postgres",
+            Peer::Standby => "Rust, standby",
             Peer::Always => "BullMQ always",
             Peer::Nothing => "BullMQ nothing",
             Peer::Bunqueue => "bunqueue",

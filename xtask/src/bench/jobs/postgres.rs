@@ -1,5 +1,5 @@
 //! `bench jobs --only postgres`: adds and lives of Mainstay's jobs in a Postgres of this run alone, beside the same in
-//! a file, both asked by threads of ours. Postgres has each commit on the disk before it is answered.
+//! a file, and asked of a second node that stands by, all by threads of ours. Postgres has each commit on the disk before it is answered.
 
 use super::server::{Mainstay, Postgres};
 use super::threads::Threads;
@@ -23,13 +23,16 @@ const fn load(flight: u64, adds: Adds, (workers, concurrency): (u64, u64), cells
 pub fn measure(binary: &Path, dir: &Path, (plan, seed): (Plan, u64), samples: &mut Samples) -> Result<String> {
     let postgres = Postgres::start(&dir.join("postgres"))?;
     let kept = Mainstay::start(binary, &dir.join("in-postgres"), Some(&postgres.url()))?;
+    let beside = Mainstay::start(binary, &dir.join("beside"), Some(&postgres.url()))?;
     let file = Mainstay::start(binary, &dir.join("in-a-file"), None)?;
     let side = |peer, mainstay: &Mainstay| -> Result<Side> {
         let client = Client::Threads(Threads::new(mainstay.api.clone()));
         Ok(Side { peer, client, pids: mainstay.server.pids()? })
     };
-    let mut sides = [side(Peer::Threads, &file)?, side(Peer::Postgres, &kept)?];
-    sides[1].pids.extend(postgres.server.pids()?);
+    let mut sides = [side(Peer::Threads, &file)?, side(Peer::Postgres, &kept)?, side(Peer::Standby, &beside)?];
+    let (decides, keeps) = (sides[1].pids.clone(), postgres.server.pids()?);
+    sides[1].pids.extend(keeps.clone());
+    sides[2].pids.extend(decides.into_iter().chain(keeps));
     let mut counts = Vec::new();
     for load in LOADS {
         for side in &mut sides {
@@ -42,7 +45,7 @@ pub fn measure(binary: &Path, dir: &Path, (plan, seed): (Plan, u64), samples: &m
         let mut order: Vec<usize> = (0..counts.len()).collect();
         shuffle.order(&mut order);
         for at in order {
-            let (load, side) = (LOADS[at / sides.len()], &mut sides[at % 2]);
+            let (load, side) = (LOADS[at / sides.len()], &mut sides[at % 3]);
             let said = lives(side, load, counts[at], samples)?;
             eprintln!("round {round}  postgres {:<15} {said}", side.peer.name());
         }

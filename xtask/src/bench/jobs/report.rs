@@ -231,11 +231,13 @@ impl Report<'_> {
             return;
         }
         println!("\n{head}");
-        let names: String = Peer::ALL.into_iter().map(|peer| format!(" {:>14}", peer.name())).collect();
+        let measured = |peer: &Peer| rows.iter().any(|(cell, ..)| value(cell, *peer).is_some());
+        let peers: Vec<Peer> = Peer::ALL.into_iter().filter(measured).collect();
+        let names: String = peers.iter().map(|peer| format!(" {:>14}", peer.name())).collect();
         println!("{:<42}{names}", "");
         for (cell, name, decimals) in rows.iter().filter(|(cell, ..)| is_there(cell)) {
             let text = |peer| value(cell, peer).map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"));
-            let values: String = Peer::ALL.into_iter().map(|peer| format!(" {:>14}", text(peer))).collect();
+            let values: String = peers.iter().map(|peer| format!(" {:>14}", text(*peer))).collect();
             println!("{name:<42}{values}");
         }
     }
