@@ -3,6 +3,9 @@
 //!
 //! Invariant: what was answered is committed, in the way its queue asks for. Must never answer before.
 
+mod inner;
+mod listening;
+
 use crate::bullmq::{self, Bull};
 use crate::clock::Clock;
 use crate::engine::{Engine, QueueGlance};
@@ -10,17 +13,21 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::home::Home;
 use crate::job::{Body, NAME_BYTES_MAX, Name, NewJob, State};
-use crate::nodes::{self, Asked, Elsewhere, Far, Heard, Told};
+use crate::nodes::{self, Asked, Elsewhere, Heard, Told};
 use crate::op::{Added, Answer, Claimed, Finish, Op, Outcome, SWEEP_MAX, fits};
 use crate::schedule::Schedule;
 use crate::settings::Settings;
-use crate::store::{ChildDetail, Detail, Extent, Place, Reads, Refused, RefusedCount};
+use crate::store::{ChildDetail, Detail, Extent, Place, Refused, RefusedCount};
 use crate::thread::{self, Message};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+
+pub(crate) use inner::Inner;
+use listening::Source;
+pub use listening::{Listening, Stream};
 
 /// Calls that wait for the engine's thread: some ten batches.
 const CALLS_MAX: usize = 4096;
@@ -58,23 +65,6 @@ pub struct Jobs(Truth);
 enum Truth {
     Engine(Arc<Inner>),
     Bull(Arc<Bull>),
-}
-
-pub(crate) struct Inner {
-    calls: mpsc::Sender<Message>,
-    events: broadcast::Sender<Event>,
-    reads: Reads,
-    /// A permit for each KiB of payload that may wait.
-    room: Semaphore,
-    /// Told of nothing, and gone once the store is let go of.
-    ended: watch::Receiver<()>,
-    /// Whether this node decides, or stands by.
-    decides: watch::Receiver<bool>,
-    /// The one that does.
-    elsewhere: Option<Elsewhere>,
-    /// Others that stand by.
-    pub heard: Heard,
-    _home: Home,
 }
 
 /// A job that its worker has from now on, with what is in it.
@@ -224,12 +214,9 @@ impl Jobs {
             Truth::Engine(inner) => inner,
             Truth::Bull(bull) => return bull.claim(claim).await,
         };
-        match inner.elsewhere() {
-            None => inner.claim(claim).await,
-            Some(elsewhere) => match elsewhere.ask(Asked::Claim(claim)).await? {
-                Told::Work(work) => Ok(work),
-                _ => Err(strange()),
-            },
+        match inner.ask(Asked::Claim(claim)).await? {
+            Told::Work(work) => Ok(work),
+            _ => Err(strange()),
         }
     }
 
@@ -243,14 +230,11 @@ impl Jobs {
             Truth::Engine(inner) => inner,
             Truth::Bull(bull) => return bull.finish(ends, next).await,
         };
-        match inner.elsewhere() {
-            None => inner.finish(ends, next).await,
-            Some(elsewhere) => match elsewhere.ask(Asked::Finish { ends, next }).await? {
-                Told::Finished { ends, work } => {
-                    Ok(Finished { ends: ends.into_iter().map(|end| end.map_err(Error::from)).collect(), work })
-                }
-                _ => Err(strange()),
-            },
+        match inner.ask(Asked::Finish { ends, next }).await? {
+            Told::Finished { ends, work } => {
+                Ok(Finished { ends: ends.into_iter().map(|end| end.map_err(Error::from)).collect(), work })
+            }
+            _ => Err(strange()),
         }
     }
 
@@ -400,12 +384,9 @@ impl Jobs {
     /// When jobs are closed.
     pub async fn schedules(&self) -> Result<Vec<Schedule>, Error> {
         match &self.0 {
-            Truth::Engine(inner) => match inner.elsewhere() {
-                None => inner.look(|engine| engine.schedules().cloned().collect()).await,
-                Some(elsewhere) => match elsewhere.ask(Asked::Schedules).await? {
-                    Told::Schedules(schedules) => Ok(schedules),
-                    _ => Err(strange()),
-                },
+            Truth::Engine(inner) => match inner.ask(Asked::Schedules).await? {
+                Told::Schedules(schedules) => Ok(schedules),
+                _ => Err(strange()),
             },
             Truth::Bull(bull) => bull.schedules().await,
         }
@@ -417,12 +398,9 @@ impl Jobs {
     /// When jobs are closed.
     pub async fn queues(&self) -> Result<Vec<QueueGlance>, Error> {
         match &self.0 {
-            Truth::Engine(inner) => match inner.elsewhere() {
-                None => inner.look(|engine| engine.queues().collect()).await,
-                Some(elsewhere) => match elsewhere.ask(Asked::Queues).await? {
-                    Told::Queues(queues) => Ok(queues),
-                    _ => Err(strange()),
-                },
+            Truth::Engine(inner) => match inner.ask(Asked::Queues).await? {
+                Told::Queues(queues) => Ok(queues),
+                _ => Err(strange()),
             },
             Truth::Bull(bull) => bull.queues().await,
         }
@@ -434,12 +412,9 @@ impl Jobs {
     /// When jobs are closed.
     pub async fn workers(&self) -> Result<Vec<Name>, Error> {
         match &self.0 {
-            Truth::Engine(inner) => match inner.elsewhere() {
-                None => inner.look(|engine| engine.workers().cloned().collect()).await,
-                Some(elsewhere) => match elsewhere.ask(Asked::Workers).await? {
-                    Told::Workers(workers) => Ok(workers),
-                    _ => Err(strange()),
-                },
+            Truth::Engine(inner) => match inner.ask(Asked::Workers).await? {
+                Told::Workers(workers) => Ok(workers),
+                _ => Err(strange()),
             },
             Truth::Bull(bull) => Ok(bull.workers()),
         }
@@ -474,13 +449,7 @@ impl Jobs {
             Truth::Bull(bull) => return bull.list(queue, state, skip, most).await,
         };
         let queue: Name = queue.into();
-        let ids = match inner.elsewhere() {
-            None => inner.look(move |engine| engine.list(&queue, state, skip, most)).await?,
-            Some(elsewhere) => match elsewhere.ask(Asked::List { queue, state, skip, most }).await? {
-                Told::Ids(ids) => ids,
-                _ => return Err(strange()),
-            },
-        };
+        let Told::Ids(ids) = inner.ask(Asked::List { queue, state, skip, most }).await? else { return Err(strange()) };
         // One may have been removed since.
         Ok(inner.reads.details(ids, extent).await?)
     }
@@ -629,12 +598,9 @@ impl Jobs {
             Truth::Engine(inner) => inner,
             Truth::Bull(bull) => return bull.op(op).await,
         };
-        match inner.elsewhere().filter(|_| op.can_be_passed_on()) {
-            None => inner.op(op).await,
-            Some(elsewhere) => match elsewhere.ask(Asked::Op(op)).await? {
-                Told::Answer(answer) => Ok(answer),
-                _ => Err(strange()),
-            },
+        match inner.ask(Asked::Op(op)).await? {
+            Told::Answer(answer) => Ok(answer),
+            _ => Err(strange()),
         }
     }
 
@@ -650,169 +616,4 @@ impl Jobs {
 /// What another node answered is no answer to what it was asked.
 fn strange() -> Error {
     mainstay_store::Error::Strange("a node of another version").into()
-}
-
-/// What is asked of this node's engine.
-impl Inner {
-    pub async fn op(&self, op: Op) -> Result<Answer, Error> {
-        let _room = match &op {
-            Op::Add { jobs, .. } => {
-                let bytes: usize = jobs.iter().map(NewJob::payload_bytes).sum();
-                Some(self.room(u32::try_from(bytes / 1024).unwrap_or(u32::MAX)).await?)
-            }
-            _ => None,
-        };
-        let (answer, answered) = oneshot::channel();
-        self.send(Message::Op { op, answer }).await?;
-        answered.await.unwrap_or(Err(Error::Closed))
-    }
-
-    pub async fn claim(&self, claim: Claim) -> Result<Vec<Work>, Error> {
-        let (answer, answered) = oneshot::channel();
-        let answered = Answered { answered, inner: self, held: |work: &Vec<Work>| held(work) };
-        self.send(Message::Claim { claim, answer }).await?;
-        answered.wait().await
-    }
-
-    pub async fn finish(&self, ends: Vec<Finish>, next: Option<Claim>) -> Result<Finished, Error> {
-        let (answer, answered) = oneshot::channel();
-        let answered = Answered { answered, inner: self, held: |finished: &Finished| held(&finished.work) };
-        self.send(Message::Finish { ends, next, answer }).await?;
-        answered.wait().await
-    }
-
-    pub async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Engine) -> T + Send + 'static) -> Result<T, Error> {
-        let (answer, answered) = oneshot::channel();
-        let look = Box::new(move |engine: Result<&Engine, Error>| drop(answer.send(engine.map(look))));
-        self.send(Message::Look(look)).await?;
-        answered.await.unwrap_or(Err(Error::Closed))
-    }
-
-    /// Jobs that were claimed for somebody who had left. Where there is no room their leases end in their time.
-    pub fn give_back(&self, held: Vec<(u64, u64)>) {
-        if !held.is_empty() {
-            let _ = self.calls.try_send(Message::Return { held });
-        }
-    }
-
-    pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
-    }
-
-    /// Who decides, where this node does not.
-    fn elsewhere(&self) -> Option<&Elsewhere> {
-        self.elsewhere.as_ref().filter(|_| !*self.decides.borrow())
-    }
-
-    /// Until so many KiB of payload may wait.
-    async fn room(&self, kib: u32) -> Result<SemaphorePermit<'_>, Error> {
-        let room = tokio::time::timeout(ROOM_LIMIT, self.room.acquire_many(kib)).await;
-        room.map_err(|_| Error::Behind(ROOM_LIMIT))?.map_err(|_| Error::Closed)
-    }
-
-    async fn send(&self, message: Message) -> Result<(), Error> {
-        use mpsc::error::SendTimeoutError;
-        match self.calls.send_timeout(message, ROOM_LIMIT).await {
-            Ok(()) => Ok(()),
-            Err(SendTimeoutError::Timeout(_)) => Err(Error::Behind(ROOM_LIMIT)),
-            Err(SendTimeoutError::Closed(_)) => Err(Error::Closed),
-        }
-    }
-}
-
-/// What happens, one after the other.
-pub struct Stream {
-    decides: watch::Receiver<bool>,
-    source: Source,
-}
-
-enum Source {
-    Here(broadcast::Receiver<Event>),
-    There(broadcast::Receiver<Far>),
-}
-
-impl Stream {
-    /// # Errors
-    /// When some were lost, or nothing more comes from where they came from: then another is to be asked for.
-    pub async fn next(&mut self) -> Result<Event, broadcast::error::RecvError> {
-        use broadcast::error::RecvError;
-        let next = async {
-            match &mut self.source {
-                Source::Here(events) => events.recv().await,
-                Source::There(events) => events.recv().await?.map_err(RecvError::Lagged),
-            }
-        };
-        tokio::select! {
-            biased;
-            next = next => next,
-            Ok(()) = self.decides.changed() => Err(RecvError::Closed),
-        }
-    }
-}
-
-/// What happens, for as long as somebody wants to know: each event wakes whoever listens, job after job.
-#[derive(Debug, Default)]
-pub struct Listening(Option<broadcast::Receiver<Event>>);
-
-impl Listening {
-    /// From now on, or no more.
-    pub fn while_wanted(&mut self, events: impl FnOnce() -> broadcast::Receiver<Event>, is_wanted: bool) {
-        match is_wanted {
-            true if self.0.is_none() => self.0 = Some(events()),
-            true => {}
-            false => self.0 = None,
-        }
-    }
-
-    /// Comes back with the next, and never while nothing is wanted.
-    ///
-    /// # Errors
-    /// When some were lost, or jobs are closed.
-    pub async fn next(&mut self) -> Result<Event, broadcast::error::RecvError> {
-        match &mut self.0 {
-            Some(events) => events.recv().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// The next, if it is there already.
-    pub(crate) fn try_next(&mut self) -> Option<Result<Event, broadcast::error::RecvError>> {
-        use broadcast::error::{RecvError, TryRecvError};
-        match self.0.as_mut()?.try_recv() {
-            Ok(event) => Some(Ok(event)),
-            Err(TryRecvError::Lagged(lost)) => Some(Err(RecvError::Lagged(lost))),
-            Err(TryRecvError::Closed | TryRecvError::Empty) => None,
-        }
-    }
-
-    /// Nothing is there that was not taken.
-    pub fn is_empty(&self) -> bool {
-        self.0.as_ref().is_none_or(broadcast::Receiver::is_empty)
-    }
-}
-
-fn held(work: &[Work]) -> Vec<(u64, u64)> {
-    work.iter().map(|work| (work.claimed.job, work.claimed.token)).collect()
-}
-
-/// An answer with jobs in it. Whoever stops waiting gives back what may have come in that moment.
-struct Answered<'a, T> {
-    answered: oneshot::Receiver<Result<T, Error>>,
-    inner: &'a Inner,
-    held: fn(&T) -> Vec<(u64, u64)>,
-}
-
-impl<T> Answered<'_, T> {
-    async fn wait(mut self) -> Result<T, Error> {
-        (&mut self.answered).await.unwrap_or(Err(Error::Closed))
-    }
-}
-
-impl<T> Drop for Answered<'_, T> {
-    fn drop(&mut self) {
-        self.answered.close();
-        if let Ok(Ok(taken)) = self.answered.try_recv() {
-            self.inner.give_back((self.held)(&taken));
-        }
-    }
 }

@@ -198,7 +198,7 @@ impl Answering {
                 asked => {
                     let inner = inner.clone();
                     self.running.spawn_local(async move {
-                        let told = asked_here(&inner, asked).await;
+                        let told = inner.ask_here(asked).await;
                         Reply { node, number, told }
                     });
                 }
@@ -233,20 +233,4 @@ impl Answering {
         held.clear();
         sent
     }
-}
-
-/// As if it was asked on this node.
-async fn asked_here(inner: &Arc<Inner>, asked: Asked) -> Result<Told, Error> {
-    Ok(match asked {
-        Asked::Op(op) => Told::Answer(inner.op(op).await?),
-        Asked::Claim(claim) => Told::Work(inner.claim(claim).await?),
-        Asked::Finish { ends, next } => Told::of(inner.finish(ends, next).await?),
-        Asked::Queues => Told::Queues(inner.look(|engine| engine.queues().collect()).await?),
-        Asked::Schedules => Told::Schedules(inner.look(|engine| engine.schedules().cloned().collect()).await?),
-        Asked::Workers => Told::Workers(inner.look(|engine| engine.workers().cloned().collect()).await?),
-        Asked::List { queue, state, skip, most } => {
-            Told::Ids(inner.look(move |engine| engine.list(&queue, state, skip, most)).await?)
-        }
-        Asked::Return(_) | Asked::Alive { .. } => Told::Ids(Vec::new()),
-    })
 }

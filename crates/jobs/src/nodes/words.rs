@@ -71,6 +71,14 @@ pub(crate) enum Fault {
 }
 
 impl Asked {
+    /// What a node says of its own queues counts once it decides itself.
+    pub fn can_be_passed_on(&self) -> bool {
+        match self {
+            Asked::Op(op) => op.can_be_passed_on(),
+            _ => true,
+        }
+    }
+
     /// How long whoever asks waits for the answer, beyond what the call itself waits.
     pub fn waits(&self) -> Duration {
         match self {

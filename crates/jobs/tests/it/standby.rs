@@ -179,7 +179,7 @@ async fn a_node_shows_that_it_lives_and_falls_silent() {
             let began = Instant::now();
             while pair.first.is_heard("push second") != expected {
                 assert!(began.elapsed() < BOUND, "heard: {expected}");
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                pause(Duration::from_millis(20));
             }
         };
         heard(true).await;
@@ -206,7 +206,7 @@ async fn calls_under_way_at_a_takeover_are_done_once_at_most() {
                     let payload = format!("\"{number} {round}\"");
                     match add(&jobs, &payload).await {
                         Ok(_) => acknowledged.push(payload),
-                        Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                        Err(_) => pause(Duration::from_millis(10)),
                     }
                 }
                 acknowledged
@@ -220,7 +220,7 @@ async fn calls_under_way_at_a_takeover_are_done_once_at_most() {
         let began = Instant::now();
         while add(&pair.second, &format!("\"after {round}\"")).await.is_err() {
             assert!(began.elapsed() < BOUND, "nobody decides");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            pause(Duration::from_millis(20));
         }
     }
     stop.send_replace(true);

@@ -1,5 +1,6 @@
 //! `bench jobs --only postgres`: adds and lives of Mainstay's jobs in a Postgres of this run alone, beside the same in
-//! a file, and asked of a second node that stands by, all by threads of ours. Postgres has each commit on the disk before it is answered.
+//! a file, and asked of a second node that stands by, all by threads of ours. Postgres has each commit on the disk
+//! before it is answered.
 
 use super::server::{Mainstay, Postgres};
 use super::threads::Threads;
