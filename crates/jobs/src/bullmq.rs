@@ -116,7 +116,8 @@ impl Bull {
                 let ended = self.finish(vec![end], None).await?.ends;
                 ended.into_iter().collect::<Result<Vec<()>, Error>>()?;
             }
-            Op::Take { .. } | Op::Claim { .. } | Op::Fire { .. } | Op::Answered { .. } | Op::Tick => {}
+            Op::Take { .. } | Op::Claim { .. } | Op::Fire { .. } | Op::Answered { .. } => {}
+            Op::Unheard { .. } | Op::Tick => {}
         }
         Ok(Answer::Done)
     }

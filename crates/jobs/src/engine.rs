@@ -175,6 +175,7 @@ impl Engine {
             Op::Unschedule { schedule } => self.unschedule(&schedule, effects),
             Op::Fire { wall_ms } => Ok(self.fire(wall_ms, effects)),
             Op::Answered { token } => Ok(self.answered(token, effects)),
+            Op::Unheard { held } => Ok(self.not_heard_of(&held)),
             Op::Tick => Ok(Answer::Done),
         }
     }
@@ -382,6 +383,18 @@ impl Engine {
             self.unheard.remove(&*token);
             lease.until_ms = lease.until_ms.max(now_ms + lease.length_ms);
         }
+    }
+
+    fn not_heard_of(&mut self, held: &[(u64, u64)]) -> Answer {
+        for (job, token) in held {
+            if let Some(Job { token: found, lease: Some(lease), .. }) = self.jobs.get_mut(job)
+                && found == token
+            {
+                lease.is_unheard = true;
+                self.unheard.insert(*token);
+            }
+        }
+        Answer::Done
     }
 
     /// What nobody has any more needs no note.

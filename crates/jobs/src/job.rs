@@ -247,8 +247,8 @@ pub(crate) struct Lease {
     pub grace_ms: u64,
     /// When it is looked at next: never later than the two above.
     pub timer_ms: u64,
-    /// It was taken before a restart of ours, and it is not known that its worker was told so: that he lives does not
-    /// vouch for it until he has named it.
+    /// It was taken before a restart of ours, or through another node, and it is not known that its worker was told so:
+    /// that he lives does not vouch for it until he has named it.
     pub is_unheard: bool,
 }
 

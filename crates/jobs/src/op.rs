@@ -130,6 +130,12 @@ pub enum Op {
     Answered {
         token: u64,
     },
+    /// These were claimed by somebody who names all he has with each beat, and may not have been told of them: that he
+    /// lives does not vouch for one until he has named it.
+    #[serde(skip)]
+    Unheard {
+        held: Vec<(u64, u64)>,
+    },
     /// Time passes.
     #[serde(skip)]
     Tick,
@@ -140,7 +146,12 @@ impl Op {
     /// decides itself.
     pub(crate) fn can_be_passed_on(&self) -> bool {
         match self {
-            Op::Configure { .. } | Op::Take { .. } | Op::Fire { .. } | Op::Answered { .. } | Op::Tick => false,
+            Op::Configure { .. }
+            | Op::Take { .. }
+            | Op::Fire { .. }
+            | Op::Answered { .. }
+            | Op::Unheard { .. }
+            | Op::Tick => false,
             Op::Add { .. }
             | Op::Claim { .. }
             | Op::Finish(_)

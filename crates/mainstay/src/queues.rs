@@ -6,8 +6,9 @@
 // Its tasks live on the service runtime, and end with it.
 #![allow(clippy::disallowed_methods)]
 
+mod office;
+
 use crate::api::{self, Tokens};
-use crate::hooks;
 use crate::pages::Pages;
 use crate::settings::Settings;
 use anyhow::Context;
@@ -22,22 +23,17 @@ use mainstay_store::journal::Notes;
 use mainstay_store::redis;
 use mainstay_supervisor::protocol::Hello;
 use mainstay_telemetry::metrics::exposition::{Exposition, Kind};
-use std::collections::{BTreeMap, BTreeSet};
+use office::{Ended, Office};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 /// Between two attempts to open a file that another holds, or that the disk refuses.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
-/// Between looks at who pushes no more.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A node that was not heard of for so long since this one decides is gone.
-const SILENT_LIMIT: Duration = Duration::from_secs(6);
 /// For a look at what is kept, by those who are waited for.
 const LOOK_LIMIT: Duration = Duration::from_secs(1);
 /// For what is given back to be kept.
@@ -47,8 +43,6 @@ const REST: Duration = Duration::from_millis(500);
 
 /// By what a server that pushes is known among workers.
 const WORKER: &str = "push";
-/// Before the names of schedules that stand in the file.
-const OF_THE_FILE: &str = "file:";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -465,7 +459,8 @@ impl Keeper {
         let pusher = pusher.with_clock(self.clock.clone());
         let mut pushing = tokio::spawn(pusher.run(self.options.clone(), end, given_up));
         let options = self.options.clone();
-        let office = Office::new(jobs.as_ref().clone(), options, &self.place, self.worker.clone());
+        let is_shared = matches!(self.place, Where::Own(Place::Postgres(_)));
+        let office = Office::new(jobs.as_ref().clone(), options, is_shared, self.worker.clone());
         let office = Ended(tokio::spawn(office.run()));
         let is_unexpected = loop {
             tokio::select! {
@@ -503,130 +498,5 @@ impl Keeper {
             let (app, address) = edge.instance_for("POST", path)?;
             Some(Instance { address, key: tokens.of(&app).into() })
         })
-    }
-}
-
-/// A task that ends with what it is held by.
-struct Ended(JoinHandle<()>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// What is done by the one node that decides: its file is in force, hooks are told, and what died is given to others.
-struct Office {
-    jobs: Jobs,
-    options: watch::Receiver<Arc<Options>>,
-    /// Other nodes push too.
-    is_shared: bool,
-    worker: Name,
-    /// The file is not in force yet.
-    is_new: bool,
-    hooks: Option<Ended>,
-    strays: BTreeMap<Name, Stray>,
-}
-
-/// Somebody who pushes, or did, and is not of this process.
-enum Stray {
-    Silent(Instant),
-    GivenUp,
-}
-
-impl Office {
-    fn new(jobs: Jobs, options: watch::Receiver<Arc<Options>>, place: &Where, worker: Name) -> Office {
-        let is_shared = matches!(place, Where::Own(Place::Postgres(_)));
-        Office { jobs, options, is_shared, worker, is_new: true, hooks: None, strays: BTreeMap::new() }
-    }
-
-    /// For as long as jobs are open.
-    async fn run(mut self) {
-        let mut decides = self.jobs.deciding();
-        loop {
-            self.settle().await;
-            tokio::select! {
-                Ok(()) = decides.changed() => {}
-                Ok(()) = self.options.changed() => self.is_new = true,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
-        }
-    }
-
-    async fn settle(&mut self) {
-        if !self.jobs.decides() {
-            // The one that takes over says everything anew.
-            (self.is_new, self.hooks) = (true, None);
-            self.strays.clear();
-            return;
-        }
-        if std::mem::take(&mut self.is_new) {
-            let options = self.options.borrow_and_update().clone();
-            configured(&self.jobs, &options).await;
-        }
-        if self.hooks.is_none() {
-            self.hooks = Some(Ended(tokio::spawn(hooks::run(self.jobs.clone(), self.options.clone()))));
-        }
-        self.give_up().await;
-    }
-
-    /// What a process that is gone was pushing: its connections ended with it, and nobody will say what became of them.
-    async fn give_up(&mut self) {
-        let Ok(workers) = self.jobs.workers().await else { return };
-        let prefix = format!("{WORKER} ");
-        let others: BTreeSet<Name> =
-            workers.into_iter().filter(|name| name.starts_with(&prefix) && *name != self.worker).collect();
-        self.strays.retain(|name, _| others.contains(name));
-        // A name begins with the data folder, before the number of the start: of one folder no two run.
-        let folder = |name: &str| name.split_once(':').map(|(folder, _)| folder.to_owned());
-        let own = folder(&self.worker);
-        for name in others {
-            if self.is_shared && self.jobs.is_heard(&name) {
-                self.strays.remove(&name);
-                continue;
-            }
-            let is_own = own.is_some() && folder(&name) == own;
-            let stray = self.strays.entry(name.clone()).or_insert_with(|| Stray::Silent(Instant::now()));
-            let is_gone = match stray {
-                Stray::Silent(since) => is_own || !self.is_shared || since.elapsed() >= SILENT_LIMIT,
-                Stray::GivenUp => false,
-            };
-            if is_gone && self.jobs.disconnect(&name).await.is_ok() {
-                *stray = Stray::GivenUp;
-            }
-        }
-    }
-}
-
-/// Every queue as the file has it, and the file's schedules: those it has, and no longer those it had, whoever ran with
-/// that file. Others, set by an operator, stay as they are.
-async fn configured(jobs: &Jobs, options: &Options) {
-    for queue in &options.queues {
-        if let Err(error) = jobs.configure(&queue.name, queue.settings.clone()).await {
-            tracing::error!(queue = &*queue.name, %error, "a queue goes on as it was");
-        }
-    }
-    let wall_ms = mainstay_runtime::Clock::unix_micros() / 1000;
-    let mut stays: Vec<Name> = Vec::new();
-    for queue in &options.queues {
-        for planned in &queue.schedules {
-            let named = mainstay_jobs::options::Planned {
-                name: format!("{OF_THE_FILE}{}", planned.name).as_str().into(),
-                ..planned.clone()
-            };
-            stays.push(named.name.clone());
-            let set = match named.schedule(&queue.name, wall_ms) {
-                Ok(schedule) => jobs.schedule(schedule).await,
-                Err(refusal) => Err(refusal.into()),
-            };
-            if let Err(error) = set {
-                tracing::error!(schedule = &*planned.name, at = planned.at, %error, "a schedule does not run");
-            }
-        }
-    }
-    for known in jobs.schedules().await.unwrap_or_default() {
-        if known.name.starts_with(OF_THE_FILE) && !stays.contains(&known.name) {
-            let _ = jobs.unschedule(&known.name).await;
-        }
     }
 }

@@ -12,6 +12,9 @@ use tempfile::TempDir;
 /// To each database.
 const SERVER_CONNECTIONS: u32 = 2;
 
+/// Databases of cases that are over give theirs back.
+const SERVER_IDLE_SECONDS: u32 = 1;
+
 /// A running pooler; it ends when dropped.
 #[derive(Debug)]
 pub struct PgBouncer {
@@ -39,7 +42,7 @@ impl PgBouncer {
         let settings = format!(
             "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {}\n\
              unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {}\npool_mode = transaction\n\
-             default_pool_size = {SERVER_CONNECTIONS}\n",
+             default_pool_size = {SERVER_CONNECTIONS}\nserver_idle_timeout = {SERVER_IDLE_SECONDS}\n",
             server.port(),
             port.number,
             users.display()

@@ -39,6 +39,19 @@ impl Inner {
         }
     }
 
+    /// Of this node, for another. Who pushes there names what he holds with each beat, and his answer may be lost on
+    /// the way.
+    pub(crate) async fn ask_for_another(&self, asked: Asked) -> Result<Told, Error> {
+        let pushes = asked.claims().is_some_and(|claim| self.heard.has(&claim.worker));
+        let told = self.ask_here(asked).await?;
+        let held = if pushes { told.held() } else { Vec::new() };
+        if !held.is_empty() {
+            // Where that cannot be said it is as if he had been told.
+            let _ = self.op(Op::Unheard { held }).await;
+        }
+        Ok(told)
+    }
+
     /// Of this node, which decides or says that it does not.
     pub(crate) async fn ask_here(&self, asked: Asked) -> Result<Told, Error> {
         Ok(match asked {
@@ -51,7 +64,7 @@ impl Inner {
             Asked::List { queue, state, skip, most } => {
                 Told::Ids(self.look(move |engine| engine.list(&queue, state, skip, most)).await?)
             }
-            Asked::Return(_) | Asked::Alive { .. } => Told::Ids(Vec::new()),
+            Asked::Return(_) | Asked::Left(_) | Asked::Alive { .. } => Told::Ids(Vec::new()),
         })
     }
 

@@ -14,9 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
 
-/// Calls of other nodes that are under way: claims that wait, most of them.
+/// Calls of other nodes that are under way, claims that wait most of them; past it no further claim is taken.
 const RUNNING_MAX: usize = 4096;
 /// Between looks for calls, though nobody said that there is one.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -24,6 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const POLL_EVERY: Duration = Duration::from_millis(20);
 /// A node that was not heard of for so long is gone.
 const SILENT_LIMIT: Duration = Duration::from_secs(6);
+/// Between looks for replies that nobody has fetched.
+const PURGE_EVERY: Duration = Duration::from_secs(10);
 /// For what is under way when this node decides no more: its engine refuses all of it.
 const LEAVE_LIMIT: Duration = Duration::from_millis(300);
 /// Before another try at a line that could not be had.
@@ -59,6 +62,10 @@ pub(crate) async fn answering(options: Options, inner: Weak<Inner>, mut decides:
             }
             Err(error) => Err(error),
         };
+        if decides.has_changed().is_err() {
+            // Jobs are closed, and the last that was said stands for ever.
+            return;
+        }
         if let Err(error) = ended {
             if !std::mem::replace(&mut is_said, true) {
                 tracing::warn!(%error, "nodes that stand by are not answered; it is tried again");
@@ -74,10 +81,15 @@ struct Answering {
     /// Jobs that nobody holds any more end, and this with them.
     inner: Weak<Inner>,
     running: JoinSet<Reply>,
+    /// What is under way, by the node that asked and its number.
+    begun: BTreeMap<(String, i64), AbortHandle>,
     heard_at: Option<Instant>,
     /// Nodes that want to hear what happens, and when each said so last.
     listening: BTreeMap<String, Instant>,
     events: Listening,
+    /// Of this one among all that tell what happens; and how many it has told.
+    by: u64,
+    before: u64,
     /// There may be more calls than were taken.
     has_more: bool,
 }
@@ -91,18 +103,37 @@ struct Reply {
 
 impl Answering {
     fn new(line: Line, told: Arc<Notify>, inner: Weak<Inner>) -> Answering {
-        let (running, listening, events) = (JoinSet::new(), BTreeMap::new(), Listening::default());
-        Answering { line, told, inner, running, heard_at: None, listening, events, has_more: true }
+        let (running, begun, listening) = (JoinSet::new(), BTreeMap::new(), BTreeMap::new());
+        let (events, by) = (Listening::default(), mainstay_runtime::Clock::unix_micros());
+        let (heard_at, before, has_more) = (None, 0, true);
+        Answering { line, told, inner, running, begun, heard_at, listening, events, by, before, has_more }
     }
 
     /// Until this node decides no more.
     async fn run(mut self, decides: &mut watch::Receiver<bool>) -> Result<(), StoreError> {
+        let ended = self.serve(decides).await;
+        if ended.is_err() {
+            // Nobody can be told: what was taken for them goes back.
+            self.running.abort_all();
+            let mut replies = Vec::new();
+            while let Some(ended) = self.running.join_next().await {
+                replies.extend(ended.ok());
+            }
+            self.give_back(replies.iter().flat_map(Reply::held).collect());
+        }
+        ended
+    }
+
+    async fn serve(&mut self, decides: &mut watch::Receiver<bool>) -> Result<(), StoreError> {
+        let mut purge = tokio::time::interval(PURGE_EVERY);
+        purge.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if std::mem::take(&mut self.has_more) {
                 self.take().await?;
             }
             let mut replies = Vec::new();
             tokio::select! {
+                _ = purge.tick() => self.line.purge().await?,
                 () = self.told.notified() => self.has_more = true,
                 () = tokio::time::sleep(self.rest()) => self.has_more = true,
                 Some(ended) = self.running.join_next() => replies.extend(ended.ok()),
@@ -136,16 +167,17 @@ impl Answering {
         if self.listening.is_empty() {
             self.events = Listening::default();
         }
-        let told = |node: &String| Reply {
-            node: node.clone(),
-            number: 0,
-            told: Ok(Told::Events { events: events.clone(), lost }),
+        let (by, before) = (self.by, self.before);
+        self.before += u64::try_from(events.len()).unwrap_or(u64::MAX);
+        let told = |node: &String| {
+            let told = Ok(Told::Events { events: events.clone(), lost, by, before });
+            Reply { node: node.clone(), number: 0, told }
         };
         self.listening.keys().map(told).collect()
     }
 
     /// Whoever is owed an answer is told that it is another's from now on, rather than to wait for it in vain.
-    async fn leave(mut self) -> Result<(), StoreError> {
+    async fn leave(&mut self) -> Result<(), StoreError> {
         let mut replies = Vec::new();
         let all = async {
             while let Some(ended) = self.running.join_next().await {
@@ -166,12 +198,8 @@ impl Answering {
     }
 
     async fn take(&mut self) -> Result<(), StoreError> {
-        let room = RUNNING_MAX.saturating_sub(self.running.len()).min(BATCH_MAX);
-        if room == 0 {
-            return Ok(());
-        }
         let Some(inner) = self.inner.upgrade() else { return Ok(()) };
-        let calls = self.line.take_calls(room).await?;
+        let calls = self.line.take_calls(BATCH_MAX).await?;
         self.has_more = !calls.is_empty();
         if self.has_more {
             self.heard_at = Some(Instant::now());
@@ -195,42 +223,81 @@ impl Answering {
                     self.events.while_wanted(|| inner.events(), !self.listening.is_empty());
                 }
                 Asked::Return(held) => inner.give_back(held),
+                Asked::Left(numbers) => self.left(&node, &numbers),
+                // All else is done soon, and nobody waits behind those that wait long.
+                Asked::Claim(_) if self.running.len() >= RUNNING_MAX => {
+                    let told = Err(Error::Behind(Duration::ZERO));
+                    self.running.spawn_local(async move { Reply { node, number, told } });
+                }
                 asked => {
-                    let inner = inner.clone();
-                    self.running.spawn_local(async move {
-                        let told = inner.ask_here(asked).await;
+                    let (inner, key) = (inner.clone(), (node.clone(), number));
+                    let begun = self.running.spawn_local(async move {
+                        let told = inner.ask_for_another(asked).await;
                         Reply { node, number, told }
                     });
+                    self.begun.insert(key, begun);
                 }
             }
         }
         Ok(())
     }
 
-    /// What cannot be told is given back, as far as it is work.
-    async fn put(&mut self, replies: Vec<Reply>) -> Result<(), StoreError> {
-        let (mut part, mut bytes, mut held) = (Vec::new(), 0, Vec::new());
-        for Reply { node, number, told } in replies {
-            let work = told.as_ref().map(Told::held).unwrap_or_default();
-            let Ok(said) = written(&told.map_err(Fault::from)) else { continue };
-            if !part.is_empty() && bytes + said.len() > BATCH_BYTES_MAX {
-                self.sent(&mut part, &mut held).await?;
-                bytes = 0;
+    /// What they were given in this moment goes back.
+    fn left(&mut self, node: &str, numbers: &[i64]) {
+        for number in numbers {
+            if let Some(begun) = self.begun.remove(&(node.to_owned(), *number)) {
+                begun.abort();
             }
-            bytes += said.len();
-            part.push((node, number, said));
-            held.extend(work);
         }
-        if part.is_empty() { Ok(()) } else { self.sent(&mut part, &mut held).await }
     }
 
-    async fn sent(&self, part: &mut Vec<(String, i64, Vec<u8>)>, held: &mut Vec<(u64, u64)>) -> Result<(), StoreError> {
-        let sent = self.line.put_replies(part).await;
-        if let (Err(_), Some(inner)) = (&sent, self.inner.upgrade()) {
-            inner.give_back(std::mem::take(held));
+    fn give_back(&self, held: Vec<(u64, u64)>) {
+        if let Some(inner) = self.inner.upgrade() {
+            inner.give_back(held);
         }
-        part.clear();
-        held.clear();
-        sent
+    }
+
+    /// What cannot be told is given back, as far as it is work.
+    async fn put(&mut self, replies: Vec<Reply>) -> Result<(), StoreError> {
+        let mut parts = vec![Part::default()];
+        for reply in replies {
+            self.begun.remove(&(reply.node.clone(), reply.number));
+            let held = reply.held();
+            let Reply { node, number, told } = reply;
+            let Ok(said) = written(&told.map_err(Fault::from)) else { continue };
+            if parts.last().is_some_and(|part| part.bytes > 0 && part.bytes + said.len() > BATCH_BYTES_MAX) {
+                parts.push(Part::default());
+            }
+            if let Some(part) = parts.last_mut() {
+                part.bytes += said.len();
+                part.held.extend(held);
+                part.replies.push((node, number, said));
+            }
+        }
+        let mut done = Ok(());
+        for part in parts.into_iter().filter(|part| !part.replies.is_empty()) {
+            if done.is_ok() {
+                done = self.line.put_replies(&part.replies).await;
+            }
+            if done.is_err() {
+                self.give_back(part.held);
+            }
+        }
+        done
+    }
+}
+
+/// What is said in one statement, and the work in it.
+#[derive(Default)]
+struct Part {
+    replies: Vec<(String, i64, Vec<u8>)>,
+    held: Vec<(u64, u64)>,
+    bytes: usize,
+}
+
+impl Reply {
+    /// What is given with it.
+    fn held(&self) -> Vec<(u64, u64)> {
+        self.told.as_ref().map(Told::held).unwrap_or_default()
     }
 }

@@ -10,12 +10,16 @@ use mainstay_store::postgres::Options;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
 
 /// Calls that wait to be sent.
 const CALLS_MAX: usize = 1024;
 /// For an answer, beyond what the call itself waits: a takeover fits into it.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// For an answer in any case, where even what waits for it hangs.
+const HUNG_LIMIT: Duration = Duration::from_secs(15);
 /// So often a node shows that it lives, once it has asked for anything.
 const ALIVE_EVERY: Duration = Duration::from_secs(2);
 /// Between looks for replies, though nobody said that there is one.
@@ -47,7 +51,8 @@ pub(crate) struct Calls {
 
 struct Call {
     asked: Asked,
-    answer: oneshot::Sender<Result<Told, Error>>,
+    /// Without it nobody wants to hear of it.
+    answer: Option<oneshot::Sender<Result<Told, Error>>>,
 }
 
 /// A call that was sent.
@@ -75,9 +80,33 @@ impl Elsewhere {
     /// The deciding node's own; that nobody answered in time, and then it is not known what became of it.
     pub async fn ask(&self, asked: Asked) -> Result<Told, Error> {
         let (answer, answered) = oneshot::channel();
-        let behind = |_| Error::Behind(ANSWER_LIMIT);
-        self.calls.send_timeout(Call { asked, answer }, ANSWER_LIMIT).await.map_err(behind)?;
-        answered.await.unwrap_or(Err(Error::Closed))
+        let limit = asked.waits() + HUNG_LIMIT;
+        let call = Call { asked, answer: Some(answer) };
+        self.calls.send_timeout(call, ANSWER_LIMIT).await.map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => Error::Behind(ANSWER_LIMIT),
+            SendTimeoutError::Closed(_) => Error::Closed,
+        })?;
+        let mut answered = Answered { answered, calls: &self.calls };
+        let told = tokio::time::timeout(limit, &mut answered.answered).await;
+        told.map_or(Err(Error::Unanswered), |told| told.unwrap_or(Err(Error::Closed)))
+    }
+}
+
+/// Whoever stops waiting gives back what may have come in that moment.
+struct Answered<'a> {
+    answered: oneshot::Receiver<Result<Told, Error>>,
+    calls: &'a mpsc::Sender<Call>,
+}
+
+impl Drop for Answered<'_> {
+    fn drop(&mut self) {
+        self.answered.close();
+        if let Ok(Ok(told)) = self.answered.try_recv()
+            && !told.held().is_empty()
+        {
+            // Where there is no room their leases end in their time.
+            let _ = self.calls.try_send(Call { asked: Asked::Return(told.held()), answer: None });
+        }
     }
 }
 
@@ -91,6 +120,8 @@ pub(crate) async fn asking(
     let mut end = Asking::new(options, pusher, events);
     let mut batch = Vec::with_capacity(BATCH_MAX);
     let mut alive = tokio::time::interval(ALIVE_EVERY);
+    // Once after hours in which this node decided, and not once for each time that was not asked for meanwhile.
+    alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let told = end.told.clone();
         tokio::select! {
@@ -102,10 +133,17 @@ pub(crate) async fn asking(
             }
             () = told.notified() => end.fetch().await,
             () = tokio::time::sleep(end.rest()) => end.fetch().await,
-            _ = alive.tick(), if end.has_asked => if !*decides.borrow() { end.show().await },
+            _ = alive.tick(), if end.has_asked => {
+                if !*decides.borrow() {
+                    end.show().await;
+                }
+                end.leave().await;
+            }
             () = listens.notified() => if !*decides.borrow() { end.show().await },
-            changed = decides.changed() => if changed.is_err() {
-                return;
+            changed = decides.changed() => match changed {
+                Ok(()) if !*decides.borrow() => end.show().await,
+                Ok(()) => {}
+                Err(_) => return,
             },
         }
     }
@@ -124,6 +162,8 @@ struct Asking {
     has_asked: bool,
     /// Behind a pooler: the wait before the next look.
     poll: Duration,
+    /// Who told of the last event, and which is the next.
+    heard: Option<(u64, u64)>,
 }
 
 impl Asking {
@@ -140,6 +180,7 @@ impl Asking {
             last: 0,
             has_asked: false,
             poll: POLL_FIRST,
+            heard: None,
         }
     }
 
@@ -175,7 +216,7 @@ impl Asking {
             let said = match written(&asked) {
                 Ok(said) => said,
                 Err(error) => {
-                    let _ = answer.send(Err(error.into()));
+                    let _ = answer.map(|answer| answer.send(Err(error.into())));
                     continue;
                 }
             };
@@ -185,7 +226,9 @@ impl Asking {
             }
             bytes += said.len();
             self.last += 1;
-            self.waiting.insert(self.last, Waiting { answer, until: Instant::now() + wait });
+            if let Some(answer) = answer {
+                self.waiting.insert(self.last, Waiting { answer, until: Instant::now() + wait });
+            }
             part.push((self.last, wait, said));
         }
         if !part.is_empty() {
@@ -240,8 +283,8 @@ impl Asking {
         let mut left = Vec::new();
         for (number, told) in replies {
             let told = match read::<Result<Told, Fault>>(&told) {
-                Ok(Ok(Told::Events { events, lost })) => {
-                    self.hear(events, lost);
+                Ok(Ok(Told::Events { events, lost, by, before })) => {
+                    self.hear(events, lost, (by, before));
                     continue;
                 }
                 Ok(told) => told.map_err(Error::from),
@@ -260,15 +303,34 @@ impl Asking {
         }
     }
 
-    /// Nobody may listen any more.
-    fn hear(&self, events: Vec<Event>, lost: u64) {
+    /// Nobody may listen any more. How many were lost where another tells of them than before is not known: one.
+    fn hear(&mut self, events: Vec<Event>, lost: u64, (by, before): (u64, u64)) {
+        let missed = match self.heard {
+            Some((same, next)) if same == by => before.saturating_sub(next),
+            Some(_) => 1,
+            None => 0,
+        };
+        self.heard = Some((by, before + u64::try_from(events.len()).unwrap_or(u64::MAX)));
+        let lost = lost + missed;
         if lost > 0 {
             let _ = self.events.send(Err(lost));
         }
         events.into_iter().for_each(|event| drop(self.events.send(Ok(event))));
     }
 
+    /// Claims whose caller has gone need not wait any longer.
+    async fn leave(&mut self) {
+        let left: Vec<i64> =
+            self.waiting.extract_if(.., |_, waiting| waiting.answer.is_closed()).map(|(number, _)| number).collect();
+        if !left.is_empty() {
+            self.say(Asked::Left(left)).await;
+        }
+    }
+
     async fn show(&mut self) {
+        if !self.listens() {
+            self.heard = None;
+        }
         self.has_asked = true;
         let (pusher, listens) = (self.pusher.clone(), self.listens());
         self.say(Asked::Alive { pusher, listens }).await;

@@ -89,6 +89,12 @@ impl Line {
         self.session.query(&self.put, &[&nodes, &numbers, &told]).await.map(drop)
     }
 
+    /// Throws away what nobody has fetched.
+    pub async fn purge(&self) -> Result<(), Error> {
+        let sql = "DELETE FROM mainstay.jobs_reply WHERE until < clock_timestamp()";
+        self.session.in_time(async { Ok(self.session.client().batch_execute(sql).await?) }).await
+    }
+
     /// What was answered to this node, in the order in which that happened.
     pub async fn take_replies(&self, node: &str) -> Result<Vec<(i64, Vec<u8>)>, Error> {
         let rows = self.session.query(&self.take, &[&node]).await?;
@@ -111,12 +117,9 @@ const TAKE_CALLS: &str = "WITH taken AS (
     ) RETURNING id, node, number, until, asked
 ) SELECT node, number, until > clock_timestamp() AS is_due, asked FROM taken ORDER BY id";
 
-/// Old ones that nobody fetched go with it.
 fn put_replies() -> String {
     format!(
-        "WITH gone AS (
-            DELETE FROM mainstay.jobs_reply WHERE until < clock_timestamp()
-        ), put AS (
+        "WITH put AS (
             INSERT INTO mainstay.jobs_reply (node, number, until, told)
             SELECT node, number, clock_timestamp() + interval '{KEPT}', told
             FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS new (node, number, told) RETURNING 1

@@ -25,6 +25,8 @@ pub(crate) enum Asked {
     },
     /// Job and token of what was claimed for somebody who had left.
     Return(Vec<(u64, u64)>),
+    /// Nobody waits for these calls of the node any more.
+    Left(Vec<i64>),
     Queues,
     Schedules,
     Workers,
@@ -58,6 +60,9 @@ pub(crate) enum Told {
     Events {
         events: Vec<Event>,
         lost: u64,
+        /// Who tells it, one number for as long as he listens without a break, and how many events came before.
+        by: u64,
+        before: u64,
     },
 }
 
@@ -76,6 +81,15 @@ impl Asked {
         match self {
             Asked::Op(op) => op.can_be_passed_on(),
             _ => true,
+        }
+    }
+
+    /// What it wants to take.
+    pub fn claims(&self) -> Option<&Claim> {
+        match self {
+            Asked::Claim(claim) => Some(claim),
+            Asked::Finish { next, .. } => next.as_ref(),
+            _ => None,
         }
     }
 

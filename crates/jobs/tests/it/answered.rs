@@ -85,6 +85,27 @@ fn whoever_lives_does_not_vouch_for_what_it_was_never_told_of() {
     assert!(house.engine.apply(Op::Finish(late), house.now_ms, &mut effects).is_err(), "its token is stale");
 }
 
+/// Of a node that pushes its answer may be lost on the way; it names all it has with each beat.
+#[test]
+fn what_another_node_was_given_is_its_own_once_it_has_named_it() {
+    let mut house = House::new();
+    let [first, second] = [house.holds(0), house.holds(1)];
+    house.apply(Op::Unheard { held: vec![first, second, (first.0, first.1 + 100), (999, 1)] });
+    house.live(20, &[first]);
+    assert_eq!(house.states(), [State::Active; 2], "a first lease it has in any case");
+    house.live(10, &[first]);
+    assert_eq!(house.states(), [State::Active, State::Waiting]);
+    house.live(600, &[]);
+    assert_eq!(house.states(), [State::Active, State::Waiting], "once named it is vouched for");
+    // Nor is it noted as answered: whoever takes over doubts it too.
+    let mut house = House::new();
+    house.apply(Op::Unheard { held: vec![house.holds(1)] });
+    house.apply(Op::Answered { token: house.holds(1).1 });
+    house.crash();
+    house.live(30, &[]);
+    assert_eq!(house.states(), [State::Active, State::Waiting]);
+}
+
 #[test]
 fn whoever_names_it_has_it() {
     type Word = fn((u64, u64)) -> Op;

@@ -171,6 +171,64 @@ async fn what_happens_is_told_on_every_node_until_another_decides() {
 }
 
 #[tokio::test]
+async fn claims_whose_callers_have_left_stand_in_nobodys_way() {
+    for pair in Pair::both() {
+        let mut all: Vec<_> =
+            (0..20).map(|_| Box::pin(pair.second.claim(claim("left", Duration::from_secs(60))))).collect();
+        for waiting in &mut all {
+            let is_sent = tokio::time::timeout(Duration::from_millis(10), waiting).await;
+            is_sent.expect_err("nothing to take");
+        }
+        drop(all);
+        // Each that still stands there is given a job that comes, and gives it back: one start more.
+        let began = Instant::now();
+        loop {
+            let job = add(&pair.first, "x").await.expect("added");
+            let work = loop {
+                let found = pair.first.claim(claim("stays", Duration::from_millis(100))).await.expect("claimed");
+                if !found.is_empty() {
+                    break found;
+                }
+                assert!(began.elapsed() < BOUND, "nobody has given it back");
+            };
+            let starts = pair.first.get(job).await.expect("read").expect("there").row.progressed.starts;
+            pair.first.complete(job, work[0].claimed.token, None).await.expect("completed");
+            if starts == 1 {
+                break;
+            }
+            assert!(began.elapsed() < BOUND, "they wait still");
+            pause(Duration::from_millis(100));
+        }
+        pair.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_closed_asks_nothing_more_of_postgres() {
+    let pair = Pair::direct();
+    pair.second.queues().await.expect("queues");
+    pair.first.close().await;
+    let opened = || -> u64 {
+        // Written down by each connection when it ends.
+        let sessions = "SELECT pg_stat_clear_snapshot(); SELECT sessions FROM pg_stat_database WHERE datname = 'app'";
+        pair.server.psql(sessions).trim().parse().expect("a number")
+    };
+    let began = Instant::now();
+    while !pair.second.decides() {
+        assert!(began.elapsed() < BOUND, "nobody decides");
+        pause(Duration::from_millis(20));
+    }
+    let before = opened();
+    for _ in 0..20 {
+        pause(Duration::from_millis(50));
+        add(&pair.second, "x").await.expect("added");
+    }
+    let after = opened();
+    assert!(after - before < 10, "{} connections in a second", after - before);
+    pair.second.close().await;
+}
+
+#[tokio::test]
 async fn a_node_shows_that_it_lives_and_falls_silent() {
     for pair in Pair::both() {
         assert!(!pair.first.is_heard("push second"));

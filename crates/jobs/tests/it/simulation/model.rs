@@ -273,7 +273,7 @@ impl Model {
                 let most = in_doubt.map(|job| job.token - 1).min().unwrap_or(u64::MAX);
                 self.answered = self.answered.max((*token).min(most));
             }
-            Op::Answered { .. } => {}
+            Op::Answered { .. } | Op::Unheard { .. } => {}
             Op::Pause { queue } => self.pause(queue, true),
             Op::Resume { queue } => self.pause(queue, false),
             Op::Remove { job } => self.remove(*job, answer),
