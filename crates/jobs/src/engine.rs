@@ -385,13 +385,13 @@ impl Engine {
         }
     }
 
+    /// Not for the note of what was answered: that would stay behind for everybody's sake.
     fn not_heard_of(&mut self, held: &[(u64, u64)]) -> Answer {
         for (job, token) in held {
             if let Some(Job { token: found, lease: Some(lease), .. }) = self.jobs.get_mut(job)
                 && found == token
             {
                 lease.is_unheard = true;
-                self.unheard.insert(*token);
             }
         }
         Answer::Done

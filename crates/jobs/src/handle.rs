@@ -186,7 +186,14 @@ impl Jobs {
         decides
     }
 
-    /// Whether another node that stands by pushes under this name, and was heard of.
+    /// Another node that stands by may push under this name, and is to be heard of.
+    pub fn expect(&self, pusher: &Name) {
+        if let Truth::Engine(inner) = &self.0 {
+            inner.heard.expect(pusher.clone());
+        }
+    }
+
+    /// Whether another node that stands by pushes under this name, and was heard of or may still be.
     pub fn is_heard(&self, pusher: &str) -> bool {
         matches!(&self.0, Truth::Engine(inner) if inner.heard.has(pusher))
     }

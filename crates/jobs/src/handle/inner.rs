@@ -46,8 +46,9 @@ impl Inner {
         let told = self.ask_here(asked).await?;
         let held = if pushes { told.held() } else { Vec::new() };
         if !held.is_empty() {
-            // Where that cannot be said it is as if he had been told.
-            let _ = self.op(Op::Unheard { held }).await;
+            // Before any beat that names them, and not waited for: where it cannot be said it is as if he was told.
+            let (answer, _) = oneshot::channel();
+            let _ = self.calls.try_send(Message::Op { op: Op::Unheard { held }, answer });
         }
         Ok(told)
     }

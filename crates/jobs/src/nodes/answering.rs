@@ -10,7 +10,7 @@ use crate::job::Name;
 use mainstay_store::Error as StoreError;
 use mainstay_store::postgres::Options;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, watch};
@@ -32,21 +32,45 @@ const LEAVE_LIMIT: Duration = Duration::from_millis(300);
 /// Before another try at a line that could not be had.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Under what names other nodes push, and when each was last heard of.
+/// Under what names other nodes push, and how long each was silent while somebody listened: a Postgres that hangs, or a
+/// connection that is lost, makes nobody silent.
 #[derive(Debug, Default)]
-pub(crate) struct Heard(Mutex<BTreeMap<Name, Instant>>);
+pub(crate) struct Heard(Mutex<Silences>);
+
+#[derive(Debug, Default)]
+struct Silences {
+    of: BTreeMap<Name, Duration>,
+    looked_at: Option<Instant>,
+}
 
 impl Heard {
-    fn note(&self, pusher: Name) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, at| at.elapsed() < SILENT_LIMIT);
-        all.insert(pusher, Instant::now());
+    fn silences(&self) -> MutexGuard<'_, Silences> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether who pushes under this name lives.
+    fn note(&self, pusher: Name) {
+        self.silences().of.insert(pusher, Duration::ZERO);
+    }
+
+    /// Nothing that was said is left to be taken.
+    fn looked(&self) {
+        let mut silences = self.silences();
+        let passed = silences.looked_at.map_or(Duration::ZERO, |at| at.elapsed()).min(LOOK_EVERY * 3 / 2);
+        silences.looked_at = Some(Instant::now());
+        silences.of.retain(|_, silent| {
+            *silent += passed;
+            *silent < SILENT_LIMIT
+        });
+    }
+
+    /// Whoever pushes under this name may be about to be heard of.
+    pub fn expect(&self, pusher: Name) {
+        self.silences().of.entry(pusher).or_default();
+    }
+
+    /// Whether who pushes under this name lives, as far as is known.
     pub fn has(&self, pusher: &str) -> bool {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(pusher).is_some_and(|at| at.elapsed() < SILENT_LIMIT)
+        self.silences().of.contains_key(pusher)
     }
 }
 
@@ -201,8 +225,9 @@ impl Answering {
         let Some(inner) = self.inner.upgrade() else { return Ok(()) };
         let calls = self.line.take_calls(BATCH_MAX).await?;
         self.has_more = !calls.is_empty();
-        if self.has_more {
-            self.heard_at = Some(Instant::now());
+        match self.has_more {
+            true => self.heard_at = Some(Instant::now()),
+            false => inner.heard.looked(),
         }
         for Call { node, number, asked, .. } in calls.into_iter().filter(|call| call.is_due) {
             let asked = match read::<Asked>(&asked) {

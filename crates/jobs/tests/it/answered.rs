@@ -97,13 +97,13 @@ fn what_another_node_was_given_is_its_own_once_it_has_named_it() {
     assert_eq!(house.states(), [State::Active, State::Waiting]);
     house.live(600, &[]);
     assert_eq!(house.states(), [State::Active, State::Waiting], "once named it is vouched for");
-    // Nor is it noted as answered: whoever takes over doubts it too.
+    // The note of what was answered goes on for everybody.
     let mut house = House::new();
-    house.apply(Op::Unheard { held: vec![house.holds(1)] });
-    house.apply(Op::Answered { token: house.holds(1).1 });
+    house.apply(Op::Unheard { held: vec![first] });
+    house.apply(Op::Answered { token: second.1 });
     house.crash();
-    house.live(30, &[]);
-    assert_eq!(house.states(), [State::Active, State::Waiting]);
+    house.live(600, &[]);
+    assert_eq!(house.states(), [State::Active; 2]);
 }
 
 #[test]

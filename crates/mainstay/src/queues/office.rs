@@ -6,14 +6,12 @@ use crate::hooks;
 use mainstay_jobs::{Jobs, Name, Options};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Between looks at who pushes no more.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A node that was not heard of for so long since this one decides is gone.
-const SILENT_LIMIT: Duration = Duration::from_secs(6);
 /// Before the names of schedules that stand in the file.
 const OF_THE_FILE: &str = "file:";
 
@@ -36,16 +34,8 @@ pub struct Office {
     /// The file is not in force yet.
     is_new: bool,
     hooks: Option<Ended>,
-    strays: BTreeMap<Name, Stray>,
-}
-
-/// Who pushes, or did, and is not of this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stray {
-    /// Was never heard of, and since when he might have been.
-    Silent(Instant),
-    Heard,
-    GivenUp,
+    /// Who pushes, or did, and is not of this process; `true`: given up.
+    strays: BTreeMap<Name, bool>,
 }
 
 impl Office {
@@ -96,18 +86,15 @@ impl Office {
         for (name, of) in others {
             // Of one folder no two run.
             let is_own = folder(&self.worker) == Some(&of) || !self.is_shared;
-            let known = self.strays.get(&name).copied().unwrap_or(Stray::Silent(Instant::now()));
-            let is_gone = match known {
-                _ if !is_own && self.jobs.is_heard(&name) => {
-                    self.strays.insert(name, Stray::Heard);
-                    continue;
-                }
-                Stray::Silent(since) => is_own || since.elapsed() >= SILENT_LIMIT,
-                Stray::Heard => true,
-                Stray::GivenUp => false,
-            };
-            let is_told = is_gone && self.jobs.disconnect(&name).await.is_ok();
-            self.strays.insert(name, if is_told { Stray::GivenUp } else { known });
+            if !self.strays.contains_key(&name) && !is_own {
+                self.jobs.expect(&name);
+            }
+            let is_given_up = self.strays.entry(name.clone()).or_insert(false);
+            if !is_own && self.jobs.is_heard(&name) {
+                *is_given_up = false;
+            } else if !*is_given_up {
+                *is_given_up = self.jobs.disconnect(&name).await.is_ok();
+            }
         }
     }
 }
