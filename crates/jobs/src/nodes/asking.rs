@@ -20,7 +20,7 @@ const CALLS_MAX: usize = 1024;
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// For an answer in any case, where even what waits for it hangs.
 const HUNG_LIMIT: Duration = Duration::from_secs(15);
-/// So often a node shows that it lives, once it has asked for anything.
+/// So often a node that stands by shows that it lives.
 const ALIVE_EVERY: Duration = Duration::from_secs(2);
 /// Between looks for replies, though nobody said that there is one.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
